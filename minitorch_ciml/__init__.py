@@ -1,0 +1,1 @@
+"""minitorch_ciml: a readable autograd engine with a Keras-like API."""

@@ -1,0 +1,514 @@
+"""The idea: a program's operations are recorded as it runs, then the chain rule walks them back.
+
+Every value that takes part in a computation is a `Variable`. When an `Op` is called, it computes
+the result with a kernel and, if a gradient may be wanted, leaves a `Record` on the result: which
+op made it, from which inputs. The records form a graph; nothing else is needed.
+
+`backward` starts at a result with the gradient 1 and goes from the youngest variable to the oldest.
+Every variable carries a serial number, and a result is always younger than what it was made
+from, so at each variable all contributions to its gradient have already arrived: the chain rule
+needs no other order. At each step the op's *rules* turn the gradient of its result into gradients
+of its inputs, and gradients that arrive at the same variable are added.
+
+The rules are themselves written with ops. That is why a gradient can be differentiated again
+(`create_graph=True`): while the rules run they are recorded like any other program.
+
+Two kinds of variable share all of this: `Scalar` (a Python float, made to be looked at) and
+`Tensor` (a NumPy array, or an array on another device).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from minitorch_ciml import kernels
+from minitorch_ciml.config import _Recording, recording
+
+_serials = count(1)
+
+
+class GraphError(RuntimeError):
+    """The recorded graph cannot answer: it was freed, or a value in it has changed."""
+
+
+class Record:
+    """How a variable was made: `op(*inputs, **params)`; `saved` is what a fused kernel kept."""
+
+    __slots__ = ("op", "inputs", "params", "saved")
+
+    def __init__(self, op: Op, inputs: tuple, params: dict, saved: Any = None):
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.saved = saved
+
+
+FREED = Record(None, (), {})  # type: ignore[arg-type]  # what backward leaves behind
+
+
+class Variable:
+    """A value, its gradient, and the record of how it was made.
+
+    Attributes:
+        value: what it holds: a float, or an array.
+        grad: the gradient that `backward` has accumulated (a Variable), or None.
+        requires_grad: whether gradients flow to it.
+        serial: its age; results have higher numbers than their inputs.
+        record: the `Record` that made it; None for a leaf.
+        hooks: functions called with the gradient when it is complete, or None.
+        name: for messages and pictures.
+    """
+
+    __slots__ = (
+        "value", "grad", "requires_grad", "serial", "record", "hooks", "name", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, value: Any, requires_grad: bool = False, name: str | None = None):
+        self.value = value
+        self.grad: Variable | None = None
+        self.requires_grad = requires_grad
+        self.serial = next(_serials)
+        self.record: Record | None = None
+        self.hooks: list[Callable] | None = None
+        self.name = name
+
+    # Each kind of variable answers these.
+    kind: type[Variable]
+
+    @classmethod
+    def constant(cls, value: Any) -> Variable:
+        """A variable without a gradient that holds a kernel's result."""
+        raise NotImplementedError
+
+    @classmethod
+    def lift(cls, x: Any, like: Sequence) -> Variable:
+        """`x` as a constant of this kind, fit to be computed with the variables in `like`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def promote(values: list, mode: str) -> list:
+        """`values` brought to the type in which an op of that mode computes."""
+        return values
+
+    @staticmethod
+    def match(gradient: Variable, x: Variable) -> Variable:
+        """`gradient` brought to the shape and dtype of `x`: where broadcasting is undone."""
+        return gradient
+
+    def ones_like(self) -> Variable:
+        """1, in this variable's shape and dtype: the gradient that `backward` starts from."""
+        raise NotImplementedError
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a variable that no recorded op has made."""
+        return self.record is None
+
+    def detach(self) -> Variable:
+        """The same value without its history: no gradient flows through it."""
+        return self.kind.constant(self.value)
+
+    def accumulate(self, gradient: Variable) -> None:
+        """Adds `gradient` to `self.grad`."""
+        self.grad = gradient if self.grad is None else self.grad + gradient
+
+    def zero_grad(self) -> None:
+        """Forgets the accumulated gradient."""
+        self.grad = None
+
+    def register_hook(self, hook: Callable[[Variable], Variable | None]) -> Callable[[], None]:
+        """Calls `hook(gradient)` when this variable's gradient is complete, during backward.
+
+        A hook that returns a variable replaces the gradient by it. Returns a function that removes
+        the hook again.
+        """
+        if not self.requires_grad:
+            raise GraphError(
+                f"register_hook: {_named(self)} does not require a gradient, so its hook would "
+                "never run; set requires_grad=True first."
+            )
+        hooks = self.hooks = self.hooks or []
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        trace: bool = False,
+    ) -> None:
+        """Adds d self / d leaf, times `gradient`, to `.grad` of every leaf that requires it.
+
+        Args:
+            gradient: the gradient of some final value with respect to this one, in its shape;
+                1 for a scalar if left out.
+            retain_graph: keep the records for another backward. Default: `create_graph`.
+            create_graph: record the derivative too, so that it can be differentiated again.
+            trace: print every step of the chain rule, in words and numbers.
+
+        Raises:
+            GraphError: nothing was recorded, or it has been freed, or a value has changed since.
+            ValueError: this is no scalar and no gradient was given, or its shape is another.
+        """
+        observer = None
+        if trace:
+            from minitorch_ciml.autograd.trace import print_step as observer  # shown on request
+        _backpropagate([self], [gradient], None, retain_graph, create_graph, observer)
+
+    def graph(self):
+        """The recorded graph behind this variable: print it, draw it, or export it (`Graph`)."""
+        from minitorch_ciml.autograd.graph import Graph
+
+        return Graph(self)
+
+
+class Op:
+    """A differentiable function: a name, a kernel per device found by it, and its derivative.
+
+    The derivative is given in one of three ways:
+
+    - `rules`: one function per input, `rule(g, y, *inputs, **params)`, that returns the gradient
+      for that input from the gradient `g` of the result `y`, in terms of ops. None stands for an
+      input through which no gradient flows.
+    - `joint`: one function `joint(g, y, *inputs, needs, **params)` that returns all of them (None
+      where `needs` says False), for ops whose inputs' gradients share work or whose number varies.
+    - `ref`: the op is *fused*: what it means in terms of other ops. Then the kernel `<name>_grad`,
+      called as `(g, y, *inputs, needs=..., **params)` with arrays, gives the first-order
+      gradients, and derivatives of derivatives come from `ref`. With `saves=True` the kernel
+      returns `(y, saved)`, and `saved` goes to the gradient kernel as a keyword.
+
+    An op with none of them has a derivative of zero everywhere or none at all (`argmax`, `==`).
+
+    Args:
+        dtypes: how inputs are promoted before the kernel: None (not at all), "common" (NumPy's
+            rules, but an integer never makes a float32 wider) or "float" (also integers alone
+            become floats).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *rules: Callable | None,
+        joint: Callable | None = None,
+        ref: Callable | None = None,
+        saves: bool = False,
+        dtypes: str | None = None,
+        doc: str | None = None,
+    ):
+        self.name = name
+        self.rules = rules
+        self.joint = joint
+        self.ref = ref
+        self.saves = saves
+        self.dtypes = dtypes
+        self.differentiable = bool(rules or joint or ref)
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = doc
+        self._kernels: dict[type, Callable | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def kernel(self, array_type: type, suffix: str = "") -> Callable | None:
+        """The kernel for values of this type, or None where their device has none."""
+        return kernels.find(kernels.device_of(array_type), self.name + suffix)
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        kind = _kind_of(inputs)
+        inputs = tuple([x if isinstance(x, kind) else kind.lift(x, inputs) for x in inputs])
+        values = [x.value for x in inputs]
+        array_type = type(values[0])
+        try:
+            kernel = self._kernels[array_type]
+        except KeyError:
+            kernel = self._kernels[array_type] = self.kernel(array_type)
+        if kernel is None:
+            return self._without_kernel(inputs, params)
+        if self.dtypes is not None:
+            values = kind.promote(values, self.dtypes)
+        try:
+            value = kernel(*values, **params)
+        except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError) as error:
+            raise _explain(self, inputs, error) from error
+        saved = None
+        if self.saves:
+            value, saved = value
+        result = kind.constant(value)
+        if self.differentiable and recording.get():
+            for x in inputs:
+                if x.requires_grad:
+                    result.requires_grad = True
+                    result.record = Record(self, inputs, params, saved)
+                    break
+        return result
+
+    def _without_kernel(self, inputs: tuple, params: dict) -> Variable:
+        device = kernels.device_of(type(inputs[0].value))
+        if self.ref is None:
+            raise NotImplementedError(f"{self.name}: there is no kernel for device {device!r}.")
+        return self.ref(*inputs, **params)
+
+
+def _kind_of(inputs: Iterable) -> type[Variable]:
+    for x in inputs:
+        if isinstance(x, Variable):
+            return x.kind
+    return Variable.kind
+
+
+def _explain(op: Op, inputs: tuple, error: Exception) -> Exception:
+    """The kernel's error with the op's name and the shapes that it was given."""
+    shapes = [getattr(x.value, "shape", None) for x in inputs]
+    devices = {kernels.device_of(type(x.value)) for x in inputs}
+    if len(devices) > 1:
+        message = f"the inputs live on different devices ({', '.join(sorted(devices))})"
+    elif "broadcast" in str(error):
+        message = "the shapes do not broadcast: from the right, sizes must be equal or 1"
+    else:
+        message = str(error)
+    if any(shape is not None for shape in shapes):
+        message += f"; got shapes {', '.join(map(str, shapes))}"
+    return type(error)(f"{op.name}: {message}.")
+
+
+# --- backward -----------------------------------------------------------------------------------
+
+
+def grad(
+    outputs: Variable | Sequence[Variable],
+    inputs: Variable | Sequence[Variable],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> Any:
+    """The gradient of `outputs` (their sum, weighted by `grad_outputs`) for each of `inputs`.
+
+    Nothing is stored in `.grad`.
+
+    Args:
+        outputs: one variable or several.
+        inputs: the variables to differentiate by; one, or several.
+        grad_outputs: one gradient per output; 1 for scalars if left out.
+        retain_graph: keep the records for another call. Default: `create_graph`.
+        create_graph: record the derivative too, so that it can be differentiated again.
+        allow_unused: give None for an input that the outputs do not depend on, where otherwise an
+            error is raised.
+
+    Returns:
+        One gradient for one input, otherwise a list.
+    """
+    single = isinstance(inputs, Variable)
+    targets = [inputs] if isinstance(inputs, Variable) else list(inputs)
+    sources = [outputs] if isinstance(outputs, Variable) else list(outputs)
+    if isinstance(outputs, Variable) or grad_outputs is None:
+        seeds = [grad_outputs] * len(sources)
+    else:
+        seeds = list(grad_outputs)
+    for x in targets:
+        if not x.requires_grad:
+            raise GraphError(
+                f"grad: {_named(x)} does not require a gradient; set requires_grad=True before "
+                "computing with it."
+            )
+    found = _backpropagate(sources, seeds, targets, retain_graph, create_graph, None)
+    gradients = [found.get(x) for x in targets]
+    if not allow_unused:
+        for x, g in zip(targets, gradients):
+            if g is None:
+                raise GraphError(
+                    f"grad: the outputs do not depend on {_named(x)}; pass allow_unused=True to "
+                    "get None for it."
+                )
+    return gradients[0] if single else gradients
+
+
+def _backpropagate(
+    outputs: list[Variable],
+    seeds: list,
+    targets: list[Variable] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+    observer: Callable | None,
+) -> dict[Variable, Variable]:
+    """The chain rule, from the youngest variable to the oldest.
+
+    With `targets`, returns their gradients and visits only what leads to them; without, adds to
+    `.grad` of the leaves. `observer(variable, gradient, input_gradients)` sees every step.
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    gradients: dict[Variable, Variable] = {}
+    for y, seed in zip(outputs, seeds):
+        _add(gradients, y, _seed(y, seed))
+    oldest = min((x.serial for x in targets), default=0) if targets is not None else 0
+    lineage = _lineage(outputs, oldest)
+    goals = set() if targets is None else set(targets)
+    wanted = None if targets is None else _leading_to(goals, lineage)
+    found: dict[Variable, Variable] = {}
+    with _Recording(create_graph):
+        while lineage:
+            v = lineage.pop()
+            g = gradients.pop(v, None)
+            if g is None or (wanted is not None and v not in wanted):
+                continue
+            if v.hooks is not None:
+                g = _run_hooks(v, g)
+            if targets is None:
+                if v.record is None:
+                    v.accumulate(g)
+            elif v in goals:
+                found[v] = g
+            if v.record is None:
+                continue
+            record = v.record
+            needs = [x.requires_grad and (wanted is None or x in wanted) for x in record.inputs]
+            if not any(needs):
+                continue
+            input_gradients = _input_gradients(v, record, g, needs, create_graph)
+            if observer is not None:
+                observer(v, g, input_gradients)
+            for x, gx in zip(record.inputs, input_gradients):
+                if gx is not None:
+                    _add(gradients, x, gx)
+            if not retain:
+                v.record = FREED
+    return found
+
+
+def _seed(y: Variable, seed: Any) -> Variable:
+    if not y.requires_grad:
+        raise GraphError(
+            f"backward: {_named(y)} was not computed from anything that requires a gradient; set "
+            "requires_grad=True on its inputs and compute it outside no_grad()."
+        )
+    expected = getattr(y.value, "shape", ())
+    if seed is None:
+        if any(size != 1 for size in expected):
+            raise ValueError(
+                f"backward: {_named(y)} is not a scalar; reduce it (for example with .sum()) or "
+                "pass the gradient of the final value with respect to it."
+            )
+        return y.ones_like()
+    seed = seed if isinstance(seed, y.kind) else y.kind.lift(seed, [y])
+    given = getattr(seed.value, "shape", ())
+    if given != expected:
+        raise ValueError(
+            f"backward: the gradient has shape {given}, the output {expected}; they must be equal."
+        )
+    return seed
+
+
+def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
+    """Every variable with a gradient that `outputs` were made from, back to `oldest`, by age."""
+    seen = set(outputs)
+    stack = list(outputs)
+    while stack:
+        v = stack.pop()
+        record = v.record
+        if record is None:
+            continue
+        if record is FREED:
+            raise GraphError(
+                f"backward: the graph behind {_named(v)} was freed by an earlier backward; pass "
+                "retain_graph=True to that one to keep it."
+            )
+        for x in record.inputs:
+            if x.requires_grad and x.serial >= oldest and x not in seen:
+                seen.add(x)
+                stack.append(x)
+            if x.serial > v.serial:
+                raise GraphError(
+                    f"backward: {_named(x)} was assigned a new value after {record.op.name!r} used "
+                    "it, so the gradient would be wrong; call backward before assigning."
+                )
+    return sorted(seen, key=_age)
+
+
+def _age(v: Variable) -> int:
+    return v.serial
+
+
+def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable]:
+    """The variables of `lineage` (oldest first) that depend on one of `goals`."""
+    wanted = set(goals)
+    for v in lineage:
+        if v.record is not None and v.record is not FREED:
+            if any(x in wanted for x in v.record.inputs):
+                wanted.add(v)
+    return wanted
+
+
+def _run_hooks(v: Variable, g: Variable) -> Variable:
+    for hook in list(v.hooks or ()):
+        replaced = hook(g)
+        g = g if replaced is None else v.kind.lift(replaced, [v])
+    return g
+
+
+def _add(gradients: dict[Variable, Variable], x: Variable, g: Variable) -> None:
+    so_far = gradients.get(x)
+    gradients[x] = g if so_far is None else so_far + g
+
+
+def _input_gradients(
+    v: Variable, record: Record, g: Variable, needs: list[bool], create_graph: bool
+) -> list[Variable | None]:
+    """One gradient per input of the op that made `v` (None where not needed)."""
+    op, inputs, params = record.op, record.inputs, record.params
+    if op.rules:
+        gradients = [
+            rule(g, v, *inputs, **params) if need and rule is not None else None
+            for rule, need in zip(op.rules, needs)
+        ]
+    elif op.joint is not None:
+        gradients = op.joint(g, v, *inputs, needs=needs, **params)
+    else:
+        fused = None if create_graph else op.kernel(type(v.value), "_grad")
+        if fused is None:
+            gradients = _reference_gradients(record, g, needs, create_graph)
+        else:
+            gradients = _fused_gradients(fused, v, record, g, needs)
+    match = v.kind.match
+    return [gx if gx is None else match(gx, x) for gx, x in zip(gradients, inputs)]
+
+
+def _fused_gradients(
+    kernel: Callable, v: Variable, record: Record, g: Variable, needs: list[bool]
+) -> list[Variable | None]:
+    """First-order gradients of a fused op, from its hand-written kernel."""
+    values = v.kind.promote([x.value for x in record.inputs], record.op.dtypes or "")
+    saved = {"saved": record.saved} if record.op.saves else {}
+    arrays = kernel(g.value, v.value, *values, needs=tuple(needs), **saved, **record.params)
+    constant = v.kind.constant
+    return [constant(a) if need and a is not None else None for a, need in zip(arrays, needs)]
+
+
+def _reference_gradients(
+    record: Record, g: Variable, needs: list[bool], create_graph: bool
+) -> list[Variable | None]:
+    """Gradients of a fused op by differentiating what it means (`ref`).
+
+    The inputs are aliased first, so that each *position* gets a gradient of its own, also when
+    one variable stands in two of them, and so that the walk ends at the op's inputs.
+    """
+    from minitorch_ciml.autograd.arithmetic import identity
+
+    with _Recording(True):
+        proxies = [identity(x) for x in record.inputs]
+        y = record.op.ref(*proxies, **record.params)  # type: ignore[misc]
+    needed = [p for p, need in zip(proxies, needs) if need and p.requires_grad]
+    found = iter(
+        grad(y, needed, g, retain_graph=True, create_graph=create_graph, allow_unused=True)
+    )
+    return [next(found) if need else None for need in needs]
+
+
+def _named(v: Variable) -> str:
+    """How a message calls a variable: by its name, or by what it is."""
+    shape = getattr(v.value, "shape", None)
+    kind = type(v).__name__
+    label = f"{kind} {v.name!r}" if v.name else f"a {kind}"
+    return label if shape is None else f"{label} of shape {shape}"

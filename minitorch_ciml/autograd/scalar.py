@@ -1,0 +1,61 @@
+"""`Scalar`: a Python float that remembers how it was computed. Small enough to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minitorch_ciml.autograd.engine import Variable
+
+
+class Scalar(Variable):
+    """A number in a graph.
+
+    >>> a, b = Scalar(2.0, name="a"), Scalar(3.0, name="b")
+    >>> (a * b + a).backward()
+    >>> a.grad, b.grad
+    (Scalar(4.0), Scalar(2.0))
+
+    A scalar requires a gradient unless told otherwise: it exists to be differentiated.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: float, requires_grad: bool = True, name: str | None = None):
+        super().__init__(float(value), requires_grad, name)
+
+    @classmethod
+    def constant(cls, value: Any) -> Scalar:
+        scalar = cls.__new__(cls)
+        Variable.__init__(scalar, value)
+        return scalar
+
+    @classmethod
+    def lift(cls, x: Any, like: Sequence) -> Scalar:
+        try:
+            return cls.constant(float(x))
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"a Scalar can be computed with numbers only, not with {type(x).__name__}; use "
+                "Tensor for arrays."
+            ) from None
+
+    def ones_like(self) -> Scalar:
+        return Scalar.constant(1.0)
+
+    def item(self) -> float:
+        """The value as a Python number."""
+        return self.value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __repr__(self) -> str:
+        label = f", name={self.name!r}" if self.name else ""
+        return f"Scalar({self.value!r}{label})"
+
+
+Scalar.kind = Scalar

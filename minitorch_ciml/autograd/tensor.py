@@ -1,0 +1,289 @@
+"""`Tensor`: an array that remembers how it was computed; `Parameter`: one that can be assigned.
+
+The functions of `minitorch_ciml.ops` that NumPy has as methods become methods here when `ops` is
+imported (see `ops/methods.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd.engine import Op, Variable, _serials
+
+_FLOAT64 = np.dtype("float64")
+
+
+class Tensor(Variable):
+    """An n-dimensional array in a graph.
+
+    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.numpy()
+    array([2., 4., 6.], dtype=float32)
+
+    Tensors are immutable; only `Parameter.assign` changes a value.
+
+    Args:
+        data: numbers, nested lists of them, an array, or a tensor. An array keeps its dtype and is
+            not copied; Python floats become `floatx()`.
+        dtype: another dtype.
+        requires_grad: whether gradients flow to it; floats only.
+        name: for messages and pictures.
+    """
+
+    __slots__ = ()
+
+    # NumPy arrays on the left of an operator leave the work to Tensor.
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        data: Any,
+        dtype: Any = None,
+        requires_grad: bool = False,
+        name: str | None = None,
+    ):
+        super().__init__(as_array(data, dtype), requires_grad, name)
+        if requires_grad and self.value.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: gradients need a float dtype, got {self.value.dtype}; pass "
+                "dtype='float32' or requires_grad=False."
+            )
+
+    @classmethod
+    def constant(cls, value: Any) -> Tensor:
+        tensor = cls.__new__(cls)
+        Variable.__init__(tensor, np.asarray(value) if isinstance(value, np.generic) else value)
+        return tensor
+
+    @classmethod
+    def lift(cls, x: Any, like: Sequence) -> Tensor:
+        if isinstance(x, (bool, int, float)):
+            # A Python number takes the float type of the tensors it is combined with.
+            return cls.constant(np.asarray(x, dtype=_weak_dtype(x, like)))
+        if isinstance(x, Variable):
+            raise TypeError(
+                f"a Tensor cannot be computed with a {type(x).__name__}; convert it with float()."
+            )
+        return cls.constant(as_array(x))
+
+    @staticmethod
+    def promote(values: list, mode: str) -> list:
+        """Casts `values` to the dtype they are computed in.
+
+        As NumPy promotes, but an integer never makes a float wider (int64 with float32 gives
+        float32), and where floats are needed integers become `floatx()`.
+        """
+        if mode == "choice":
+            return [values[0], *Tensor.promote(values[1:], "common")]
+        dtypes = {v.dtype for v in values}
+        if len(dtypes) == 1:
+            (dtype,) = dtypes
+            if mode != "float" or dtype.kind in "fc":
+                return values
+        dtype = promoted(*dtypes)
+        if mode == "float" and dtype.kind not in "fc":
+            dtype = np.dtype(config.floatx())
+        return [v if v.dtype == dtype else v.astype(dtype) for v in values]
+
+    @staticmethod
+    def match(gradient: Variable, x: Variable) -> Variable:
+        g, value = gradient.value, x.value
+        if g.shape != value.shape:
+            gradient = sum_to(gradient, shape=value.shape)
+        if g.dtype != value.dtype:
+            gradient = cast(gradient, dtype=value.dtype)
+        return gradient
+
+    def ones_like(self) -> Tensor:
+        return Tensor.constant(np.ones_like(self.value))
+
+    # --- what it is -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array: a read-only view, since tensors are immutable."""
+        view = self.value.view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        return self.value.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self.value.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy or (dtype is not None and np.dtype(dtype) != self.value.dtype):
+            return self.value.astype(dtype or self.value.dtype)
+        return self.numpy()
+
+    def __float__(self) -> float:
+        return float(self.value.item())
+
+    def __int__(self) -> int:
+        return int(self.value.item())
+
+    def __index__(self) -> int:
+        return self.value.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self.value)))
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.value, separator=", ", prefix="Tensor(", threshold=100)
+        label = f", name={self.name!r}" if self.name else ""
+        if self.requires_grad:
+            label += ", requires_grad=True"
+        return f"Tensor({text}, shape={self.shape}, dtype={self.dtype}{label})"
+
+    if TYPE_CHECKING:  # the methods that `ops/methods.py` installs
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+
+
+Tensor.kind = Variable.kind = Tensor  # ops on plain arrays and numbers give tensors
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: the one kind whose value can be assigned.
+
+    Args:
+        data: the initial value; copied.
+        trainable: whether it requires a gradient.
+        name: for messages and files.
+        dtype: a dtype, `floatx()` for Python floats if left out.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, data: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
+    ):
+        array = np.array(as_array(data, dtype), order="C")
+        super().__init__(array, requires_grad=trainable and array.dtype.kind == "f", name=name)
+
+    @property
+    def trainable(self) -> bool:
+        return self.requires_grad
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad = bool(value) and self.value.dtype.kind == "f"
+
+    def assign(self, data: Any) -> Parameter:
+        """Replaces the value, in place; the shape stays."""
+        array = as_array(data)
+        if array.shape != self.shape:
+            raise ValueError(
+                f"assign: {self.name or 'the parameter'} has shape {self.shape}, the new value "
+                f"{array.shape}; they must be equal."
+            )
+        self.value[...] = array
+        self.touch()
+        return self
+
+    def assign_add(self, data: Any) -> Parameter:
+        """Adds to the value, in place."""
+        return self.assign(self.value + as_array(data))
+
+    def assign_sub(self, data: Any) -> Parameter:
+        """Subtracts from the value, in place."""
+        return self.assign(self.value - as_array(data))
+
+    def touch(self) -> None:
+        """Marks the value as changed, so that backward through its earlier uses is refused."""
+        self.serial = next(_serials)
+
+    def __repr__(self) -> str:
+        return f"Parameter(name={self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+# --- arrays and dtypes --------------------------------------------------------------------------
+
+
+def as_array(data: Any, dtype: Any = None) -> np.ndarray:
+    """`data` as a plain NumPy array; Python floats become `floatx()`, arrays keep their dtype."""
+    if isinstance(data, Tensor):
+        data = data.value
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    else:
+        array = _from_sequence(data)
+        if array.dtype == _FLOAT64 and dtype is None:
+            array = array.astype(config.floatx())
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}."
+        )
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _from_sequence(data: Any) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"Tensor: the nested lists do not form an array ({error}).") from None
+
+
+def promoted(*dtypes: np.dtype) -> np.dtype:
+    """The common dtype: the widest of the floats if there are any, otherwise NumPy's."""
+    floats = [d for d in dtypes if d.kind == "f"]
+    return np.result_type(*(floats or dtypes))
+
+
+def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
+    dtype = promoted(*(x.value.dtype for x in like if isinstance(x, Tensor)))
+    if dtype.kind == "f" or (isinstance(number, bool) and dtype.kind == "b"):
+        return dtype
+    if isinstance(number, float):
+        return np.dtype(config.floatx())
+    return np.dtype("int64") if dtype.kind == "b" else dtype
+
+
+# --- the three ops that the rules' results pass through -------------------------------------------
+
+sum_to = Op(
+    "sum_to",
+    lambda g, y, x, shape: broadcast_to(g, shape=x.shape),
+    doc="Sums x over the axes along which `shape` would be broadcast to it.",
+)
+broadcast_to = Op(
+    "broadcast_to",
+    lambda g, y, x, shape: sum_to(g, shape=x.shape),
+    doc="Repeats x along new axes and axes of size 1 until it has `shape`.",
+)
+cast = Op(
+    "cast",
+    lambda g, y, x, dtype: cast(g, dtype=x.dtype),
+    doc="y = x as `dtype`. No gradient flows through a cast to integers.",
+)

@@ -1,0 +1,88 @@
+"""The few settings that the whole package shares, each in one place and local to the context.
+
+Recording, the device and the float type live in `contextvars`, so a `with` block changes them for
+the code inside it alone, also with threads and asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+FLOAT_TYPES = ("float16", "float32", "float64")
+DEVICES = ("cpu",)
+
+# True while operations are recorded for backward. Read by the engine at every operation.
+recording: ContextVar[bool] = ContextVar("recording", default=True)
+_floatx: ContextVar[str] = ContextVar("floatx", default="float32")
+_device: ContextVar[str] = ContextVar("device", default="cpu")
+
+
+class _Recording(ContextDecorator):
+    """Switches recording on or off inside a `with` block or a decorated function."""
+
+    def __init__(self, mode: bool):
+        self._mode = mode
+        self._tokens: list = []
+
+    def __enter__(self):
+        self._tokens.append(recording.set(self._mode))
+        return self
+
+    def __exit__(self, *exception) -> None:
+        recording.reset(self._tokens.pop())
+
+
+def no_grad() -> _Recording:
+    """Operations inside `with no_grad():` (or a function decorated with it) are not recorded."""
+    return _Recording(False)
+
+
+def enable_grad() -> _Recording:
+    """Operations inside are recorded, also within a surrounding `no_grad()`."""
+    return _Recording(True)
+
+
+def floatx() -> str:
+    """The float type that new tensors get from Python numbers: 'float32' unless set."""
+    return _floatx.get()
+
+
+def set_floatx(dtype: str) -> None:
+    """Sets the default float type: 'float16', 'float32' or 'float64'."""
+    name = np.dtype(dtype).name
+    if name not in FLOAT_TYPES:
+        raise ValueError(f"set_floatx: got {dtype!r}, expected one of {', '.join(FLOAT_TYPES)}.")
+    _floatx.set(name)
+
+
+def get_device() -> str:
+    """The device on which new tensors are made."""
+    return _device.get()
+
+
+def set_device(name: str) -> None:
+    """Makes `name` the device of new tensors."""
+    _device.set(_known_device(name))
+
+
+@contextmanager
+def device(name: str) -> Iterator[None]:
+    """`with device("cpu"):` makes new tensors inside the block live on that device."""
+    token = _device.set(_known_device(name))
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def _known_device(name: str) -> str:
+    if name not in DEVICES:
+        raise ValueError(
+            f"device {name!r} is not available; this version has: {', '.join(DEVICES)}. "
+            "The CUDA backend is not finished yet."
+        )
+    return name

@@ -1,0 +1,56 @@
+"""Kernels: arrays in, arrays out. They know no gradients.
+
+An op finds its kernel by its name, per device:
+
+- "python": Python floats, for the scalar engine (`python.py`);
+- "reference": NumPy, slow and obvious: what each kernel means (`reference/`);
+- "cpu": numba where that is faster (`cpu/`), otherwise the reference.
+
+The type of a value tells its device, so a tensor needs no device field that could be wrong.
+numba is imported when the first of its kernels is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+
+_DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python", int: "python"}
+
+_REFERENCE = (
+    "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
+    "reference.nn", "reference_conv",
+)  # fmt: skip
+
+# The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
+# is here, and not found by importing, because those modules import numba.
+_CPU = {
+    "conv": (
+        "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
+    ),
+    "pool": ("max_pool", "max_pool_grad", "max_pool_gather", "avg_pool", "avg_pool_grad"),
+}  # fmt: skip
+_CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
+
+
+def device_of(array_type: type) -> str:
+    """The device on which values of this type live."""
+    return _DEVICES.get(array_type, array_type.__name__)
+
+
+@cache
+def find(device: str, name: str) -> Callable | None:
+    """The kernel called `name` on `device`, or None if that device has none."""
+    if device == "python":
+        return getattr(import_module(f"{__name__}.python"), name, None)
+    if device == "cpu" and name in _CPU_MODULE:
+        return getattr(import_module(f"{__name__}.cpu.{_CPU_MODULE[name]}"), name)
+    if device in ("cpu", "reference"):
+        for module in _REFERENCE:
+            kernel = getattr(import_module(f"{__name__}.{module}"), name, None)
+            if kernel is not None:
+                return kernel
+    return None

@@ -1,0 +1,1 @@
+"""Every differentiable function, with the names and meanings of NumPy and `keras.ops`."""
