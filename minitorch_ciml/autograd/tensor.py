@@ -140,6 +140,13 @@ class Tensor(Variable):
             return self.value.astype(dtype or self.value.dtype)
         return self.numpy()
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """For `from_dlpack` of other libraries: they get a copy, since this tensor is immutable."""
+        return self.value.copy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.value.__dlpack_device__()
+
     def __float__(self) -> float:
         return float(self.value.item())
 
@@ -229,6 +236,11 @@ class Parameter(Tensor):
 
 
 # --- arrays and dtypes --------------------------------------------------------------------------
+
+
+def as_tensor(x: Any) -> Tensor:
+    """`x` itself if it is a tensor, otherwise a constant tensor made from it."""
+    return x if isinstance(x, Tensor) else Tensor.constant(as_array(x))
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
