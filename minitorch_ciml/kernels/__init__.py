@@ -4,7 +4,8 @@ An op finds its kernel by its name, per device:
 
 - "python": Python floats, for the scalar engine (`python.py`);
 - "reference": NumPy, slow and obvious: what each kernel means (`reference/`);
-- "cpu": numba where that is faster (`cpu/`), otherwise the reference.
+- "cpu": numba where that is faster (`cpu/`), otherwise the reference;
+- "Formula": writes down what is computed (`formula.py`), for `backward(trace=True)`.
 
 The type of a value tells its device, so a tensor needs no device field that could be wrong.
 numba is imported when the first of its kernels is needed.
@@ -48,6 +49,9 @@ def find(device: str, name: str) -> Callable | None:
         return getattr(import_module(f"{__name__}.python"), name, None)
     if device == "cpu" and name in _CPU_MODULE:
         return getattr(import_module(f"{__name__}.cpu.{_CPU_MODULE[name]}"), name)
+    if device == "Formula":
+        compute = find("reference", name)
+        return compute and import_module(f"{__name__}.formula").kernel(name, compute)
     if device in ("cpu", "reference"):
         for module in _REFERENCE:
             kernel = getattr(import_module(f"{__name__}.{module}"), name, None)
