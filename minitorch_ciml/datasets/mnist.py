@@ -1,0 +1,143 @@
+"""The MNIST handwritten digits (LeCun, Cortes and Burges, 1998), laid out as Keras' mnist.npz."""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import cache_dir
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Split: TypeAlias = tuple[Bytes, Bytes]
+
+VARIABLE = "MINITORCH_CIML_DATA"
+# Keras publishes both in keras/src/datasets/mnist.py.
+ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load(path: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
+    """Loads MNIST: 60,000 training and 10,000 test images of the digits 0-9.
+
+    Without `path` the first of these is taken: what the environment variable MINITORCH_CIML_DATA
+    names (a folder that holds mnist.npz, or the file), this package's cache, Keras' cache
+    (`$KERAS_HOME/datasets` or `~/.keras/datasets`), a checked download into this package's cache.
+
+    Args:
+        path: a .npz file in Keras' layout, or a folder that holds mnist.npz.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`: images (n, 28, 28) uint8, 0 paper to 255 ink,
+        and labels (n,) uint8, 0 to 9.
+
+    Raises:
+        FileNotFoundError: if `path`, or what the variable names, does not exist.
+        ValueError: if the file is damaged or holds something else.
+        ConnectionError: if there is no copy on this machine and none can be downloaded.
+    """
+    return read(_named(Path(path), "mnist.npz", "path") if path is not None else fetch())
+
+
+def fetch(filename: str = "mnist.npz") -> Path:
+    """Finds or downloads MNIST, and returns where it is.
+
+    Args:
+        filename: the file's name in the folders searched, or an absolute path.
+
+    Returns:
+        The path of an existing file; its contents are not looked at.
+
+    Raises:
+        FileNotFoundError: if MINITORCH_CIML_DATA names nothing.
+        ConnectionError: if there is no copy on this machine and none can be downloaded.
+        ValueError: if a download is damaged.
+    """
+    if (named := os.environ.get(VARIABLE)) and not Path(filename).is_absolute():
+        return _named(Path(named), filename, VARIABLE)
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    target = cache_dir() / filename
+    for place in (target, keras_home / "datasets" / filename):
+        if place.is_file():
+            return place
+    from .download import download  # here, because few runs need what HTTP takes to import
+
+    try:
+        return download(ORIGIN, target, SHA256)
+    except OSError as error:
+        raise ConnectionError(
+            f"MNIST is not on this machine and could not be downloaded ({error}): fetch {ORIGIN} "
+            f"where there is a network, then put it at {target} or set {VARIABLE} to the folder "
+            "that holds it; or use datasets.synthetic_digits()"
+        ) from error
+
+
+def _named(place: Path, filename: str, said_by: str) -> Path:
+    """The file that the user pointed at, directly or by its folder."""
+    file = place / filename if place.is_dir() else place
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{said_by}={str(place)!r}: there is no file {file}; expected {filename} in Keras' "
+            f"layout or the folder that holds it: correct it, leave it out, or put {ORIGIN} there"
+        )
+    return file
+
+
+def read(file: str | os.PathLike[str]) -> tuple[Split, Split]:
+    """Reads and checks a .npz file in the layout of Keras' mnist.npz; never executes code from it.
+
+    Args:
+        file: holds x_train, y_train, x_test, y_test; images (n, 28, 28) and labels (n,), all uint8.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`.
+
+    Raises:
+        ValueError: if the file cannot be read, or the arrays are not these.
+    """
+    if not zipfile.is_zipfile(file):
+        raise _wrong(file, "it is no .npz archive, or was cut short")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            held = list(arrays)
+            found = [arrays[name] for name in ARRAYS if name in held]
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise _wrong(file, f"it cannot be read ({error})") from error
+    if len(found) < len(ARRAYS):
+        raise _wrong(file, f"it holds {held}, not {list(ARRAYS)}")
+    x_train, y_train, x_test, y_test = found
+    _check(file, x_train, y_train, "train")
+    _check(file, x_test, y_test, "test")
+    return (x_train, y_train), (x_test, y_test)
+
+
+def _wrong(file: str | os.PathLike[str], what: str) -> ValueError:
+    return ValueError(
+        f"{os.fspath(file)} is not a whole MNIST file: {what}; expected Keras' mnist.npz: "
+        f"delete the file and load again, or replace it by {ORIGIN}"
+    )
+
+
+def _check(
+    file: str | os.PathLike[str],
+    images: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.generic],
+    split: str,
+) -> None:
+    """Raises unless a split is uint8 images (n, 28, 28) with n labels from 0 to 9, n > 0."""
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 3
+        or images.shape[1:] != (28, 28)
+        or not len(images)
+    ):
+        raise _wrong(file, f"x_{split} is {images.dtype} {images.shape}, not uint8 (n, 28, 28)")
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        wanted = f"uint8 {images.shape[:1]}"
+        raise _wrong(file, f"y_{split} is {labels.dtype} {labels.shape}, not {wanted}")
+    if int(labels.max()) > 9:
+        raise _wrong(file, f"y_{split} reaches {labels.max()}, not 9")

@@ -1,0 +1,5 @@
+"""Data sets under Keras' names."""
+
+from . import mnist
+
+__all__ = ["mnist"]
