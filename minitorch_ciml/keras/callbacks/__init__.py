@@ -1,0 +1,8 @@
+"""Callbacks: code that runs at fixed points of fit, evaluate and predict (`keras.callbacks`)."""
+
+from minitorch_ciml.keras.callbacks.base import Callback
+from minitorch_ciml.keras.callbacks.callback_list import CallbackList
+from minitorch_ciml.keras.callbacks.progress import ProgbarLogger
+from minitorch_ciml.keras.callbacks.records import CSVLogger, History
+
+__all__ = ["CSVLogger", "Callback", "CallbackList", "History", "ProgbarLogger"]
