@@ -32,7 +32,9 @@ _CPU = {
     "conv": (
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
-    "pool": ("max_pool", "max_pool_grad", "max_pool_gather", "avg_pool", "avg_pool_grad"),
+    "indexing": ("put",),
+    "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),
+    "nn": ("max_pool_grad", "max_pool_places", "max_pool_scatter"),
 }  # fmt: skip
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
 
