@@ -1,14 +1,69 @@
 """Functions that move elements without changing them."""
 
+from typing import Any
+
 import numpy as np
 
+Shape = tuple[int, ...]
 
-def broadcast_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+reshape, transpose, swapaxes = np.reshape, np.transpose, np.swapaxes
+squeeze, expand_dims, roll = np.squeeze, np.expand_dims, np.roll
+
+
+def broadcast_to(x: np.ndarray, shape: Shape) -> np.ndarray:
     return np.broadcast_to(x, shape)
 
 
-def sum_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def sum_to(x: np.ndarray, shape: Shape) -> np.ndarray:
     """The adjoint of `broadcast_to`: sums over the axes that broadcasting would repeat."""
     added = x.ndim - len(shape)
     stretched = [added + i for i, n in enumerate(shape) if n == 1 and x.shape[added + i] != 1]
     return x.sum(axis=(*range(added), *stretched)).reshape(shape)
+
+
+def concatenate(*xs: np.ndarray, axis: int) -> np.ndarray:
+    return np.concatenate(xs, axis)
+
+
+def stack(*xs: np.ndarray, axis: int) -> np.ndarray:
+    return np.stack(xs, axis)
+
+
+# --- indexing -----------------------------------------------------------------------------------
+
+
+def getitem(x: np.ndarray, index: Any) -> np.ndarray:
+    # For one integer array on the first axis `take` is several times faster than x[index].
+    if type(index) is np.ndarray and index.dtype.kind == "i":
+        return x.take(index, 0)
+    return x[index]
+
+
+def put(x: np.ndarray, index: Any, shape: Shape) -> np.ndarray:
+    """The adjoint of `getitem`: zeros of `shape`, with x added at `index`, repeatedly if repeated."""
+    y = np.zeros(shape, x.dtype)
+    np.add.at(y, index, x)
+    return y
+
+
+def replace(x: np.ndarray, new: np.ndarray, index: Any) -> np.ndarray:
+    y = x.copy()
+    y[index] = new
+    return y
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+def argsort(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.argsort(x, axis, kind="stable")
+
+
+def top_indices(x: np.ndarray, k: int) -> np.ndarray:
+    """Where the k largest elements along the last axis are, largest first, earlier first at ties."""
+    backwards = np.argsort(x[..., ::-1], axis=-1, kind="stable")
+    return x.shape[-1] - 1 - backwards[..., ::-1][..., :k]
+
+
+def searchsorted(x: np.ndarray, values: np.ndarray, side: str) -> np.ndarray:
+    return np.searchsorted(x, values, side)

@@ -1,0 +1,302 @@
+"""Reading and writing parts of tensors.
+
+There is one pair of ops: `getitem` reads x[index], and its adjoint `put` adds into zeros at index;
+each is the derivative of the other. `take`, `take_along_axis`, `scatter` and the slices of
+`ops/shape.py` only prepare an index for them. `replace` writes over a part of a tensor.
+"""
+
+from __future__ import annotations
+
+from builtins import slice as Slice  # `slice` is one of the functions here
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import arithmetic
+from minitorch_ciml.autograd.engine import Op
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+
+Shape = tuple[int, ...]
+ALL = Slice(None)
+
+_getitem = Op(
+    "getitem",
+    lambda g, y, x, index: _put(g, index=index, shape=x.shape),
+    doc="y = x[index].",
+)
+_put = Op(
+    "put",
+    lambda g, y, x, index, shape: _getitem(g, index=index),
+    doc="y = zeros of `shape`, with x added at `index`.",
+)
+
+
+def _replace_rule(g, y, x, new, index):
+    kept = _getitem(g, index=index)
+    if not _may_repeat(index):
+        return kept
+    # Of several new elements for one place only the last one counts.
+    order = np.arange(kept.size).reshape(kept.shape)
+    winner = np.empty(y.shape, order.dtype)
+    winner[index] = order
+    return arithmetic.where(winner[index] == order, kept, 0.0)
+
+
+def _may_repeat(index: Any) -> bool:
+    return any(isinstance(i, np.ndarray) for i in (index if type(index) is tuple else (index,)))
+
+
+_replace = Op(
+    "replace",
+    lambda g, y, x, new, index: _replace(g, 0.0, index=index),
+    _replace_rule,
+    dtypes="common",
+    doc="y = x, with `new` instead of x[index].",
+)
+
+
+def getitem(x: Any, index: Any) -> Tensor:
+    """`x[index]`, with all that NumPy can index with.
+
+    Args:
+        x: a tensor.
+        index: an int, a slice, `...`, None, an integer or boolean array (or list, or tensor), or a
+            tuple of them. Integer arrays are broadcast together.
+
+    Returns:
+        The elements. Where an element is read several times, its gradients are added.
+
+    Raises:
+        IndexError: an index is out of range, or there are too many.
+    """
+    return _getitem(x, index=_plain(index))
+
+
+def get_item(x: Any, key: Any) -> Tensor:
+    """`x[key]`; see `getitem`."""
+    return _getitem(x, index=_plain(key))
+
+
+def _plain(index: Any) -> Any:
+    """`index` with tensors, lists and booleans as NumPy arrays."""
+    if type(index) is tuple:
+        return tuple([i if type(i) is int or type(i) is Slice else _plain_item(i) for i in index])
+    return index if type(index) is int or type(index) is Slice else _plain_item(index)
+
+
+def _plain_item(index: Any) -> Any:
+    if isinstance(index, Tensor):
+        index = index.value
+    elif isinstance(index, (list, tuple, range)):
+        index = np.asarray([i.value if isinstance(i, Tensor) else i for i in index])
+        index = index if index.size else index.astype(int)
+    elif isinstance(index, (bool, np.bool_)):
+        index = np.asarray(index)
+    if isinstance(index, np.ndarray) and index.dtype.kind not in "iub":
+        raise IndexError(
+            f"getitem: an index must be made of integers or booleans, got dtype {index.dtype}; "
+            "convert it with .astype('int64')."
+        )
+    return index
+
+
+def _integers(indices: Any, caller: str) -> np.ndarray:
+    array = as_tensor(indices).value
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(
+            f"{caller}: the indices must be integers, got dtype {array.dtype}; convert them with "
+            ".astype('int64')."
+        )
+    return array if array.size else array.astype(int)
+
+
+def _check_axis(axis: int, ndim: int, caller: str) -> int:
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"{caller}: got axis {axis} for {ndim} dimensions, expected {-ndim} to {ndim - 1}."
+        )
+    return axis % ndim
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """The slices of `x` at `indices` along `axis`: y[..., i..., ...] = x[..., indices[i...], ...].
+
+    Args:
+        x: a tensor.
+        indices: integers of any shape; negative ones count from the end.
+        axis: along which axis; None takes from the flattened `x`.
+
+    Raises:
+        IndexError: an index is out of range.
+        TypeError: the indices are no integers.
+    """
+    index = _integers(indices, "take")
+    if axis is None:
+        return _getitem(as_tensor(x).reshape(-1), index=index)
+    if axis == 0:
+        return _getitem(x, index=index)
+    x = as_tensor(x)
+    return _getitem(x, index=(ALL,) * _check_axis(axis, x.ndim, "take") + (index,))
+
+
+def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """Matches `indices` with `x` along `axis`: for 2 dimensions, y[i, j] = x[i, indices[i, j]].
+
+    Args:
+        x: a tensor.
+        indices: integers, with as many dimensions as `x`; the sizes of the other axes broadcast.
+        axis: along which axis; None takes from the flattened `x`.
+
+    Raises:
+        ValueError: the numbers of dimensions differ.
+        IndexError: an index is out of range.
+    """
+    index = _integers(indices, "take_along_axis")
+    x = as_tensor(x)
+    if axis is None:
+        x, axis, index = x.reshape(-1), 0, index.reshape(-1)
+    if index.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: x has {x.ndim} dimensions, the indices {index.ndim}; they must be "
+            "equal."
+        )
+    axis = _check_axis(axis, x.ndim, "take_along_axis")
+    ones = [1] * x.ndim
+    grid = [np.arange(n).reshape(*ones[:i], n, *ones[i + 1 :]) for i, n in enumerate(x.shape)]
+    grid[axis] = index
+    return _getitem(x, index=tuple(grid))
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Tensor:
+    """Zeros of `shape`, with `values` added at `indices`.
+
+    Args:
+        indices: integers (..., K); each row is an index into the first K axes of the result.
+        values: what to add, (..., *shape[K:]).
+        shape: the result's shape.
+    """
+    return _put(values, index=_rows(indices, shape, "scatter"), shape=tuple(shape))
+
+
+def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
+    """`inputs`, with `updates` at `indices`.
+
+    Args:
+        inputs: a tensor.
+        indices: integers (..., K); each row is an index into the first K axes of `inputs`.
+        updates: the new values, (..., *inputs.shape[K:]).
+        reduction: None to replace what is there (if an index is repeated, the last update stays),
+            or 'add' to add to it.
+    """
+    inputs = as_tensor(inputs)
+    index = _rows(indices, inputs.shape, "scatter_update")
+    if reduction is None:
+        return _replace(inputs, updates, index=index)
+    if reduction == "add":
+        return inputs + _put(updates, index=index, shape=inputs.shape)
+    raise ValueError(f"scatter_update: got reduction {reduction!r}, expected None or 'add'.")
+
+
+def _rows(indices: Any, shape: Sequence[int], caller: str) -> tuple:
+    array = _integers(indices, caller)
+    if array.ndim == 0 or array.shape[-1] > len(shape):
+        raise ValueError(
+            f"{caller}: got indices of shape {array.shape}; their last axis must hold one number "
+            f"for each of the first axes of {tuple(shape)}."
+        )
+    return tuple(np.moveaxis(array, -1, 0))
+
+
+def segment_sum(
+    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
+) -> Tensor:
+    """y[s] = the sum of the rows data[i] with segment_ids[i] = s.
+
+    Args:
+        data: (N, ...).
+        segment_ids: integers (N,).
+        num_segments: the number of rows of the result; the largest id plus 1 if left out.
+        sorted: accepted as in Keras; the result is the same.
+    """
+    ids = _integers(segment_ids, "segment_sum")
+    data = as_tensor(data)
+    if ids.shape != data.shape[:1]:
+        raise ValueError(
+            f"segment_sum: got data of shape {data.shape} and segment_ids of shape {ids.shape}; "
+            "expected one id per row."
+        )
+    if num_segments is None:
+        num_segments = int(ids.max(initial=-1)) + 1
+    return _put(data, index=ids, shape=(num_segments, *data.shape[1:]))
+
+
+def slice(inputs: Any, start_indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The block of `inputs` of size `shape` that begins at `start_indices`.
+
+    A size of -1 means everything up to the end of that axis.
+    """
+    inputs = as_tensor(inputs)
+    return _getitem(inputs, index=_block(inputs.shape, start_indices, shape, "slice"))
+
+
+def slice_update(inputs: Any, start_indices: Sequence[int], updates: Any) -> Tensor:
+    """`inputs`, with the block that begins at `start_indices` replaced by `updates`."""
+    inputs, updates = as_tensor(inputs), as_tensor(updates)
+    index = _block(inputs.shape, start_indices, updates.shape, "slice_update")
+    return _replace(inputs, updates, index=index)
+
+
+def _block(whole: Shape, starts: Sequence[int], shape: Sequence[int], caller: str) -> tuple:
+    starts, sizes = [int(i) for i in starts], [int(n) for n in shape]
+    if not len(whole) == len(starts) == len(sizes):
+        raise ValueError(
+            f"{caller}: expected one start and one size for each axis of {whole}, got starts "
+            f"{starts} and sizes {sizes}."
+        )
+    ends = [n if size == -1 else start + size for start, size, n in zip(starts, sizes, whole)]
+    if any(not 0 <= start <= end <= n for start, end, n in zip(starts, ends, whole)):
+        raise IndexError(
+            f"{caller}: the block of size {sizes} at {starts} is not inside the shape {whole}."
+        )
+    return tuple([np.s_[start:end] for start, end in zip(starts, ends)])
+
+
+# --- places -------------------------------------------------------------------------------------
+
+
+def nonzero(x: Any) -> tuple[Tensor, ...]:
+    """Where `x` is not zero: for each axis, the indices along it. No gradient flows."""
+    return tuple([Tensor.constant(i) for i in as_tensor(x).value.nonzero()])
+
+
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """y = x1 where the condition is true, otherwise x2; with one argument, `nonzero(condition)`."""
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    if x1 is None or x2 is None:
+        raise ValueError("where: got one of x1 and x2, expected both or none.")
+    return arithmetic.where(condition, x1, x2)
+
+
+def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
+    """For each axis of `shape`, the indices along it of places in the flattened array."""
+    places = np.unravel_index(_integers(indices, "unravel_index"), tuple(shape))
+    return tuple([Tensor.constant(np.asarray(i)) for i in places])
+
+
+def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Tensor:
+    """Where `values` belong in the sorted 1-D `sorted_sequence`, before or after equal elements.
+
+    Args:
+        side: 'left' for the first possible place, 'right' for the last. No gradient flows.
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f"searchsorted: got side {side!r}, expected 'left' or 'right'.")
+    return _searchsorted(sorted_sequence, values, side=side)
+
+
+_searchsorted = Op("searchsorted")

@@ -1,0 +1,537 @@
+"""Functions that move elements without changing them: reshape, transpose, join, split, pad, sort.
+
+A few pairs of ops carry everything: reshape and reshape, transpose and its inverse, broadcast_to
+and sum_to, getitem and put. The others are made of them, so they need no derivative of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd.engine import Op
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
+from minitorch_ciml.ops.indexing import (
+    ALL,
+    _check_axis,
+    _getitem,
+    _integers,
+    _put,
+    _replace,
+    take,
+    take_along_axis,
+)
+
+Shape = tuple[int, ...]
+Axes = int | Sequence[int]
+
+# --- the ops ------------------------------------------------------------------------------------
+
+_reshape = Op(
+    "reshape",
+    lambda g, y, x, shape: _reshape(g, shape=x.shape),
+    doc="The elements of x, in the same order, in another shape.",
+)
+_squeeze = Op("squeeze", lambda g, y, x, axis: _reshape(g, shape=x.shape), doc="Drops axes.")
+_expand_dims = Op(
+    "expand_dims", lambda g, y, x, axis: _reshape(g, shape=x.shape), doc="New axes of size 1."
+)
+_transpose = Op(
+    "transpose",
+    lambda g, y, x, axes: _transpose(g, axes=axes and _inverse(axes)),
+    doc="x with its axes in the order `axes`; reversed if None.",
+)
+_swapaxes = Op(
+    "swapaxes",
+    lambda g, y, x, axis1, axis2: _swapaxes(g, axis1=axis1, axis2=axis2),
+    doc="x with two axes exchanged.",
+)
+_roll = Op(
+    "roll",
+    lambda g, y, x, shift, axis: _roll(g, shift=_negated(shift), axis=axis),
+    doc="x, with elements shifted along axes; those that leave come in again at the other end.",
+)
+
+
+def _inverse(order: Shape) -> Shape:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def _negated(shift: Any) -> Any:
+    return -shift if isinstance(shift, int) else tuple([-s for s in shift])
+
+
+def _concatenate_rule(g, y, *xs, needs, axis):
+    front = (ALL,) * (axis % y.ndim)
+    parts: list[Any] = []
+    start = 0
+    for x, need in zip(xs, needs):
+        stop = start + x.shape[axis]
+        parts.append(_getitem(g, index=(*front, slice(start, stop))) if need else None)
+        start = stop
+    return parts
+
+
+_concatenate = Op(
+    "concatenate", joint=_concatenate_rule, dtypes="common", doc="Joins along an existing axis."
+)
+
+
+def _stack_rule(g, y, *xs, needs, axis):
+    front = (ALL,) * (axis % y.ndim)
+    return [_getitem(g, index=(*front, i)) if need else None for i, need in enumerate(needs)]
+
+
+_stack = Op("stack", joint=_stack_rule, dtypes="common", doc="Joins along a new axis.")
+
+_argsort = Op("argsort", doc="The order of the elements along an axis; equal ones keep theirs.")
+_top_indices = Op("top_indices", doc="Where the k largest elements along the last axis are.")
+
+# --- one tensor, another shape ------------------------------------------------------------------
+
+
+def reshape(x: Any, newshape: int | Sequence[int]) -> Tensor:
+    """The elements of `x`, in row-major order, as `newshape`; one size may be -1: what remains.
+
+    Raises:
+        ValueError: the numbers of elements differ.
+    """
+    return _reshape(x, shape=newshape if type(newshape) is int else tuple(newshape))  # type: ignore[arg-type]
+
+
+def ravel(x: Any) -> Tensor:
+    """`x` with one dimension."""
+    return _reshape(x, shape=-1)
+
+
+flatten = ravel
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """`x` with its axes in the order `axes`: result axis i is axis axes[i] of `x`.
+
+    Args:
+        x: a tensor.
+        axes: a permutation of the axes; None reverses them.
+    """
+    if axes is None:
+        return _transpose(x, axes=None)
+    x = as_tensor(x)
+    axes = tuple(axes)
+    order = tuple([axis % x.ndim for axis in axes])
+    if sorted(order) != list(range(x.ndim)) or any(not -x.ndim <= a < x.ndim for a in axes):
+        raise ValueError(
+            f"transpose: got axes {axes} for shape {x.shape}, expected each of 0 to {x.ndim - 1} "
+            "once."
+        )
+    return _transpose(x, axes=order)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """`x` with two axes exchanged."""
+    return _swapaxes(x, axis1=axis1, axis2=axis2)
+
+
+def moveaxis(x: Any, source: Axes, destination: Axes) -> Tensor:
+    """`x` with the axes `source` moved to the positions `destination`; the others keep their order."""
+    x = as_tensor(x)
+    sources = [_check_axis(a, x.ndim, "moveaxis") for a in _several(source)]
+    places = [_check_axis(a, x.ndim, "moveaxis") for a in _several(destination)]
+    if len(set(sources)) != len(sources) or len(set(places)) != len(sources):
+        raise ValueError(
+            f"moveaxis: got source {source} and destination {destination}, expected equally many "
+            "axes, each once."
+        )
+    order = [a for a in range(x.ndim) if a not in sources]
+    for place, axis in sorted(zip(places, sources)):
+        order.insert(place, axis)
+    return _transpose(x, axes=tuple(order))
+
+
+def squeeze(x: Any, axis: Axes | None = None) -> Tensor:
+    """`x` without its axes of size 1, or without those named.
+
+    Raises:
+        ValueError: a named axis has another size.
+    """
+    return _squeeze(x, axis=axis if axis is None else tuple(_several(axis)))
+
+
+def expand_dims(x: Any, axis: Axes) -> Tensor:
+    """`x` with new axes of size 1 at the positions `axis` of the result."""
+    return _expand_dims(x, axis=axis if isinstance(axis, int) else tuple(axis))
+
+
+def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
+    """`x` repeated along new axes in front and along axes of size 1 until it has `shape`."""
+    return _broadcast_to(x, shape=tuple(shape))
+
+
+def _several(axes: Axes) -> Sequence[int]:
+    return (axes,) if isinstance(axes, int) else axes
+
+
+# --- joining and splitting ----------------------------------------------------------------------
+
+
+def concatenate(xs: Any, axis: int = 0) -> Tensor:
+    """Joins tensors along an existing axis; the other sizes must be equal.
+
+    Raises:
+        ValueError: there are none, or the shapes do not fit.
+    """
+    return _concatenate(*_some(xs, "concatenate"), axis=axis)
+
+
+def stack(x: Any, axis: int = 0) -> Tensor:
+    """Joins tensors of one shape along a new axis, which is `axis` of the result."""
+    return _stack(*_some(x, "stack"), axis=axis)
+
+
+def vstack(xs: Any) -> Tensor:
+    """Joins tensors along the first axis; one with 1 dimension counts as a row."""
+    tensors = [as_tensor(x) for x in _some(xs, "vstack")]
+    return _concatenate(*[x.reshape(1, -1) if x.ndim < 2 else x for x in tensors], axis=0)
+
+
+def hstack(xs: Any) -> Tensor:
+    """Joins tensors along the second axis, or along the only one."""
+    tensors = [as_tensor(x) for x in _some(xs, "hstack")]
+    tensors = [x.reshape(1) if x.ndim == 0 else x for x in tensors]
+    return _concatenate(*tensors, axis=0 if tensors[0].ndim == 1 else 1)
+
+
+def dstack(xs: Any) -> Tensor:
+    """Joins tensors along the third axis, after (N,) became (1, N, 1) and (M, N) (M, N, 1)."""
+    tensors = [as_tensor(x) for x in _some(xs, "dstack")]
+    deep = [
+        x.reshape(1, -1, 1) if x.ndim < 2 else x.reshape(*x.shape, 1) if x.ndim == 2 else x
+        for x in tensors
+    ]
+    return _concatenate(*deep, axis=2)
+
+
+def append(x1: Any, x2: Any, axis: int | None = None) -> Tensor:
+    """`x1`, then `x2`, along `axis`; both flattened if it is None."""
+    if axis is None:
+        return _concatenate(ravel(x1), ravel(x2), axis=0)
+    return _concatenate(x1, x2, axis=axis)
+
+
+def _some(xs: Any, caller: str) -> list:
+    tensors = list(xs)
+    if not tensors:
+        raise ValueError(f"{caller}: got no tensors, expected at least one.")
+    return tensors
+
+
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Cuts `x` along `axis`: into equal parts, or before each of the given indices.
+
+    Args:
+        x: a tensor.
+        indices_or_sections: the number of parts, or where to cut.
+        axis: along which axis.
+
+    Raises:
+        ValueError: the axis does not divide into so many equal parts (see `array_split`).
+    """
+    x = as_tensor(x)
+    axis = _check_axis(axis, x.ndim, "split")
+    if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
+        raise ValueError(
+            f"split: axis {axis} of shape {x.shape} does not divide into {indices_or_sections} "
+            "equal parts; use array_split for parts of different sizes."
+        )
+    return array_split(x, indices_or_sections, axis)
+
+
+def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Cuts `x` along `axis`; where the parts cannot be equal, the first ones are longer by 1."""
+    x = as_tensor(x)
+    axis = _check_axis(axis, x.ndim, "array_split")
+    n = x.shape[axis]
+    if isinstance(indices_or_sections, int):
+        parts = indices_or_sections
+        if parts < 1:
+            raise ValueError(f"array_split: got {parts} parts, expected at least 1.")
+        cuts = [i * (n // parts) + min(i, n % parts) for i in range(1, parts)]
+    else:
+        cuts = [int(i) for i in indices_or_sections]
+    front = (ALL,) * axis
+    return [
+        _getitem(x, index=(*front, slice(start, stop)))
+        for start, stop in zip([0, *cuts], [*cuts, n])
+    ]
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:
+    """The slices of `x` along `axis`, without that axis.
+
+    Args:
+        num: the size of the axis, if one wants it checked.
+    """
+    x = as_tensor(x)
+    axis = _check_axis(axis, x.ndim, "unstack")
+    if num is not None and num != x.shape[axis]:
+        raise ValueError(f"unstack: got num={num}, but axis {axis} of shape {x.shape} has another.")
+    front = (ALL,) * axis
+    return [_getitem(x, index=(*front, i)) for i in range(x.shape[axis])]
+
+
+# --- padding and repeating ----------------------------------------------------------------------
+
+
+def pad(
+    x: Any,
+    pad_width: int | Sequence,
+    mode: str = "constant",
+    constant_values: float | None = None,
+) -> Tensor:
+    """`x` with elements added before and after, along each axis.
+
+    Args:
+        x: a tensor.
+        pad_width: ((before, after), ...) for each axis; (before, after) or one number for all.
+        mode: 'constant', or where the new elements come from: 'reflect' (mirrored at the edge
+            element), 'symmetric' (mirrored behind it), 'edge' (the edge element) or 'wrap'.
+        constant_values: for the mode 'constant'; 0 if left out.
+    """
+    x = as_tensor(x)
+    try:
+        widths = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
+    except ValueError:
+        raise ValueError(
+            f"pad: got pad_width {pad_width}, expected (before, after) for each of the {x.ndim} "
+            "axes, or one pair or number for all."
+        ) from None
+    if any(n < 0 for width in widths for n in width):
+        raise ValueError(f"pad: got pad_width {pad_width}, expected no negative widths.")
+    if mode == "constant":
+        shape = tuple([n + before + after for n, (before, after) in zip(x.shape, widths)])
+        index = tuple([slice(before, before + n) for n, (before, _) in zip(x.shape, widths)])
+        if not constant_values:
+            return _put(x, index=index, shape=shape)
+        return _replace(np.full(shape, constant_values, x.dtype), x, index=index)
+    if mode not in ("reflect", "symmetric", "edge", "wrap"):
+        raise ValueError(
+            f"pad: got mode {mode!r}, expected 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'."
+        )
+    if constant_values is not None:
+        raise ValueError(f"pad: constant_values is only for mode 'constant', got mode {mode!r}.")
+    for axis, width in enumerate(widths):
+        if width != [0, 0]:
+            source = np.pad(np.arange(x.shape[axis]), width, mode=mode)  # type: ignore[call-overload]
+            x = take(x, source, axis)
+    return x
+
+
+def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
+    """Each element of `x` several times in a row along `axis`; of the flattened `x` if it is None.
+
+    Args:
+        x: a tensor.
+        repeats: how often; one number for all, or one per element.
+        axis: along which axis.
+    """
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axis = _check_axis(axis, x.ndim, "repeat")
+    counts = _integers(repeats, "repeat")
+    n = x.shape[axis]
+    if counts.size != 1:
+        if counts.shape != (n,):
+            raise ValueError(
+                f"repeat: got repeats of shape {counts.shape} for axis {axis} of shape {x.shape}; "
+                "expected one number, or one per element."
+            )
+        return take(x, np.repeat(np.arange(n), counts), axis)
+    before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
+    times = int(counts.item())
+    repeated = _broadcast_to(x.reshape(*before, 1, *after), shape=(*before, times, *after))
+    return repeated.reshape(*before[:-1], n * times, *after)
+
+
+def tile(x: Any, repeats: int | Sequence[int]) -> Tensor:
+    """`x` repeated as a whole, repeats[i] times along axis i.
+
+    Axes of size 1 are put in front of `x` if there are more repeats than axes, and repeats of 1 in
+    front of them if there are fewer.
+    """
+    x = as_tensor(x)
+    times = tuple(_several(repeats))
+    times = (1,) * (x.ndim - len(times)) + times
+    sizes = (1,) * (len(times) - x.ndim) + x.shape
+    apart = [n for size in sizes for n in (1, size)]
+    wide = tuple([n for pair in zip(times, sizes) for n in pair])
+    tiled = _broadcast_to(x.reshape(*apart), shape=wide)
+    return _reshape(tiled, shape=tuple([t * n for t, n in zip(times, sizes)]))
+
+
+def meshgrid(*x: Any, indexing: str = "xy") -> list[Tensor]:
+    """Coordinates of a grid: each vector, repeated along the axes of all the others.
+
+    Args:
+        *x: vectors or numbers.
+        indexing: 'ij': vector i runs along axis i; 'xy': the first two are exchanged.
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: got indexing {indexing!r}, expected 'xy' or 'ij'.")
+    vectors = [ravel(v) for v in x]
+    places = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        places[:2] = [1, 0]
+    shape = [0] * len(vectors)
+    for place, v in zip(places, vectors):
+        shape[place] = v.size
+    return [
+        _broadcast_to(
+            _reshape(v, shape=(-1,) + (1,) * (len(shape) - 1 - place)), shape=tuple(shape)
+        )
+        for place, v in zip(places, vectors)
+    ]
+
+
+# --- reversing and rotating ---------------------------------------------------------------------
+
+
+def flip(x: Any, axis: Axes | None = None) -> Tensor:
+    """`x` with the order of its elements reversed along `axis`; along all axes if it is None."""
+    x = as_tensor(x)
+    axes = [
+        _check_axis(a, x.ndim, "flip") for a in _several(range(x.ndim) if axis is None else axis)
+    ]
+    backwards = slice(None, None, -1)
+    return _getitem(x, index=tuple([backwards if i in axes else ALL for i in range(x.ndim)]))
+
+
+def fliplr(x: Any) -> Tensor:
+    """`x` with the order of its columns (axis 1) reversed."""
+    return flip(x, 1)
+
+
+def flipud(x: Any) -> Tensor:
+    """`x` with the order of its rows (axis 0) reversed."""
+    return flip(x, 0)
+
+
+def roll(x: Any, shift: int | Sequence[int], axis: Axes | None = None) -> Tensor:
+    """`x` with its elements shifted along `axis`; those that leave come in at the other end.
+
+    Args:
+        x: a tensor.
+        shift: by how many places; a tuple for several axes.
+        axis: along which axes; None shifts the flattened `x` and restores its shape.
+    """
+    return _roll(
+        x,
+        shift=shift if isinstance(shift, int) else tuple(shift),
+        axis=axis if axis is None or isinstance(axis, int) else tuple(axis),
+    )
+
+
+def rot90(array: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
+    """`array` rotated by k times 90 degrees, from the first of `axes` towards the second."""
+    x = as_tensor(array)
+    first, second = [_check_axis(a, x.ndim, "rot90") for a in axes]
+    if first == second:
+        raise ValueError(f"rot90: got axes {axes}, expected two different ones.")
+    if k % 4 == 0:
+        return as_tensor(array)
+    if k % 4 == 2:
+        return flip(x, (first, second))
+    if k % 4 == 1:
+        return _swapaxes(flip(x, second), axis1=first, axis2=second)
+    return flip(_swapaxes(x, axis1=first, axis2=second), second)
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+def argsort(x: Any, axis: int | None = -1) -> Tensor:
+    """The indices that sort `x` along `axis` (flattened if None); equal elements keep their order."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    return _argsort(x, axis=axis)
+
+
+def sort(x: Any, axis: int | None = -1) -> Tensor:
+    """`x` in ascending order along `axis`; flattened if it is None."""
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = ravel(x), 0
+    return take_along_axis(x, _argsort(x, axis=axis), axis)
+
+
+def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
+    """The `k` largest elements along the last axis, largest first, and their indices.
+
+    Args:
+        x: a tensor.
+        k: how many.
+        sorted: accepted as in Keras; the result is always sorted.
+    """
+    x = as_tensor(x)
+    if x.ndim == 0 or not 0 <= k <= x.shape[-1]:
+        raise ValueError(f"top_k: got k={k} for shape {x.shape}; the last axis is too small.")
+    indices = _top_indices(x, k=k)
+    return take_along_axis(x, indices, -1), indices
+
+
+def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
+    """For each row of `predictions`, whether its target class is among the k largest.
+
+    A class counts as among them if fewer than k classes have a larger prediction.
+
+    Args:
+        targets: classes (N,).
+        predictions: (N, C).
+        k: how many.
+    """
+    scores = as_tensor(predictions).value
+    own = np.take_along_axis(scores, _integers(targets, "in_top_k")[:, None], 1)
+    return Tensor.constant((scores > own).sum(1) < k)
+
+
+# --- diagonals ----------------------------------------------------------------------------------
+
+
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The elements x[i, i + offset] of the two axes, as a new last axis."""
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"diagonal: got shape {x.shape}, expected at least 2 dimensions.")
+    axis1, axis2 = [_check_axis(a, x.ndim, "diagonal") for a in (axis1, axis2)]
+    if axis1 == axis2:
+        raise ValueError(f"diagonal: got axis {axis1} twice, expected two different axes.")
+    order = [a for a in range(x.ndim) if a not in (axis1, axis2)]
+    if (*order, axis1, axis2) != tuple(range(x.ndim)):
+        x = _transpose(x, axes=(*order, axis1, axis2))
+    return _getitem(x, index=(ALL,) * len(order) + _diagonal_index(x.shape[-2:], offset))
+
+
+def diag(x: Any, k: int = 0) -> Tensor:
+    """From a vector the matrix with it on the diagonal `k`; from a matrix its diagonal `k`."""
+    x = as_tensor(x)
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag: got shape {x.shape}, expected a vector or a matrix.")
+    n = x.size + abs(k)
+    return _put(x, index=_diagonal_index((n, n), k), shape=(n, n))
+
+
+def diagflat(x: Any, k: int = 0) -> Tensor:
+    """The matrix with the elements of `x` on the diagonal `k`."""
+    return diag(ravel(x), k)
+
+
+def _diagonal_index(shape: Shape, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = shape
+    start = max(-offset, 0)
+    i = np.arange(start, max(start, min(rows, columns - offset)))
+    return i, i + offset
