@@ -1,0 +1,131 @@
+"""How values, variables and formulas are written, for people: used by `graph` and `trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd.tensor import Tensor
+from minitorch_ciml.config import no_grad
+from minitorch_ciml.kernels.formula import Formula, Text, write
+
+SHORT = 4  # arrays of up to this many elements are written out
+
+
+def in_words(value: Any) -> str:
+    """A value as a few characters: a number, a short array, or shape, mean and norm.
+
+    >>> in_words(0.30000000000000004), in_words(np.ones((28, 28)))
+    ('0.3', '(28, 28) mean 1, norm 28')
+    """
+    array = np.asarray(value)
+    if array.size > SHORT:
+        floats = array.astype("float64")
+        mean, norm = floats.mean(), np.sqrt(np.square(floats).sum())
+        return f"{array.shape} mean {mean:.4g}, norm {norm:.4g}"
+    return _nested(array.tolist())
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_nested, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def is_number(v: Variable) -> bool:
+    """True for a number that the program wrote: it needs no name, it is its own."""
+    return (
+        v.record is None
+        and not v.requires_grad
+        and v.name is None
+        and np.size(_array(v.value)) == 1
+    )
+
+
+def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
+    """A name for each: its own, numbered where two share it; the number it is; or t1, t2, ..."""
+    names: dict[Variable, str] = {}
+    taken = {v.name for v in variables if v.name}
+    counts: dict[str, int] = {}
+
+    def fresh(stem: str) -> str:
+        while True:
+            counts[stem] = counts.get(stem, 0) + 1
+            if (name := f"{stem}{counts[stem]}") not in taken:
+                taken.add(name)
+                return name
+
+    used: set[str] = set()
+    for v in variables:
+        if v.name:
+            names[v] = v.name if v.name not in used else fresh(f"{v.name}_")
+            used.add(names[v])
+        else:
+            names[v] = in_words(_array(v.value)) if is_number(v) else fresh("t")
+    return names
+
+
+def expression(record: Record, names: dict[Variable, str]) -> Text:
+    """What a record did, as a formula in its inputs' names.
+
+    >>> from minitorch_ciml.autograd import Scalar
+    >>> a, b = Scalar(2.0), Scalar(3.0)
+    >>> expression((a * b).record, {a: "a", b: "b"})
+    'a * b'
+    """
+    return write(record.op.name, [names[x] for x in record.inputs], record.params)
+
+
+class Symbol(Tensor):
+    """A tensor on the device "Formula": computing with it writes the formula down.
+
+    >>> x = Symbol.of(Tensor([2.0]), "x")
+    >>> (x * (x + 1)).value.text
+    'x * (x + 1)'
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, v: Variable, text: str) -> Symbol:
+        """The symbol that is written `text` and has the value of `v`."""
+        return cls.constant(Formula(_array(v.value), text))
+
+    @classmethod
+    def lift(cls, x: Any, like: Sequence) -> Symbol:
+        constant = Tensor.lift(x, like)
+        return cls.of(constant, in_words(constant.value))
+
+
+Symbol.kind = Symbol
+
+
+def derivatives(
+    record: Record, result: Symbol, inputs: Sequence[Symbol], g: Symbol, needs: Sequence[bool]
+) -> list[Formula | None]:
+    """The rules of the op, run on symbols: the formula of each input's gradient.
+
+    None stands for an input that needs no gradient, and for a rule that cannot be written as a
+    formula: a fused op's (it is a kernel), or one that needs the numbers themselves.
+    """
+    op, params = record.op, record.params
+    try:
+        with no_grad():
+            if op.joint is not None:
+                found = op.joint(g, result, *inputs, needs=list(needs), **params)
+            else:
+                found = [
+                    rule(g, result, *inputs, **params) if need and rule is not None else None
+                    for rule, need in zip(op.rules, needs)
+                ]
+    except Exception:  # a rule may do anything; the trace then says less, and backward goes on
+        found = []
+    formulas = [x.value if isinstance(x, Symbol) else None for x in found]
+    return formulas or [None] * len(inputs)
+
+
+def _array(value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else np.asarray(value)
