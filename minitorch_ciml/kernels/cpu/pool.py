@@ -1,11 +1,287 @@
-"""Pooling on the CPU.  For now the NumPy reference under its final names."""
+"""Pooling on the CPU: every kernel walks its result line by line, writes each place once, and runs lines in parallel.
 
-from minitorch_ciml.kernels.reference_conv import (
-    avg_pool,
-    avg_pool_grad,
-    max_pool,
-    max_pool_gather,
-    max_pool_grad,
-)
+The gradients are written as sums over the windows that contain an input place, not as scattered additions: no place is
+written by two threads, nothing needs to be zeroed first, and the order of the additions is always the same.
+"""
 
-__all__ = ["avg_pool", "avg_pool_grad", "max_pool", "max_pool_gather", "max_pool_grad"]
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from minitorch_ciml.kernels.cpu.geometry import as_three
+from minitorch_ciml.kernels.cpu.jit import kernel, parallel_kernel, ready
+from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
+
+
+class Axis(NamedTuple):
+    """One spatial dimension: input and output sizes, and the window on it."""
+
+    size: int
+    outputs: int
+    window: int
+    stride: int
+    before: int
+
+
+@kernel
+def _meets(axis, o):
+    """``(first, last)`` places of the window at output o that lie inside the input."""
+    start = o * axis.stride - axis.before
+    return max(0, -start), min(axis.window, axis.size - start)
+
+
+@kernel
+def _met_by(axis, i):
+    """``(first, last)`` outputs whose window contains input place i."""
+    reach = i + axis.before
+    return max(0, (reach - axis.window + axis.stride) // axis.stride), min(
+        axis.outputs, reach // axis.stride + 1
+    )
+
+
+@kernel
+def _max_line(x, y, saved, depth, height, width, channels, n, d, h):
+    to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
+    for w in range(width.outputs):
+        best, where = y[to : to + channels], saved[to : to + channels]
+        best[:] = -np.inf
+        empty = True
+        for a in range(*_meets(depth, d)):
+            for b in range(*_meets(height, h)):
+                for c in range(*_meets(width, w)):
+                    k = (a * height.window + b) * width.window + c
+                    place = n * depth.size + d * depth.stride - depth.before + a
+                    place = place * height.size + h * height.stride - height.before + b
+                    place = place * width.size + w * width.stride - width.before + c
+                    here = x[place * channels : (place + 1) * channels]
+                    for q in range(channels):
+                        value = here[q]
+                        wins = empty or not (value <= best[q] or best[q] != best[q])
+                        best[q] = value if wins else best[q]
+                        where[q] = k if wins else where[q]
+                    empty = False
+        to += channels
+
+
+@parallel_kernel
+def _max_pool(x, y, saved, depth, height, width, images, channels):
+    lines = depth.outputs * height.outputs
+    for line in prange(images * lines):
+        n, left = line // lines, line % lines
+        _max_line(
+            x,
+            y,
+            saved,
+            depth,
+            height,
+            width,
+            channels,
+            n,
+            left // height.outputs,
+            left % height.outputs,
+        )
+
+
+@kernel
+def _max_grad_line(g, saved, dx, depth, height, width, channels, n, d, h):
+    to = (((n * depth.size + d) * height.size + h) * width.size) * channels
+    for w in range(width.size):
+        total = dx[to : to + channels]
+        total[:] = 0
+        for a in range(*_met_by(depth, d)):
+            for b in range(*_met_by(height, h)):
+                for c in range(*_met_by(width, w)):
+                    k = d + depth.before - a * depth.stride
+                    k = k * height.window + h + height.before - b * height.stride
+                    k = k * width.window + w + width.before - c * width.stride
+                    place = (n * depth.outputs + a) * height.outputs + b
+                    place = (place * width.outputs + c) * channels
+                    where, share = saved[place : place + channels], g[place : place + channels]
+                    for q in range(channels):
+                        total[q] += share[q] if where[q] == k else 0
+        to += channels
+
+
+@parallel_kernel
+def _max_pool_grad(g, saved, dx, depth, height, width, images, channels):
+    lines = depth.size * height.size
+    for line in prange(images * lines):
+        n, left = line // lines, line % lines
+        _max_grad_line(
+            g, saved, dx, depth, height, width, channels, n, left // height.size, left % height.size
+        )
+
+
+@parallel_kernel
+def _max_pool_gather(x, saved, y, depth, height, width, images, channels):
+    for line in prange(images * depth.outputs * height.outputs):
+        n, left = line // (depth.outputs * height.outputs), line % (depth.outputs * height.outputs)
+        d, h = left // height.outputs, left % height.outputs
+        to = line * width.outputs * channels
+        for w in range(width.outputs):
+            for q in range(channels):
+                k = np.int64(saved[to])
+                a, b, c = (
+                    k // (height.window * width.window),
+                    k // width.window % height.window,
+                    k % width.window,
+                )
+                place = n * depth.size + d * depth.stride - depth.before + a
+                place = place * height.size + h * height.stride - height.before + b
+                place = place * width.size + w * width.stride - width.before + c
+                y[to] = x[place * channels + q]
+                to += 1
+
+
+@kernel
+def _window_count(depth, height, width, d, h, w):
+    """Places of the window at output (d, h, w) that lie inside the input."""
+    a, b, c = _meets(depth, d), _meets(height, h), _meets(width, w)
+    return (a[1] - a[0]) * (b[1] - b[0]) * (c[1] - c[0])
+
+
+@kernel
+def _avg_line(x, y, depth, height, width, channels, n, d, h):
+    to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
+    for w in range(width.outputs):
+        total = y[to : to + channels]
+        total[:] = 0
+        for a in range(*_meets(depth, d)):
+            for b in range(*_meets(height, h)):
+                for c in range(*_meets(width, w)):
+                    place = n * depth.size + d * depth.stride - depth.before + a
+                    place = place * height.size + h * height.stride - height.before + b
+                    place = place * width.size + w * width.stride - width.before + c
+                    here = x[place * channels : (place + 1) * channels]
+                    for q in range(channels):
+                        total[q] += here[q]
+        count = _window_count(depth, height, width, d, h, w)
+        for q in range(channels):
+            total[q] /= count
+        to += channels
+
+
+@parallel_kernel
+def _avg_pool(x, y, depth, height, width, images, channels):
+    lines = depth.outputs * height.outputs
+    for line in prange(images * lines):
+        n, left = line // lines, line % lines
+        _avg_line(
+            x, y, depth, height, width, channels, n, left // height.outputs, left % height.outputs
+        )
+
+
+@kernel
+def _avg_grad_line(g, dx, depth, height, width, channels, n, d, h):
+    to = (((n * depth.size + d) * height.size + h) * width.size) * channels
+    for w in range(width.size):
+        total = dx[to : to + channels]
+        total[:] = 0
+        for a in range(*_met_by(depth, d)):
+            for b in range(*_met_by(height, h)):
+                for c in range(*_met_by(width, w)):
+                    place = (n * depth.outputs + a) * height.outputs + b
+                    place = (place * width.outputs + c) * channels
+                    count, share = (
+                        _window_count(depth, height, width, a, b, c),
+                        g[place : place + channels],
+                    )
+                    for q in range(channels):
+                        total[q] += share[q] / count
+        to += channels
+
+
+@parallel_kernel
+def _avg_pool_grad(g, dx, depth, height, width, images, channels):
+    lines = depth.size * height.size
+    for line in prange(images * lines):
+        n, left = line // lines, line % lines
+        _avg_grad_line(
+            g, dx, depth, height, width, channels, n, left // height.size, left % height.size
+        )
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
+) -> tuple[Axis, Axis, Axis, int, int]:
+    axes = [
+        Axis(size, output_size(size, window, stride, pads), window, stride, pads[0])
+        for size, window, stride, pads in zip(
+            as_three(input_shape[1:-1], 1),
+            as_three(pool_size, 1),
+            as_three(strides, 1),
+            as_three(padding, (0, 0)),
+            strict=True,
+        )
+    ]
+    return (*axes, input_shape[0], input_shape[-1])
+
+
+def _output_shape(input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads) -> Ints:
+    sizes = zip(input_shape[1:-1], pool_size, strides, padding, strict=True)
+    return (input_shape[0], *(output_size(*one) for one in sizes), input_shape[-1])
+
+
+def max_pool(
+    x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
+) -> tuple[np.ndarray, np.ndarray]:
+    """``y[n, o, c]`` = maximum of x over the window at ``o``; padded places never win; NaN does.
+
+    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the first maximum,
+    ``uint8`` when the window has at most 255 places, else ``int64``.
+    """
+    shape = _output_shape(x.shape, pool_size, strides, padding)
+    y = np.empty(shape, x.dtype)
+    saved = np.empty(shape, np.uint8 if prod(pool_size) <= 255 else np.int64)
+    plan = _plan(x.shape, pool_size, strides, padding)
+    _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan)
+    return y, saved
+
+
+def max_pool_grad(
+    g: np.ndarray,
+    saved: np.ndarray,
+    *,
+    input_shape: Ints,
+    pool_size: Ints,
+    strides: Ints,
+    padding: Pads,
+) -> np.ndarray:
+    """``dx``: g ``(N, *O, C)`` added at the places that :func:`max_pool` saved -> ``input_shape``."""
+    dx = np.empty(input_shape, g.dtype)
+    plan = _plan(tuple(input_shape), pool_size, strides, padding)
+    _max_pool_grad(ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan)
+    return dx
+
+
+def max_pool_gather(
+    x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
+) -> np.ndarray:
+    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of :func:`max_pool_grad`."""
+    y = np.empty(saved.shape, x.dtype)
+    plan = _plan(x.shape, pool_size, strides, padding)
+    _max_pool_gather(ready(x, x.dtype), ready(saved, saved.dtype), y.reshape(-1), *plan)
+    return y
+
+
+def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:
+    """``y[n, o, c]`` = mean of x over those places of the window at ``o`` that lie inside x."""
+    y = np.empty(_output_shape(x.shape, pool_size, strides, padding), x.dtype)
+    _avg_pool(ready(x, x.dtype), y.reshape(-1), *_plan(x.shape, pool_size, strides, padding))
+    return y
+
+
+def avg_pool_grad(
+    g: np.ndarray, *, input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
+) -> np.ndarray:
+    """``dx`` of :func:`avg_pool`: each output's gradient, shared evenly by the places it averaged."""
+    dx = np.empty(input_shape, g.dtype)
+    plan = _plan(tuple(input_shape), pool_size, strides, padding)
+    _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan)
+    return dx

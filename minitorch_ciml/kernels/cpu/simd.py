@@ -1,0 +1,266 @@
+"""Vector registers for numba: one type, and the few operations the kernels are built from.
+
+LLVM turns plain loops into vector code only when it can prove that it may, and never keeps a whole block of results in
+registers.  The kernels of this package say what they want instead.  A *vector* is one register (16 floats with
+AVX-512, 8 with AVX2, 4 with SSE2 or NEON); a *tile* is a tuple of vectors that LLVM keeps in registers through a loop:
+
+    acc = tile(load(bias, f, 2), PIXELS)              # PIXELS x 2 vectors, each pair a copy of the bias
+    for q in range(run):
+        acc = outer_fma(acc, x, at, q, load(w, q * width, 2))
+    store_at(y, to, f, acc)
+
+That is a matrix product at the machine's full speed: per step, PIXELS numbers of x are broadcast and multiplied with
+two vectors of w, and the sums never leave the registers.
+
+All addresses count elements of a contiguous array, without bounds checks: these functions trust their caller.
+The vector width follows the processor that numba compiles for, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``
+(for example ``haswell`` and ``+avx2,+fma``) choose a narrower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import models
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, register_model
+
+_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+
+
+def _vector_bits() -> int:
+    has = set(_FEATURES.split(","))
+    if "+avx512f" in has:
+        return 512
+    return 256 if "+avx2" in has or "+avx" in has else 128
+
+
+VECTOR_BITS = _vector_bits()
+REGISTERS = 32 if VECTOR_BITS == 512 or _TRIPLE.startswith(("aarch64", "arm64")) else 16
+
+
+class Vector(types.Type):
+    """The type of one register full of ``dtype``."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        self.lanes = VECTOR_BITS // dtype.bitwidth
+        super().__init__(name=f"vector({dtype} x {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(
+            manager, vector, ir.VectorType(manager[vector.dtype].get_value_type(), vector.lanes)
+        )
+
+
+Codegen = Callable[[Any, ir.IRBuilder, Any, tuple], Any]
+
+
+def _address(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _vector_pointer(
+    context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int
+) -> Any:
+    """Pointer to the ``i``-th vector after an address."""
+    moved = builder.gep(address, [ir.Constant(ir.IntType(64), i * vector.lanes)])
+    return builder.bitcast(moved, context.get_value_type(vector).as_pointer())
+
+
+def _read(context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int = 0) -> Any:
+    value = builder.load(_vector_pointer(context, builder, vector, address, i))
+    value.align = vector.dtype.bitwidth // 8
+    return value
+
+
+def _write(
+    context: Any, builder: ir.IRBuilder, vector: Vector, value: Any, address: Any, i: int = 0
+) -> None:
+    stored = builder.store(value, _vector_pointer(context, builder, vector, address, i))
+    stored.align = vector.dtype.bitwidth // 8
+
+
+def _splat(builder: ir.IRBuilder, vector_type: ir.VectorType, scalar: Any) -> Any:
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    lanes = ir.VectorType(ir.IntType(32), vector_type.count)
+    return builder.shuffle_vector(one, undefined, ir.Constant(lanes, [0] * vector_type.count))
+
+
+def _fma(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``: fused where the processor can, two instructions where it cannot."""
+    element = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
+    name = f"llvm.fmuladd.v{a.type.count}{element}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(a.type, [a.type] * 3), name
+    )
+    return builder.call(function, [a, b, c])
+
+
+def _items(builder: ir.IRBuilder, tuple_type: Any, value: Any) -> list:
+    return [builder.extract_value(value, i) for i in range(tuple_type.count)]
+
+
+@intrinsic
+def lanes(typingctx, x):
+    """Number of elements of array x that fit one vector: a constant to the compiler."""
+
+    def codegen(context, builder, signature, arguments):
+        return context.get_constant(types.intp, Vector(signature.args[0].dtype).lanes)
+
+    return types.intp(x), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx, x, i, n):
+    """The n vectors that start at ``x[i]``."""
+    result = types.UniTuple(Vector(x.dtype), n.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        start = _address(context, builder, signature.args[0], *arguments[:2])
+        values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
+        return context.make_tuple(builder, result, values)
+
+    return result(x, types.intp, n), codegen
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, x, n):
+    """A tile of n vectors of zeros of x's dtype."""
+    result = types.UniTuple(Vector(x.dtype), n.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        zero = ir.Constant(context.get_value_type(result.dtype), None)
+        return context.make_tuple(builder, result, [zero] * result.count)
+
+    return result(x, n), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile(typingctx, vectors, n):
+    """``vectors`` repeated n times: (a, b) -> (a, b, a, b, ...)."""
+    result = types.UniTuple(vectors.dtype, vectors.count * n.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        values = _items(builder, signature.args[0], arguments[0])
+        return context.make_tuple(builder, result, values * (result.count // len(values)))
+
+    return result(vectors, n), codegen
+
+
+@intrinsic(prefer_literal=True)
+def addresses(typingctx, table, i, last, n):
+    """``table[min(i + t, last)]`` for t < n, as a tuple that stays in registers."""
+    result = types.UniTuple(types.intp, n.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        array, start, end, _ = arguments
+        values = []
+        for t in range(result.count):
+            at = builder.add(start, context.get_constant(types.intp, t))
+            at = builder.select(builder.icmp_signed("<", at, end), at, end)
+            values.append(builder.load(_address(context, builder, signature.args[0], array, at)))
+        return context.make_tuple(builder, result, values)
+
+    return result(table, types.intp, types.intp, n), codegen
+
+
+@intrinsic
+def outer_fma(typingctx, acc, x, at, i, vectors):
+    """``acc[t, v] += x[at[t] + i] * vectors[v]``: numbers of x broadcast over vectors."""
+
+    def codegen(context, builder, signature, arguments):
+        sums, array, starts, offset, factors = arguments
+        kind = context.get_value_type(acc.dtype)
+        sums, factors = _items(builder, acc, sums), _items(builder, vectors, factors)
+        for t, start in enumerate(_items(builder, at, starts)):
+            row = _address(context, builder, signature.args[1], array, start)
+            number = _splat(builder, kind, builder.load(builder.gep(row, [offset])))
+            for v, factor in enumerate(factors):
+                place = t * len(factors) + v
+                sums[place] = _fma(builder, number, factor, sums[place])
+        return context.make_tuple(builder, acc, sums)
+
+    return acc(acc, x, at, types.intp, vectors), codegen
+
+
+@intrinsic
+def lane_fma(typingctx, acc, x, at, i, vector):
+    """``acc[t] += x[at[t] + i : ... + lanes] * vector``: vectors of x, lane by lane."""
+
+    def codegen(context, builder, signature, arguments):
+        sums, array, starts, offset, factor = arguments
+        factor = builder.extract_value(factor, 0)
+        result = []
+        for start, total in zip(
+            _items(builder, at, starts), _items(builder, acc, sums), strict=True
+        ):
+            row = _address(context, builder, signature.args[1], array, start)
+            row = _read(context, builder, acc.dtype, builder.gep(row, [offset]))
+            result.append(_fma(builder, row, factor, total))
+        return context.make_tuple(builder, acc, result)
+
+    return acc(acc, x, at, types.intp, vector), codegen
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """``a + b`` of two tiles."""
+
+    def codegen(context, builder, signature, arguments):
+        pairs = zip(_items(builder, a, arguments[0]), _items(builder, b, arguments[1]), strict=True)
+        return context.make_tuple(builder, a, [builder.fadd(*pair) for pair in pairs])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def relu(typingctx, acc):
+    """``max(acc, 0)``; NaN stays NaN."""
+
+    def codegen(context, builder, signature, arguments):
+        zero = ir.Constant(context.get_value_type(acc.dtype), None)
+        values = [
+            builder.select(builder.fcmp_ordered(">", zero, value), zero, value)
+            for value in _items(builder, acc, arguments[0])
+        ]
+        return context.make_tuple(builder, acc, values)
+
+    return acc(acc), codegen
+
+
+@intrinsic
+def store(typingctx, y, i, acc):
+    """Writes the vectors of a tile one after the other from ``y[i]`` on."""
+
+    def codegen(context, builder, signature, arguments):
+        start = _address(context, builder, signature.args[0], *arguments[:2])
+        for v, value in enumerate(_items(builder, acc, arguments[2])):
+            _write(context, builder, acc.dtype, value, start, v)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, acc), codegen
+
+
+@intrinsic
+def store_at(typingctx, y, to, i, acc):
+    """Writes row t of a tile from ``y[to[t] + i]`` on; a row is ``len(acc) / len(to)`` vectors."""
+
+    def codegen(context, builder, signature, arguments):
+        array, starts, offset, values = arguments
+        values = _items(builder, acc, values)
+        width = acc.count // to.count
+        for t, start in enumerate(_items(builder, to, starts)):
+            row = _address(context, builder, signature.args[0], array, builder.add(start, offset))
+            for v in range(width):
+                _write(context, builder, acc.dtype, values[t * width + v], row, v)
+        return context.get_dummy_value()
+
+    return types.void(y, to, types.intp, acc), codegen
