@@ -1,4 +1,4 @@
-"""How values, variables and formulas are written, for people: used by `graph` and `trace`."""
+"""How variables and formulas are written, for people: used by `graph` and `trace`."""
 
 from __future__ import annotations
 
@@ -10,39 +10,12 @@ import numpy as np
 from minitorch_ciml.autograd.engine import Record, Variable
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.config import no_grad
-from minitorch_ciml.kernels.formula import Formula, Text, write
-
-SHORT = 4  # arrays of up to this many elements are written out
-
-
-def in_words(value: Any) -> str:
-    """A value as a few characters: a number, a short array, or shape, mean and norm.
-
-    >>> in_words(0.30000000000000004), in_words(np.ones((28, 28)))
-    ('0.3', '(28, 28) mean 1, norm 28')
-    """
-    array = np.asarray(value)
-    if array.size > SHORT:
-        floats = array.astype("float64")
-        mean, norm = floats.mean(), np.sqrt(np.square(floats).sum())
-        return f"{array.shape} mean {mean:.4g}, norm {norm:.4g}"
-    return _nested(array.tolist())
-
-
-def _nested(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_nested, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+from minitorch_ciml.kernels.formula import Formula, Text, in_words, write
 
 
 def is_number(v: Variable) -> bool:
     """True for a number that the program wrote: it needs no name, it is its own."""
-    return (
-        v.record is None
-        and not v.requires_grad
-        and v.name is None
-        and np.size(_array(v.value)) == 1
-    )
+    return v.record is None and not v.requires_grad and v.name is None and np.ndim(v.value) == 0
 
 
 def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
@@ -64,7 +37,7 @@ def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
             names[v] = v.name if v.name not in used else fresh(f"{v.name}_")
             used.add(names[v])
         else:
-            names[v] = in_words(_array(v.value)) if is_number(v) else fresh("t")
+            names[v] = in_words(v.value) if is_number(v) else fresh("t")
     return names
 
 
@@ -90,14 +63,20 @@ class Symbol(Tensor):
     __slots__ = ()
 
     @classmethod
-    def of(cls, v: Variable, text: str) -> Symbol:
+    def of(cls, v: Variable, text: str, literal: bool = False) -> Symbol:
         """The symbol that is written `text` and has the value of `v`."""
-        return cls.constant(Formula(_array(v.value), text))
+        return cls.constant(Formula(v.value, text, literal))
+
+    @classmethod
+    def constant(cls, value: Any) -> Symbol:
+        symbol = cls.__new__(cls)
+        Variable.__init__(symbol, value)
+        return symbol
 
     @classmethod
     def lift(cls, x: Any, like: Sequence) -> Symbol:
         constant = Tensor.lift(x, like)
-        return cls.of(constant, in_words(constant.value))
+        return cls.of(constant, in_words(constant.value), literal=constant.ndim == 0)
 
 
 Symbol.kind = Symbol
@@ -125,7 +104,3 @@ def derivatives(
         found = []
     formulas = [x.value if isinstance(x, Symbol) else None for x in found]
     return formulas or [None] * len(inputs)
-
-
-def _array(value: Any) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else np.asarray(value)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+SHORT = 4  # arrays of up to this many elements are written out
+
 # How tightly an operator binds; a name, a number or a call binds tightest.
 ATOM = 6
 _SIGN = 4
@@ -34,13 +36,18 @@ class Text(str):
 
 
 class Formula:
-    """An array and the text that says how it was computed."""
+    """An array and the text that says how it was computed.
 
-    __slots__ = ("array", "text")
+    A `literal` is a number that the program or the rule contains. What is computed of literals
+    alone is a literal again: in a formula, 3 - 1 is better written 2.
+    """
 
-    def __init__(self, array: Any, text: str):
+    __slots__ = ("array", "text", "literal")
+
+    def __init__(self, array: Any, text: str, literal: bool = False):
         self.array = np.asarray(array)
         self.text = text if isinstance(text, Text) else Text(text)
+        self.literal = literal
 
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
@@ -49,15 +56,37 @@ class Formula:
 
     def astype(self, dtype: Any, copy: bool = True) -> Formula:
         """Another dtype is the same formula."""
-        return Formula(self.array.astype(dtype, copy=copy), self.text)
+        return Formula(self.array.astype(dtype, copy=copy), self.text, self.literal)
+
+
+def in_words(value: Any) -> str:
+    """A value as a few characters: a number, a short array, or shape, mean and norm.
+
+    >>> in_words(0.30000000000000004), in_words(np.ones((28, 28)))
+    ('0.3', '(28, 28) mean 1, norm 28')
+    """
+    array = np.asarray(value)
+    if array.size > SHORT:
+        floats = array.astype("float64")
+        mean, norm = floats.mean(), np.sqrt(np.square(floats).sum())
+        return f"{array.shape} mean {mean:.4g}, norm {norm:.4g}"
+    return _nested(array.tolist())
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_nested, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def kernel(name: str, compute: Callable) -> Callable:
     """The kernel that computes with `compute` and writes down the op `name`."""
 
     def write_and_compute(*inputs: Formula, **params: Any) -> Any:
-        text = write(name, [x.text for x in inputs], params)
         result = compute(*(x.array for x in inputs), **params)
+        if all(x.literal for x in inputs):
+            return Formula(result, in_words(result), literal=True)
+        text = write(name, [x.text for x in inputs], params)
         if isinstance(result, tuple):  # an op that saves something for its gradient
             return Formula(result[0], text), None
         return Formula(result, text)

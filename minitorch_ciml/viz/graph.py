@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minitorch_ciml.autograd.graph import ROLES, Graph
-from minitorch_ciml.autograd.symbols import in_words
+from minitorch_ciml.kernels.formula import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,7 +183,9 @@ def _crossings(layers: list[list[Node]]) -> int:
     total = 0
     for left, right in zip(layers, layers[1:]):
         position = {n: i for i, n in enumerate(right)}
-        ends = np.array([position[m] for n in left for m in sorted(n.after, key=position.get)])
+        ends = np.array(
+            [position[m] for n in left for m in sorted(n.after, key=position.__getitem__)]
+        )
         total += int(np.triu(ends[:, None] > ends).sum())
     return total
 
@@ -257,7 +259,7 @@ def _draw_node(axes: Axes, node: Node) -> None:
     from matplotlib.patches import Circle, FancyBboxPatch
 
     fill, frame = ROLES[node.role] if node.role else ("white", INK)
-    ink = {"facecolor": fill, "edgecolor": frame, "lw": 1.0, "zorder": 2}
+    ink: dict[str, Any] = {"facecolor": fill, "edgecolor": frame, "lw": 1.0, "zorder": 2}
     if node.role or node.width > node.height:
         style = f"round,pad=0,rounding_size={0.05 if node.role else node.height / 2}"
         corner = (node.x - node.width / 2, node.y - node.height / 2)
@@ -267,7 +269,7 @@ def _draw_node(axes: Axes, node: Node) -> None:
     for i, (line, colour) in enumerate(node.lines):
         y = node.y + ((len(node.lines) - 1) / 2 - i) * LINE
         text = line.replace("$", r"\$")
-        place = {"ha": "center", "va": "center_baseline", "zorder": 3}
+        place: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 3}
         axes.text(node.x, y, text, size=TEXT_SIZE, color=colour, **place)
 
 

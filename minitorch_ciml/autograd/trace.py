@@ -1,0 +1,91 @@
+"""`backward(trace=True)`: the chain rule, step by step, in words and numbers.
+
+The formulas are not written here. They are the ops' own rules, run on symbols (`symbols.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minitorch_ciml.autograd.arithmetic import add
+from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd.graph import Graph
+from minitorch_ciml.autograd.symbols import Symbol, derivatives, expression, is_number
+from minitorch_ciml.config import no_grad
+from minitorch_ciml.kernels.formula import SHORT, Formula, in_words
+
+
+class Trace:
+    """Prints each step of a backward from `outputs` that it is shown.
+
+    >>> from minitorch_ciml.autograd import Scalar
+    >>> a, b = Scalar(2.0, name="a"), Scalar(3.0, name="b")
+    >>> (a * b).backward(trace=True)
+    Backward from t1 = 6. In each step, g is the gradient of the result.
+    t1 = a * b = 2 * 3 = 6, g = 1
+      d/da = g * b = 1 * 3 = 3; a.grad 0 -> 3
+      d/db = g * a = 1 * 2 = 2; b.grad 0 -> 2
+
+    Args:
+        outputs: the variables that backward starts from.
+    """
+
+    def __init__(self, *outputs: Variable):
+        self.graph = Graph(*outputs)
+        self.names = self.graph.names
+        self.arrived: dict[Variable, Variable | None] = {}  # gradients as they add up
+        starts = ", ".join(f"{self.names[y]} = {in_words(y.value)}" for y in outputs)
+        print(f"Backward from {starts}. In each step, g is the gradient of the result.")
+
+    def __call__(self, v: Variable, g: Variable, input_gradients: Sequence) -> None:
+        """One step: `v` has the gradient `g` and passes `input_gradients` to its inputs."""
+        record = v.record
+        assert record is not None  # backward shows only what an op has made
+        involved = [v, g, *record.inputs]
+        short = all(np.size(x.value) <= SHORT for x in involved)
+        numbers = {x: in_words(x.value) for x in involved}
+        needs = [gx is not None for gx in input_gradients]
+
+        made = [expression(record, self.names), numbers[v]]
+        rules = _written(v, g, record, needs, {**self.names, g: "g"})
+        rules_in_numbers: list = [None] * len(rules)
+        if short:
+            made.insert(1, expression(record, numbers))
+            rules_in_numbers = _written(v, g, record, needs, numbers)
+        print(f"{_equation(self.names[v], *made)}, g = {numbers[g]}")
+        for x, gx, *formulas in zip(record.inputs, input_gradients, rules, rules_in_numbers):
+            if gx is not None:
+                texts = _shown(formulas, np.shape(gx.value)) or [f"the rule of {record.op.name}"]
+                equation = _equation(f"d/d{self.names[x]}", *texts, in_words(gx.value))
+                print(f"  {equation}; {self._added(x, gx)}")
+
+    def _added(self, x: Variable, gx: Variable) -> str:
+        """What the gradient of `x` grows to when `gx` is added."""
+        before = self.arrived.get(x, x.grad if x.is_leaf else None)
+        with no_grad():
+            after = self.arrived[x] = gx if before is None else add(before, gx)
+        name = f"{self.names[x]}.grad" if x.is_leaf else f"g of {self.names[x]}"
+        start = "0" if before is None else in_words(before.value)
+        return f"{name} {start} -> {in_words(after.value)}"
+
+
+def _written(
+    v: Variable, g: Variable, record: Record, needs: list[bool], texts: dict[Variable, str]
+) -> list[Formula | None]:
+    inputs = [Symbol.of(x, texts[x], is_number(x)) for x in record.inputs]
+    return derivatives(record, Symbol.of(v, texts[v]), inputs, Symbol.of(g, texts[g]), needs)
+
+
+def _shown(formulas: list[Formula | None], shape: tuple[int, ...]) -> list[str]:
+    """The formulas' texts; where the engine undid broadcasting, the first and a word about it."""
+    known = [f for f in formulas if f is not None]
+    if known and known[0].shape != shape:
+        return [f"{known[0].text}, summed to shape {shape},"]
+    return [f.text for f in known]
+
+
+def _equation(*sides: str) -> str:
+    """`a = b = c`, without repeating a side that is written like the one before."""
+    return " = ".join(side for i, side in enumerate(sides) if i == 0 or side != sides[i - 1])
