@@ -1,0 +1,86 @@
+"""Which dtype a layer computes in, and which its variables have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.keras.serialization import serializable
+
+
+@serializable("keras", "keras.dtype_policies.DTypePolicy")
+class DTypePolicy:
+    """A pair of dtypes: `compute_dtype` for the arithmetic and `variable_dtype` for the weights.
+
+    Args:
+        name: a float dtype for both, such as "float32". "mixed_float16" computes in float16 and
+            keeps float32 weights.
+    """
+
+    def __init__(self, name: str = "float32"):
+        self.name = name
+        self.compute_dtype, self.variable_dtype = _dtypes(name)
+
+    def get_config(self) -> dict:
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict) -> DTypePolicy:
+        return cls(**config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DTypePolicy) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<DTypePolicy {self.name!r}>"
+
+
+def _dtypes(name: str) -> tuple[str, str]:
+    if name == "mixed_float16":
+        return "float16", "float32"
+    if name == "mixed_bfloat16":
+        raise ValueError("dtype policy 'mixed_bfloat16': NumPy has no bfloat16; use 'float32'.")
+    try:
+        dtype = np.dtype(name).name
+    except TypeError:
+        raise ValueError(f"unknown dtype policy {name!r}; use a dtype such as 'float32'.") from None
+    return dtype, dtype
+
+
+_policies: dict[str, DTypePolicy] = {}
+
+
+def get(identifier: Any) -> DTypePolicy:
+    """The policy that `identifier` means: None (`floatx()`), a name, a dtype, or a policy."""
+    if isinstance(identifier, DTypePolicy):
+        return identifier
+    if isinstance(identifier, dict):
+        return DTypePolicy.from_config(identifier["config"])
+    if identifier is None:
+        name = _global_policy or config.floatx()
+    elif isinstance(identifier, str):
+        name = identifier
+    else:
+        name = np.dtype(identifier).name
+    if name not in _policies:
+        _policies[name] = DTypePolicy(name)
+    return _policies[name]
+
+
+_global_policy: str | None = None
+
+
+def dtype_policy() -> DTypePolicy:
+    """The policy of layers that are given none."""
+    return get(None)
+
+
+def set_dtype_policy(policy: Any) -> None:
+    """Sets the policy of layers that are given none."""
+    global _global_policy
+    _global_policy = get(policy).name

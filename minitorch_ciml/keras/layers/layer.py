@@ -1,0 +1,547 @@
+"""`Layer`: weights and a formula. Everything that a model is made of is one, models included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, wraps
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import Parameter, Tensor
+from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.serialization import Configurable, get, serializable, snake_case
+from minitorch_ciml.keras.symbolic import (
+    KerasTensor,
+    Node,
+    any_symbolic,
+    infer_outputs,
+    unique_name,
+)
+from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.ops import cast
+
+# What `training` is for the layers called inside a layer, unless they are told otherwise.
+_training: ContextVar[bool | None] = ContextVar("training", default=None)
+
+
+@serializable("keras")
+class Variable(Parameter):
+    """A layer's weight: a parameter with the initializer, regularizer and constraint it came with.
+
+    Args:
+        initializer: an array, or `initializer(shape, dtype)`, or the name of an initializer.
+        shape: needed where `initializer` is no array.
+        dtype: `floatx()` if left out.
+        trainable: whether the optimizer changes it.
+        name: its last name; `path` is the full one, with its layer's.
+    """
+
+    __slots__ = ("regularizer", "constraint", "path")
+
+    def __init__(
+        self,
+        initializer: Any,
+        shape: tuple | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
+        regularizer: Any = None,
+        constraint: Any = None,
+    ):
+        if callable(initializer) or isinstance(initializer, (str, dict)):
+            if shape is None:
+                raise ValueError(f"Variable {name!r}: an initializer needs a shape; pass shape=.")
+            make = get("keras.initializers", initializer, "initializer")
+            initializer = make(tuple(shape), dtype=dtype or dtype_policies.get(None).variable_dtype)
+        super().__init__(initializer, trainable, name or unique_name("variable"), dtype)
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.path = self.name
+
+    def __repr__(self) -> str:
+        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
+
+
+class InputSpec:
+    """What a layer asks of an input.
+
+    Args:
+        ndim: the number of axes; `min_ndim`: the least one.
+        axes: the size that an axis must have, such as {-1: 3}.
+    """
+
+    def __init__(
+        self,
+        dtype: Any = None,
+        shape: tuple | None = None,
+        ndim: int | None = None,
+        max_ndim: int | None = None,
+        min_ndim: int | None = None,
+        axes: dict[int, int] | None = None,
+    ):
+        self.dtype = dtype
+        self.shape = shape
+        self.ndim = ndim if shape is None else len(shape)
+        self.max_ndim = max_ndim
+        self.min_ndim = min_ndim
+        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
+        self.axes.update({i: n for i, n in enumerate(shape or ()) if n is not None})
+
+    def check(self, shape: tuple, layer: Any) -> None:
+        """Raises ValueError if an input of this shape does not fit `layer`."""
+        ndim, wrong = len(shape), None
+        if self.ndim is not None and ndim != self.ndim:
+            wrong = f"{self.ndim} dimensions, got {ndim}"
+        elif self.min_ndim is not None and ndim < self.min_ndim:
+            wrong = f"at least {self.min_ndim} dimensions, got {ndim}"
+        elif self.max_ndim is not None and ndim > self.max_ndim:
+            wrong = f"at most {self.max_ndim} dimensions, got {ndim}"
+        else:
+            for axis, size in self.axes.items():
+                if shape[axis] is not None and shape[axis] != size:
+                    wrong = f"size {size} on axis {axis}, got {shape[axis]}"
+        if wrong:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) expects an input with {wrong}; the "
+                f"input's shape is {tuple(shape)}."
+            )
+
+
+class Layer(Configurable):
+    """The base of all layers.
+
+    A subclass keeps the arguments of `__init__` as attributes of the same names (`get_config` reads
+    them), makes its weights in `build(input_shape)`, computes in `call(inputs)`, and may give
+    `compute_output_shape(input_shape)`, which is otherwise found by running it.
+
+    Args:
+        activity_regularizer: a function of the output, added to the loss.
+        trainable: whether its weights are trained.
+        dtype: a dtype or policy, `floatx()` if left out.
+        name: unique within a model; made from the class name if left out.
+        input_shape: (without the batch) for the first layer of a `Sequential`, as Keras 2 has it.
+    """
+
+    _init_args: inspect.BoundArguments
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        layer = super().__new__(cls)
+        layer._init_args = _signature(cls).bind_partial(layer, *args, **kwargs)
+        return layer
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        **old_arguments: Any,
+    ):
+        self.name = str(name) if name else unique_name(snake_case(type(self).__name__))
+        self.activity_regularizer = get("keras.regularizers", activity_regularizer, "regularizer")
+        self.dtype_policy = dtype_policies.get(dtype)
+        self.autocast = autocast
+        self.built = False
+        self.input_spec: InputSpec | list | None = None
+        self._trainable = bool(trainable)
+        self._inbound_nodes: list[Node] = []
+        self._added_losses: list = []
+        self._build_shape: Any = None
+        self._first_input_shape = _old_input_shape(self, old_arguments)
+
+    # --- weights --------------------------------------------------------------------------------
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights. A layer without weights has nothing to do here."""
+
+    def add_weight(
+        self,
+        shape: Any = (),
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """A new weight. Without an initializer: glorot_uniform for floats, zeros for integers."""
+        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        dtype = dtype or self.variable_dtype
+        if initializer is None:
+            initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+        weight = Variable(
+            initializer,
+            shape,
+            dtype,
+            trainable,
+            name,
+            get("keras.regularizers", regularizer, "regularizer"),
+            get("keras.constraints", constraint, "constraint"),
+        )
+        weight.path = f"{self.name}/{weight.name}"
+        weight.trainable = trainable and self._trainable
+        self.__dict__.setdefault("_weight_roles", {})[weight] = trainable
+        self.__dict__.setdefault("_added_weights", []).append(weight)
+        return weight
+
+    def _own_weights(self) -> Iterator[Parameter]:
+        """The weights held in this layer's attributes, trainable ones first, each once."""
+        found = dict.fromkeys(self.__dict__.get("_added_weights", ()))
+        for value in self.__dict__.values():
+            items = value.values() if isinstance(value, dict) else value
+            for item in items if isinstance(items, (list, tuple)) else (value,):
+                if isinstance(item, Parameter):
+                    found.setdefault(item)
+        roles = self.__dict__.get("_weight_roles", {})
+        yield from (w for w in found if roles.get(w, w.trainable))
+        yield from (w for w in found if not roles.get(w, w.trainable))
+
+    def _sublayers(self) -> Iterator[Layer]:
+        """The layers held in this layer's attributes, in the order in which they were set."""
+        seen = {id(self)}
+        for value in list(self.__dict__.values()):
+            for item in _layers_in(value):
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    yield item
+
+    def _all_layers(self) -> list[Layer]:
+        """This layer and those inside it, each once."""
+        found: dict[int, Layer] = {}
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                stack.extend(reversed(list(layer._sublayers())))
+        return list(found.values())
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All weights: of each layer first the trainable ones, then the others."""
+        return list(dict.fromkeys(w for layer in self._all_layers() for w in layer._own_weights()))
+
+    variables = weights
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """The weights that training changes."""
+        return [w for w in self.weights if w.trainable]
+
+    trainable_variables = trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """The weights that training does not change."""
+        return [w for w in self.weights if not w.trainable]
+
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the weights of this layer, and of those inside it, are trained."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._all_layers():
+            layer._trainable = bool(value)
+            roles = layer.__dict__.get("_weight_roles", {})
+            for weight in layer._own_weights():
+                weight.trainable = bool(value) and roles.get(weight, True)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the weights, as NumPy arrays."""
+        return [w.value.copy() for w in self.weights]
+
+    def set_weights(self, weights: list) -> None:
+        """Sets the weights from a list of arrays, in the order of `get_weights`."""
+        own = self.weights
+        if len(own) != len(weights):
+            raise ValueError(
+                f"set_weights: {self.name!r} has {len(own)} weights, got {len(weights)} arrays"
+                + ("" if self.built else "; it is not built yet, call it on data first")
+                + "."
+            )
+        for weight, array in zip(own, weights):
+            weight.assign(array)
+
+    def count_params(self) -> int:
+        """The number of numbers in the weights."""
+        if not self.built:
+            raise ValueError(
+                f"count_params: {self.name!r} has no weights yet; call it on data or build() first."
+            )
+        return sum(w.size for w in self.weights)
+
+    @property
+    def dtype(self) -> str:
+        return self.dtype_policy.variable_dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        return self.dtype_policy.variable_dtype
+
+    # --- losses ---------------------------------------------------------------------------------
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a term to the loss of this step; to be called within `call`."""
+        self._added_losses.extend(flatten(loss))
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """The terms that layers have added in the last call, and the weights' regularizers'."""
+        terms = []
+        for layer in self._all_layers():
+            terms += layer._added_losses
+            for weight in layer._own_weights():
+                regularizer = getattr(weight, "regularizer", None)
+                if regularizer is not None and weight.trainable:
+                    terms.append(regularizer(weight))
+        return terms
+
+    def _clear_losses(self) -> None:
+        for layer in self._all_layers():
+            layer._added_losses.clear()
+
+    # --- calling --------------------------------------------------------------------------------
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's formula."""
+        raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # The common case first: one tensor of the right dtype.
+        if len(args) == 1 and type(args[0]) is Tensor:
+            if args[0].value.dtype != self.compute_dtype:
+                args = (self._convert(args[0]),)
+        elif any_symbolic((args, kwargs)):
+            return self._call_symbolically(args, kwargs)
+        else:
+            args = map_structure(self._convert, args)
+        if not self.built:
+            self._build_for(args, kwargs)
+        if self.input_spec is not None:
+            self._check_inputs(args)
+        takes_training = _takes_training(type(self))
+        training = kwargs.pop("training", None)
+        if training is None:
+            training = _training.get()
+        elif training != _training.get():
+            token = _training.set(training)
+            try:
+                return self._run(args, kwargs, takes_training, training)
+            finally:
+                _training.reset(token)
+        return self._run(args, kwargs, takes_training, training)
+
+    def _run(self, args: tuple, kwargs: dict, takes_training: bool, training: Any) -> Any:
+        if takes_training and training is not None:
+            outputs = self.call(*args, training=training, **kwargs)
+        else:
+            outputs = self.call(*args, **kwargs)
+        if self.activity_regularizer is not None:
+            for y in flatten(outputs):
+                self.add_loss(self.activity_regularizer(y) / y.shape[0])
+        return outputs
+
+    def _convert(self, x: Any) -> Any:
+        """Arrays become tensors, and floats take this layer's dtype."""
+        if isinstance(x, (np.ndarray, np.generic)):
+            x = Tensor(x)
+        if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind == "f":
+            if x.value.dtype != self.compute_dtype:
+                x = cast(x, self.compute_dtype)
+        return x
+
+    def _build_for(self, args: tuple, kwargs: dict) -> None:
+        if self.input_spec is not None:
+            self._check_inputs(args)
+        inputs = args if len(args) <= 1 else args[:1]
+        shapes = map_structure(lambda x: getattr(x, "shape", None), inputs)
+        self.build(shapes[0] if shapes else None)
+        self.built = True
+
+    def _check_inputs(self, args: tuple) -> None:
+        inputs = flatten(args[0])
+        specs = self.input_spec if isinstance(self.input_spec, list) else [self.input_spec]
+        for x, spec in zip(inputs, specs):
+            if spec is not None:
+                spec.check(tuple(x.shape), self)
+
+    def _call_symbolically(self, args: tuple, kwargs: dict) -> Any:
+        """Records the call as a `Node` of the model that is being built."""
+        if not self.built:
+            self._build_for(args, kwargs)
+        if self.input_spec is not None:
+            self._check_inputs(args)
+        kwargs = {k: v for k, v in kwargs.items() if v is not None}
+        outputs = self.compute_output_spec(*args, **kwargs)
+        Node(self, args, kwargs, outputs)
+        return outputs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The symbolic outputs for symbolic inputs."""
+        if type(self).compute_output_shape is not Layer.compute_output_shape:
+            shapes = map_structure(lambda x: x.shape, args[0])
+            shape = self.compute_output_shape(shapes)
+            if isinstance(shape, list) or (shape and isinstance(shape[0], (tuple, list))):
+                return type(shape)(KerasTensor(s, self.compute_dtype) for s in shape)
+            return KerasTensor(shape, self.compute_dtype)
+        if _takes_training(type(self)):
+            kwargs = {**kwargs, "training": False}
+        return infer_outputs(self.call, args, kwargs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the output for an input of `input_shape`, None where unknown."""
+        outputs = infer_outputs(self.__call__, (_symbolic(_as_shapes(input_shape)),), {})
+        return map_structure(lambda y: y.shape, outputs)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's first call in a model."""
+        args = self._first_node().args
+        return args[0] if len(args) == 1 else list(args)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of the layer's first call in a model."""
+        return self._first_node().outputs
+
+    def _first_node(self) -> Node:
+        if not self._inbound_nodes:
+            raise AttributeError(
+                f"layer {self.name!r} has no input or output yet: it has not been called on a "
+                "model's input. Give the model's input shape (keras.Input) or call it on data."
+            )
+        return self._inbound_nodes[0]
+
+    # --- configuration --------------------------------------------------------------------------
+
+    def get_config(self) -> dict:
+        """The arguments of `__init__`, read from the attributes of the same names."""
+        config: dict[str, Any] = {
+            "name": self.name,
+            "trainable": self._trainable,
+            "dtype": self.dtype_policy,
+        }
+        for name, default in _init_parameters(type(self)).items():
+            if name not in config:
+                given = self._init_args.arguments.get(name, default)
+                config[name] = getattr(self, name, given)
+        return config
+
+    def get_build_config(self) -> dict | None:
+        """The input shape that `build` was called with."""
+        return None if self._build_shape is None else {"input_shape": self._build_shape}
+
+    def build_from_config(self, config: dict) -> None:
+        """Builds the weights for the shapes that `get_build_config` gave."""
+        if config.get("input_shape") is not None:
+            self.build(_as_shapes(config["input_shape"]))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+# --- helpers ------------------------------------------------------------------------------------
+
+
+def _marks_built(build: Callable) -> Callable:
+    """`build` that also remembers its shape and marks the layer as built."""
+
+    @wraps(build)
+    def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
+        shape = args[0] if args else kwargs.get("input_shape")
+        build(self, *args, **kwargs)
+        self._build_shape = shape
+        self.built = True
+
+    return wrapper
+
+
+@cache
+def _signature(cls: type) -> inspect.Signature:
+    return inspect.signature(cls.__init__)  # type: ignore[misc]
+
+
+@cache
+def _init_parameters(cls: type) -> dict[str, Any]:
+    """The named parameters of `__init__`, of the class and of those its **kwargs go to."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if base is Layer:
+            break
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        for p in parameters.values():
+            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, None if p.default is p.empty else p.default)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return found
+
+
+@cache
+def _takes_training(cls: type) -> bool:
+    parameters = inspect.signature(cls.call).parameters  # type: ignore[attr-defined]
+    return "training" in parameters
+
+
+def _layers_in(value: Any) -> Iterator[Layer]:
+    if isinstance(value, Layer):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _layers_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _layers_in(item)
+
+
+def _as_shapes(shape: Any) -> Any:
+    """Lists from a file as the tuples that `build` expects."""
+    if isinstance(shape, dict):
+        return {key: _as_shapes(value) for key, value in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        return [_as_shapes(s) for s in shape]
+    return tuple(shape)
+
+
+def _symbolic(shape: Any) -> Any:
+    if isinstance(shape, dict):
+        return {key: _symbolic(value) for key, value in shape.items()}
+    return [_symbolic(s) for s in shape] if isinstance(shape, list) else KerasTensor(shape)
+
+
+def _old_input_shape(layer: Layer, arguments: dict) -> tuple | None:
+    """The batch shape that Keras 2's `input_shape=`, `input_dim=` or `batch_input_shape=` mean."""
+    shape = arguments.pop("batch_input_shape", None) or arguments.pop("batch_shape", None)
+    if "input_shape" in arguments:
+        inner = arguments.pop("input_shape")
+        shape = (None, *((inner,) if isinstance(inner, int) else inner))
+    if "input_dim" in arguments:
+        shape = (None, arguments.pop("input_dim"))
+    arguments.pop("input_length", None)
+    arguments.pop("weights", None)
+    if arguments:
+        raise TypeError(
+            f"{type(layer).__name__}: unknown argument {', '.join(map(repr, arguments))}; known: "
+            f"{', '.join(_init_parameters(type(layer)))}, name, trainable, dtype."
+        )
+    return None if shape is None else tuple(shape)

@@ -1,0 +1,180 @@
+"""What `compile` makes of losses and metrics: one loss and named metrics, also for many outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras import losses as losses_module
+from minitorch_ciml.keras import metrics as metrics_module
+from minitorch_ciml.keras.tree import flatten
+
+
+class CompiledLoss:
+    """The loss of a model: a weighted sum over its outputs.
+
+    Args:
+        loss: one loss for all outputs, or a list or dictionary with one per output.
+        loss_weights: factors, in the same form.
+        output_names: the names by which dictionaries are matched.
+    """
+
+    def __init__(self, loss: Any, loss_weights: Any, output_names: list[str] | None):
+        self.user_loss, self.user_weights = loss, loss_weights
+        self.output_names = output_names
+        self.losses: list | None = None
+        self.trackers: list = []
+
+    def build(self, n_outputs: int, names: list[str]) -> None:
+        """Settles which loss belongs to which output, once the outputs are known."""
+        per_output = _per_output(self.user_loss, n_outputs, names, "loss")
+        if not isinstance(self.user_loss, (list, tuple, dict)) and n_outputs > 1:
+            per_output = [self.user_loss] * n_outputs
+        self.losses = [losses_module.get(item) for item in per_output]
+        weights = _per_output(self.user_weights, n_outputs, names, "loss_weights")
+        self.weights = [1.0 if w is None else float(w) for w in weights]
+        if n_outputs > 1:
+            self.trackers = [
+                metrics_module.Mean(name=f"{name}_loss")
+                for name, loss in zip(names, self.losses)
+                if loss is not None
+            ]
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any, names: list[str]) -> Tensor:
+        outputs = flatten(y_pred)
+        if self.losses is None:
+            self.build(len(outputs), names)
+        targets = _targets(y_true, len(outputs), names, "y")
+        sample_weights = _targets(sample_weight, len(outputs), names, "sample_weight")
+        if len(outputs) == 1 and self.weights[0] == 1.0:
+            return _loss_value(self.losses[0], targets[0], outputs[0], sample_weights[0])  # type: ignore[index]
+        total: Any = 0.0
+        trackers = iter(self.trackers)
+        for i, loss in enumerate(self.losses or ()):
+            if loss is not None:
+                value = _loss_value(loss, targets[i], outputs[i], sample_weights[i])
+                if self.trackers:
+                    next(trackers).update_state(value.item(), sample_weight=len(outputs[i]))
+                total = total + value * self.weights[i]
+        return total
+
+
+def _loss_value(loss: Any, y_true: Any, y_pred: Tensor, sample_weight: Any) -> Tensor:
+    if y_true is None:
+        raise ValueError("the loss needs targets: pass y to fit, or compile without a loss.")
+    return loss(y_true, y_pred, sample_weight)
+
+
+class CompiledMetrics:
+    """The metrics of a model, named as Keras names them in logs.
+
+    Args:
+        metrics: a list for a single output; otherwise a list of lists or a dictionary of lists.
+        weighted_metrics: likewise; these take the sample weights into account.
+    """
+
+    name = "compile_metrics"
+
+    def __init__(self, metrics: Any, weighted_metrics: Any):
+        self.user_metrics, self.user_weighted = metrics, weighted_metrics
+        self.built = False
+        self.entries: list[tuple[int, Any, bool]] = []  # (output, metric, weighted?)
+
+    def build(self, y_true: list, y_pred: list, names: list[str]) -> None:
+        """Makes the metrics, once the shapes tell what 'accuracy' means."""
+        for given, weighted in ((self.user_metrics, False), (self.user_weighted, True)):
+            for i, items in enumerate(_metric_lists(given, len(y_pred), names)):
+                for item in items:
+                    if y_true[i] is None:
+                        continue
+                    metric = metrics_module.resolve(item, np.shape(y_true[i]), y_pred[i].shape)
+                    if len(y_pred) > 1:
+                        metric.name = f"{names[i]}_{metric.name}"
+                    self.entries.append((i, metric, weighted))
+        self._make_names_unique()
+        self.built = True
+
+    def _make_names_unique(self) -> None:
+        seen: dict[str, int] = {}
+        for _, metric, _ in self.entries:
+            count = seen[metric.name] = seen.get(metric.name, -1) + 1
+            if count:
+                metric.name = f"{metric.name}_{count}"
+
+    @property
+    def metrics(self) -> list:
+        return [metric for _, metric, _ in self.entries]
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.user_metrics or self.user_weighted)
+
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, names: list[str] | None = None
+    ) -> None:
+        """Adds a batch to every metric."""
+        outputs = flatten(y_pred)
+        names = names or [f"output_{i + 1}" for i in range(len(outputs))]
+        targets = _targets(y_true, len(outputs), names, "y")
+        if not self.built:
+            self.build(targets, outputs, names)
+        weights = _targets(sample_weight, len(outputs), names, "sample_weight")
+        for i, metric, weighted in self.entries:
+            metric.update_state(targets[i], outputs[i], weights[i] if weighted else None)
+
+    def result(self) -> dict[str, Any]:
+        """The results, by name."""
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def reset_state(self) -> None:
+        """Starts every metric again."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+
+def _per_output(given: Any, n: int, names: list[str], what: str) -> list:
+    """`given` as a list with one entry per output."""
+    if isinstance(given, dict):
+        unknown = [key for key in given if key not in names]
+        if unknown:
+            raise ValueError(f"{what}: there is no output {unknown[0]!r}; outputs: {names}.")
+        return [given.get(name) for name in names]
+    if isinstance(given, (list, tuple)):
+        if len(given) != n:
+            raise ValueError(f"{what}: the model has {n} outputs, got {len(given)} entries.")
+        return list(given)
+    return [given] * n if n == 1 or given is None else [given] + [None] * (n - 1)
+
+
+def _targets(given: Any, n: int, names: list[str], what: str) -> list:
+    """The targets (or weights) of each output."""
+    if n == 1 and not isinstance(given, (list, tuple, dict)):
+        return [given]
+    if given is None or not isinstance(given, (list, tuple, dict)):
+        return [given] * n
+    return _per_output(given, n, names, what)
+
+
+def _metric_lists(given: Any, n: int, names: list[str]) -> list[list]:
+    if given is None:
+        return [[] for _ in range(n)]
+    if isinstance(given, dict):
+        return [_as_list(item) for item in _per_output(given, n, names, "metrics")]
+    given = _as_list(given)
+    if n == 1:
+        nested = len(given) == 1 and isinstance(given[0], (list, tuple))
+        return [list(given[0])] if nested else [list(given)]
+    if len(given) == n:
+        return [_as_list(item) for item in given]
+    raise ValueError(
+        f"metrics: the model has {n} outputs, so give a dictionary by output name ({names}) or a "
+        f"list with one list per output; got {len(given)} entries."
+    )
+
+
+def _as_list(item: Any) -> list:
+    if item is None:
+        return []
+    return list(item) if isinstance(item, (list, tuple)) else [item]

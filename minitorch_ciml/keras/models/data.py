@@ -1,0 +1,261 @@
+"""Where `fit`, `evaluate` and `predict` get their batches from: arrays, generators, data sets.
+
+Whatever the source, an epoch is an iterable of `(x, y, sample_weight)` with NumPy arrays, alone or
+nested; y and sample_weight may be None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.tree import flatten, map_structure
+
+
+class Batches:
+    """A source of batches.
+
+    Attributes:
+        steps: the batches of an epoch, or None where it is not known beforehand.
+    """
+
+    steps: int | None = None
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        """The batches of epoch `number`."""
+        raise NotImplementedError
+
+    def end_epoch(self) -> None:
+        """Called after every epoch."""
+
+
+class ArrayBatches(Batches):
+    """Batches cut from arrays.
+
+    Floats are cast to `floatx()` and bytes of images too, batch by batch, so that a data set of
+    uint8 or float64 is never copied as a whole. The order of an epoch comes from (seed, epoch).
+
+    Args:
+        x, y, sample_weight: arrays, alone or nested, with the samples along the first axis.
+        seed: None for data in their order, otherwise what the order of every epoch comes from.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ):
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
+        self.data = tuple(_arrays(part) for part in (x, y, sample_weight))
+        self.size = _common_length(self.data)
+        self.batch_size = int(batch_size)
+        self.seed = seed
+        self.steps = -(-self.size // self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        order = None
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, number]).permutation(self.size)
+        for start in range(0, self.size, self.batch_size):
+            end = min(start + self.batch_size, self.size)
+            rows = slice(start, end) if order is None else order[start:end]
+            yield self.batch(rows)
+
+    def batch(self, rows: Any) -> tuple:
+        """The samples at `rows`, a slice or indices."""
+        x, y, weight = self.data
+        return (_cut(x, rows, _input_dtype), _cut(y, rows, _target_dtype),
+                _cut(weight, rows, _target_dtype))  # fmt: skip
+
+    def split(self, fraction: float) -> tuple[Any, Any]:
+        """The data before and after the last `fraction`: for training and validation."""
+        at = int(self.size * (1 - fraction))
+        if not 0 < fraction < 1 or at == 0 or at == self.size:
+            raise ValueError(
+                f"validation_split={fraction!r} leaves {at} of {self.size} samples to train on and "
+                f"{self.size - at} to validate; give a fraction between 0 and 1 that leaves some."
+            )
+        first, last = (
+            tuple(_cut(part, rows, None) for part in self.data)
+            for rows in (slice(0, at), slice(at, None))
+        )
+        return first, last
+
+
+class IterableBatches(Batches):
+    """Batches from a generator, an iterator, or an iterable such as a torch DataLoader."""
+
+    def __init__(self, source: Any, steps: int | None = None):
+        self.source = source
+        self.steps = steps
+        if steps is None and hasattr(source, "__len__"):
+            self.steps = len(source)
+        self.endless = iter(source) is source  # a generator cannot be started again
+        self._iterator = iter(source) if self.endless else None
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        for batch in self._iterator if self._iterator is not None else iter(self.source):
+            yield unpack(batch)
+
+
+class SequenceBatches(Batches):
+    """Batches from an object with `len()` and `[index]`, as `keras.utils.PyDataset` has."""
+
+    def __init__(self, source: Any, seed: int | None = None):
+        self.source = source
+        self.seed = seed
+        self.steps = len(source)
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        self.steps = len(self.source)
+        order = np.arange(self.steps)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, number]).permutation(self.steps)
+        for index in order:
+            yield unpack(self.source[int(index)])
+
+    def end_epoch(self) -> None:
+        if hasattr(self.source, "on_epoch_end"):
+            self.source.on_epoch_end()
+
+
+def batches(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+) -> Batches:
+    """The source of batches for what a user passed as data."""
+    if isinstance(x, Batches):
+        return x
+    if hasattr(x, "__getitem__") and hasattr(x, "__len__") and _is_sequence(x):
+        _no_targets(y, sample_weight, x)
+        return SequenceBatches(x, seed)
+    if _is_iterable(x):
+        _no_targets(y, sample_weight, x)
+        return IterableBatches(x, steps)
+    return ArrayBatches(x, y, sample_weight, batch_size or 32, seed)
+
+
+def unpack(batch: Any) -> tuple:
+    """A batch as `(x, y, sample_weight)`, None for what it lacks."""
+    if not isinstance(batch, (tuple, list)) or (isinstance(batch, list) and len(batch) > 3):
+        batch = (batch,)
+    if len(batch) > 3:
+        raise ValueError(
+            f"a batch must be x, (x, y) or (x, y, sample_weight), got {len(batch)} parts."
+        )
+    x, y, weight = (*batch, None, None)[:3]
+    return _whole(x, _input_dtype), _whole(y, _target_dtype), _whole(weight, _target_dtype)
+
+
+def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
+    """One weight per sample, by its class: y holds class numbers or one-hot rows."""
+    labels = np.asarray(y)
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        labels = labels.argmax(axis=-1)
+    labels = labels.reshape(labels.shape[0], -1)[:, 0].astype(int)
+    table = np.ones(max(int(labels.max(initial=0)), *map(int, class_weight)) + 1)
+    for label, weight in class_weight.items():
+        table[int(label)] = weight
+    return table[labels].astype(config.floatx())
+
+
+# --- helpers ------------------------------------------------------------------------------------
+
+
+def _is_sequence(x: Any) -> bool:
+    """Whether x is a PyDataset-like object, not an array, a list or a dictionary of arrays."""
+    return not isinstance(x, (np.ndarray, Tensor, list, tuple, dict)) and not hasattr(x, "shape") \
+        and not hasattr(x, "__array__") and not hasattr(x, "__iter__")  # fmt: skip
+
+
+def _is_iterable(x: Any) -> bool:
+    arrays = (np.ndarray, Tensor, list, tuple, dict, str, bytes)
+    return hasattr(x, "__iter__") and not isinstance(x, arrays) and not hasattr(x, "__array__")
+
+
+def _no_targets(y: Any, sample_weight: Any, x: Any) -> None:
+    if y is not None or sample_weight is not None:
+        raise ValueError(
+            f"y and sample_weight come from the {type(x).__name__} itself: it gives (x, y) or "
+            "(x, y, sample_weight); do not pass them beside it."
+        )
+
+
+def _arrays(part: Any) -> Any:
+    """Lists of numbers as arrays; a list of arrays stays a list."""
+    if part is None:
+        return None
+    if isinstance(part, (list, tuple)) and part and not _holds_arrays(part):
+        return np.asarray(part)
+    return map_structure(_array, part)
+
+
+def _holds_arrays(part: Any) -> bool:
+    return isinstance(part[0], (np.ndarray, Tensor, dict)) or hasattr(part[0], "__array__")
+
+
+def _array(x: Any) -> np.ndarray:
+    array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"the data hold {array.dtype}, expected numbers; convert them (for example labels with "
+            "keras.utils.to_categorical or np.unique(..., return_inverse=True))."
+        )
+    if array.ndim == 0:
+        raise ValueError("the data must have a first axis, for the samples; got a single number.")
+    return array
+
+
+def _common_length(data: tuple) -> int:
+    sizes = [len(a) for part in data if part is not None for a in flatten(part)]
+    if not sizes or sizes[0] == 0:
+        raise ValueError("the data are empty: there is no sample to use.")
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"all arrays must have the same number of samples, got {sizes} (x, then y, then "
+            "sample_weight)."
+        )
+    return sizes[0]
+
+
+def _input_dtype(dtype: np.dtype) -> np.dtype | str:
+    """float64 and bytes become `floatx()`; other integers stay: they may be indices."""
+    return config.floatx() if dtype.kind == "f" or dtype == np.uint8 else dtype
+
+
+def _target_dtype(dtype: np.dtype) -> np.dtype | str:
+    return config.floatx() if dtype.kind == "f" else dtype
+
+
+def _cut(part: Any, rows: Any, dtype_for: Callable | None) -> Any:
+    if part is None:
+        return None
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        picked = array[rows]
+        return picked if dtype_for is None else picked.astype(dtype_for(array.dtype), copy=False)
+
+    return cut(part) if isinstance(part, np.ndarray) else map_structure(cut, part)
+
+
+def _whole(part: Any, dtype_for: Callable) -> Any:
+    if part is None:
+        return None
+
+    def convert(x: Any) -> np.ndarray:
+        array = _array(x)
+        return array.astype(dtype_for(array.dtype), copy=False)
+
+    return map_structure(convert, part)

@@ -1,0 +1,169 @@
+"""`Model`: a layer that can be trained, summarised and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.models.graph import LayerGraph
+from minitorch_ciml.keras.models.trainer import Trainer
+from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.keras.tree import flatten, map_structure
+
+
+@serializable("keras")
+class Model(Trainer, Layer):
+    """A graph of layers from inputs to outputs, or a subclass with a `call` of its own.
+
+        inputs = keras.Input((28, 28, 1))
+        x = keras.layers.Flatten()(inputs)
+        outputs = keras.layers.Dense(10, activation="softmax")(x)
+        model = keras.Model(inputs, outputs)
+
+    Args:
+        inputs: one KerasTensor, or a list or dictionary of them.
+        outputs: likewise. Any tensor between the inputs and the end of a model may be an output.
+        name: made from the class name if left out.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Model and (args or "inputs" in kwargs):
+            cls = Functional
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kw: Any):
+        super().__init__(name=name, **kw)
+        self._graph: LayerGraph | None = None
+        if inputs is None and outputs is None:
+            return
+        if outputs is None or inputs is None:
+            raise ValueError("Model: give both, inputs and outputs.")
+        self._graph = LayerGraph(inputs, outputs)
+        self.inputs, self.outputs = flatten(inputs), flatten(outputs)
+        self._graph_layers = _layers_of(self._graph)
+        self._build_shape = map_structure(lambda t: t.shape, inputs)
+        self.built = True
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the model, in order."""
+        return self._graph_layers if self._graph is not None else list(self._sublayers())
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name, or at that index."""
+        if (name is None) == (index is None):
+            raise ValueError("get_layer: give either a name or an index.")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(
+                    f"get_layer: there is no layer {index}; {self.name!r} has {len(self.layers)}."
+                )
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"get_layer: {self.name!r} has no layer {name!r}; it has: "
+            f"{', '.join(layer.name for layer in self.layers)}."
+        )
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if self._graph is None:
+            raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
+        return self._graph(inputs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        if self._graph is None:
+            return super().compute_output_spec(*args, **kwargs)
+        if all(_same_rank(a, b) for a, b in zip(flatten(args[0]), self.inputs)):
+            known = map_structure(lambda t: t.shape[1:], self.outputs)
+            if all(a.shape[1:] == b.shape[1:] for a, b in zip(flatten(args[0]), self.inputs)):
+                batch = flatten(args[0])[0].shape[0]
+                fresh = [KerasTensor((batch, *s), t.dtype) for s, t in zip(known, self.outputs)]
+                return self._graph.pack_outputs(fresh)
+        return super().compute_output_spec(*args, **kwargs)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input, or the structure of them."""
+        return self._graph.inputs if self._graph is not None else super().input
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, or the structure of them."""
+        return self._graph.outputs if self._graph is not None else super().output
+
+    @property
+    def input_shape(self) -> Any:
+        return map_structure(lambda t: t.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        return map_structure(lambda t: t.shape, self.output)
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Any = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
+        """Prints the layers with their output shapes and numbers of parameters."""
+        from minitorch_ciml.keras.models.summary import print_summary
+
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves architecture, weights and optimizer in a `.keras` file, as Keras 3 does."""
+        from minitorch_ciml.keras.saving import save_model
+
+        save_model(self, filepath, overwrite=overwrite, **kwargs)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Saves the weights in a `.weights.h5` file, as Keras 3 does."""
+        from minitorch_ciml.keras.saving import save_weights
+
+        save_weights(self, filepath, overwrite=overwrite)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Loads the weights from a `.weights.h5` or `.keras` file."""
+        from minitorch_ciml.keras.saving import load_weights
+
+        load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The architecture as JSON; `keras.models.model_from_json` makes a model of it."""
+        import json
+
+        from minitorch_ciml.keras.serialization import serialize_keras_object
+
+        return json.dumps(serialize_keras_object(self), **kwargs)
+
+
+@serializable("keras", "Functional")
+class Functional(Model):
+    """What `Model(inputs, outputs)` gives: a model that is its graph."""
+
+    def get_config(self) -> dict:
+        from minitorch_ciml.keras.models.configuration import functional_config
+
+        return functional_config(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        from minitorch_ciml.keras.models.configuration import functional_from_config
+
+        return functional_from_config(cls, config)
+
+
+def _layers_of(graph: LayerGraph) -> list[Layer]:
+    """The input layers, then the others in the order of their first call."""
+    inputs = [x.node.layer for x in flatten(graph.inputs) if not x.node.inputs]
+    return list(dict.fromkeys([*inputs, *(node.layer for node in graph.nodes)]))
+
+
+def _same_rank(a: Any, b: Any) -> bool:
+    return len(a.shape) == len(b.shape)

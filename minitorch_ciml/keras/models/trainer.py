@@ -1,0 +1,486 @@
+"""`Trainer`: compile, fit, evaluate, predict. The part of a model that knows data and loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd import Tensor, grad
+from minitorch_ciml.keras import metrics as metrics_module
+from minitorch_ciml.keras import optimizers
+from minitorch_ciml.keras.callbacks import CallbackList
+from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
+from minitorch_ciml.keras.models.data import Batches, IterableBatches, batches, class_weights
+from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.ops.random import draw_seed
+
+# Arguments of Keras 2, Horovod and graph mode that change nothing here.
+_OLD_COMPILE_ARGUMENTS = {"experimental_run_tf_function", "target_tensors", "sample_weight_mode"}
+
+
+class Trainer:
+    """Mixed into `Model`. `train_step`, `test_step` and `predict_step` may be overridden."""
+
+    optimizer: Any = None
+    history: Any = None
+    compiled: bool = False
+    stop_training: bool = False
+    _compile_loss: CompiledLoss | None = None
+    _compile_metrics: CompiledMetrics | None = None
+    _loss_tracker: Any = None
+    _compile_arguments: dict | None = None
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        **old_arguments: Any,
+    ) -> None:
+        """Settles how the model is trained.
+
+        Args:
+            optimizer: a name such as "adam", or an optimizer.
+            loss: a name, a loss, a function `loss(y_true, y_pred)`, or one per output (list, or
+                dictionary by output name).
+            loss_weights: factors of the outputs' losses.
+            metrics: names, metrics or functions to report; per output for several outputs.
+            weighted_metrics: metrics that take sample weights into account.
+            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras has
+                them; every step here is eager.
+        """
+        unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
+        if unknown:
+            raise TypeError(f"compile: unknown argument {sorted(unknown)[0]!r}.")
+        self.optimizer = optimizers.get(optimizer)
+        names = self._output_names(None)
+        self._compile_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
+        if self._compile_loss is not None and names:
+            self._compile_loss.build(len(names), names)
+        self._compile_metrics = CompiledMetrics(metrics, weighted_metrics)
+        self._loss_tracker = metrics_module.Mean(name="loss")
+        self._compile_arguments = {
+            "optimizer": self.optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        self.compiled = True
+        self.stop_training = False
+
+    # --- one step: what users override -----------------------------------------------------------
+
+    def train_step(self, data: tuple) -> dict[str, Any]:
+        """Trains on one batch; returns the logs.
+
+        An override gets the batch as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        """
+        x, y, sample_weight = (*data, None, None)[:3]
+        y_pred = self(x, training=True)  # type: ignore[operator]
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        weights = self.trainable_weights  # type: ignore[attr-defined]
+        if weights:
+            gradients = grad(loss, weights, allow_unused=True)
+            self.optimizer.apply(gradients, weights)
+        self._loss_tracker.update_state(loss.value, sample_weight=len(flatten(x)[0]))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: tuple) -> dict[str, Any]:
+        """Scores one batch; returns the logs."""
+        x, y, sample_weight = (*data, None, None)[:3]
+        y_pred = self(x, training=False)  # type: ignore[operator]
+        if self._compile_loss is not None:
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+            self._loss_tracker.update_state(loss.value, sample_weight=len(flatten(x)[0]))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: tuple) -> Any:
+        """The model's outputs for one batch."""
+        return self(data[0], training=False)  # type: ignore[operator]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """The loss of a batch: the compiled one plus what layers and regularizers add."""
+        added = self.losses  # type: ignore[attr-defined]
+        if self._compile_loss is not None:
+            loss = self._compile_loss(y, y_pred, sample_weight, self._output_names(y_pred))
+        elif added:
+            loss = added.pop(0)
+        else:
+            raise ValueError(
+                "there is no loss to train with: pass loss= to compile, or use add_loss in a layer."
+            )
+        for term in added:
+            loss = loss + term
+        return loss
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, float]:
+        """Adds a batch to the compiled metrics and returns all results."""
+        if self._compile_metrics is not None and y is not None:
+            self._compile_metrics.update_state(y, y_pred, sample_weight, self._output_names(y_pred))
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """The metrics so far, by name."""
+        return _logs({metric.name: metric.result() for metric in self.metrics})
+
+    @property
+    def metrics(self) -> list:
+        """The loss' mean, the compiled metrics (as one object), and metrics held as attributes."""
+        found: list = [] if self._loss_tracker is None else [self._loss_tracker]
+        if self._compile_loss is not None:
+            found += self._compile_loss.trackers
+        if self._compile_metrics is not None and self._compile_metrics.wanted:
+            found.append(self._compile_metrics)
+        for value in self.__dict__.values():
+            if isinstance(value, metrics_module.Metric) and value is not self._loss_tracker:
+                found.append(value)
+        return found
+
+    @property
+    def metrics_names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def reset_metrics(self) -> None:
+        """Starts all metrics again."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    # --- loops -----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> Any:
+        """Trains the model.
+
+        Args:
+            x: the inputs: an array (or a list or dictionary of them), a generator or iterable of
+                `(x, y)` or `(x, y, sample_weight)`, or a `PyDataset`.
+            y: the targets, with arrays.
+            batch_size: samples per step, 32 if left out.
+            epochs: passes over the data; training ends at this number, counted from 0.
+            verbose: 0 silent, 1 a progress bar, 2 a line per epoch; "auto" is 1.
+            callbacks: a list of `keras.callbacks.Callback`.
+            validation_split: the last part of the arrays to validate on, as a fraction.
+            validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
+            shuffle: put the samples in a new order every epoch.
+            class_weight: a factor of the loss per class number.
+            sample_weight: a factor of the loss per sample.
+            initial_epoch: the number of the first epoch, to resume.
+            steps_per_epoch: the steps of an epoch, for sources without an end.
+            validation_steps, validation_batch_size: the same for validation.
+            validation_freq: validate every so many epochs.
+
+        Returns:
+            A `History`: its `.history` has a list with one number per epoch for every log.
+        """
+        self._check_compiled("fit")
+        seed = draw_seed() if shuffle else None
+        source = batches(x, y, sample_weight, batch_size, steps_per_epoch, seed)
+        if validation_split and validation_data is None:
+            if not hasattr(source, "split"):
+                raise ValueError("validation_split needs arrays; pass validation_data instead.")
+            first, validation_data = source.split(validation_split)
+            source = batches(*first, batch_size, None, seed)
+        validation = None
+        if validation_data is not None:
+            parts = validation_data if isinstance(validation_data, (tuple, list)) else (
+                validation_data,)  # fmt: skip
+            size = validation_batch_size or batch_size
+            x_val, y_val, weight_val = (*parts, None, None)[:3]
+            validation = batches(x_val, y_val, weight_val, size, validation_steps)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks, add_history=True, add_progbar=verbose != 0, model=self, verbose=verbose,
+                epochs=epochs, steps=steps_per_epoch or source.steps,
+            )  # fmt: skip
+        self.stop_training = False
+        callbacks.on_train_begin()
+        stream = _Stream(source, steps_per_epoch)
+        logs: dict = {}
+        for epoch in range(initial_epoch, epochs):
+            self.reset_metrics()
+            callbacks.on_epoch_begin(epoch)
+            logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
+            if validation is not None and (epoch + 1) % validation_freq == 0:
+                scores = self._evaluate(validation, validation_steps, callbacks)
+                logs |= {f"val_{name}": value for name, value in scores.items()}
+            callbacks.on_epoch_end(epoch, logs)
+            source.end_epoch()
+            if self.stop_training or stream.exhausted:
+                break
+        callbacks.on_train_end(logs)
+        return self.history
+
+    def _train_epoch(self, data: Iterator, callbacks: CallbackList, class_weight: Any) -> dict:
+        logs: dict = {}
+        for step, batch in enumerate(data):
+            callbacks.on_train_batch_begin(step)
+            logs = self._train_batch(batch, class_weight)
+            callbacks.on_train_batch_end(step, logs)
+            if self.stop_training:
+                break
+        return dict(logs)
+
+    def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
+        x, y, sample_weight = batch
+        if class_weight is not None:
+            factors = class_weights(y, class_weight)
+            sample_weight = factors if sample_weight is None else sample_weight * factors
+        self._clear_losses()  # type: ignore[attr-defined]
+        return _logs(self.train_step(_tensors(x, y, sample_weight)))
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **old_arguments: Any,
+    ) -> Any:
+        """The loss and metrics on data; the arguments are those of `fit`.
+
+        Returns:
+            A list with the loss first (or the loss alone without metrics), or a dictionary.
+        """
+        self._check_compiled("evaluate")
+        source = batches(x, y, sample_weight, batch_size, steps)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1,
+                steps=steps or source.steps,
+            )  # fmt: skip
+        logs = self._evaluate(source, steps, callbacks)
+        if return_dict:
+            return logs
+        ordered = [logs.pop("loss")] if "loss" in logs else []
+        names = [m.name for m in self.metrics if m.name in logs]
+        if self._compile_metrics is not None:
+            names += [m.name for m in self._compile_metrics.metrics]
+        ordered += [logs[name] for name in names]
+        return ordered[0] if len(ordered) == 1 else ordered
+
+    def _evaluate(self, source: Batches, steps: int | None, callbacks: CallbackList) -> dict:
+        self.reset_metrics()
+        callbacks.on_test_begin()
+        logs: dict = {}
+        with config.no_grad():
+            for step, (x, y, sample_weight) in enumerate(islice(source.epoch(0), steps)):
+                callbacks.on_test_batch_begin(step)
+                self._clear_losses()  # type: ignore[attr-defined]
+                logs = _logs(self.test_step(_tensors(x, y, sample_weight)))
+                callbacks.on_test_batch_end(step, logs)
+        callbacks.on_test_end(logs)
+        return dict(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for all samples, as NumPy arrays in the structure of the outputs."""
+        source = batches(x, batch_size=batch_size, steps=steps)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1,
+                steps=steps or source.steps,
+            )  # fmt: skip
+        parts: list[list] = []
+        structure: Any = None
+        callbacks.on_predict_begin()
+        with config.no_grad():
+            for step, (inputs, _, _) in enumerate(islice(source.epoch(0), steps)):
+                callbacks.on_predict_batch_begin(step)
+                structure = self.predict_step(_tensors(inputs))
+                parts.append([y.value if isinstance(y, Tensor) else y for y in flatten(structure)])
+                callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
+        callbacks.on_predict_end()
+        if not parts:
+            raise ValueError("predict: the data gave no batch.")
+        whole = iter([np.concatenate(pieces) for pieces in zip(*parts)])
+        return map_structure(lambda _: next(whole), structure)
+
+    # --- single batches --------------------------------------------------------------------------
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Trains on one batch; returns the loss and metrics so far (see `reset_metrics`)."""
+        self._check_compiled("train_on_batch")
+        batch = _only_batch(x, y, sample_weight)
+        return self._in_order(self._train_batch(batch, class_weight), return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Scores one batch; returns the loss and metrics so far (see `reset_metrics`)."""
+        self._check_compiled("test_on_batch")
+        with config.no_grad():
+            self._clear_losses()  # type: ignore[attr-defined]
+            logs = _logs(self.test_step(_tensors(*_only_batch(x, y, sample_weight))))
+        return self._in_order(logs, return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, as NumPy arrays."""
+        with config.no_grad():
+            outputs = self.predict_step(_tensors(_only_batch(x)[0]))
+        return map_structure(lambda y: np.array(y), outputs)
+
+    def _in_order(self, logs: dict, return_dict: bool) -> Any:
+        if return_dict:
+            return logs
+        values = [logs[name] for name in ("loss",) if name in logs]
+        values += [value for name, value in logs.items() if name != "loss"]
+        return values[0] if len(values) == 1 else values
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _check_compiled(self, what: str) -> None:
+        if not self.compiled:
+            raise ValueError(f"{what}: call compile(optimizer=..., loss=...) first.")
+
+    def _output_names(self, y_pred: Any) -> list[str]:
+        """The names of the outputs: of the layers that make them, or `output_1`, ..."""
+        outputs = self.__dict__.get("outputs")
+        if outputs:
+            return [t.node.layer.name for t in outputs]
+        if isinstance(y_pred, dict):
+            return sorted(y_pred)
+        count = 0 if y_pred is None else len(flatten(y_pred))
+        return [f"output_{i + 1}" for i in range(count)]
+
+    def get_compile_config(self) -> dict | None:
+        """The arguments of `compile` as plain data, or None."""
+        from minitorch_ciml.keras.serialization import serialize_keras_object
+
+        if not self.compiled:
+            return None
+        return serialize_keras_object(self._compile_arguments)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles with the arguments that `get_compile_config` gave."""
+        from minitorch_ciml.keras.serialization import deserialize_keras_object
+
+        self.compile(**deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:  # type: ignore[attr-defined]
+            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+
+
+class _Stream:
+    """The epochs of a source; with a number of steps, each goes on where the last one ended."""
+
+    def __init__(self, source: Batches, steps: int | None):
+        self.source, self.steps = source, steps
+        self.exhausted = False
+        self._running: Iterator | None = None
+        self._round = 0
+
+    def epoch(self, number: int) -> Iterator:
+        if self.steps is None:
+            yield from self.source.epoch(number)
+            return
+        for done in range(self.steps):
+            batch = self._next()
+            if batch is None:
+                warnings.warn(
+                    f"the data ended after {done} of {self.steps} steps of this epoch; training "
+                    "stops. Give fewer steps_per_epoch, or a source that goes on.",
+                    stacklevel=2,
+                )
+                self.exhausted = True
+                return
+            yield batch
+
+    def _next(self) -> tuple | None:
+        if self._running is None:
+            self._running = self.source.epoch(self._round)
+        batch = next(self._running, None)
+        if batch is None and not getattr(self.source, "endless", False):
+            self._round += 1
+            self._running = self.source.epoch(self._round)
+            batch = next(self._running, None)
+        return batch
+
+
+def _only_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:
+    """Arrays as the one batch that they are."""
+    source = batches(x, y, sample_weight)
+    if isinstance(source, IterableBatches) or not hasattr(source, "batch"):
+        raise ValueError("expected arrays for a single batch; use fit for generators.")
+    return source.batch(slice(None))
+
+
+def _tensors(*parts: Any) -> tuple:
+    """A batch as tensors, without the parts that it lacks at its end."""
+    while parts and parts[-1] is None:
+        parts = parts[:-1]
+    return tuple([None if part is None else _tensor(part) for part in parts])
+
+
+def _tensor(part: Any) -> Any:
+    return Tensor.constant(part) if isinstance(part, np.ndarray) else map_structure(_tensor, part)
+
+
+def _logs(results: dict) -> dict[str, float]:
+    """Results as Python floats, nested dictionaries flattened, sorted by name as Keras has them."""
+    flat: dict[str, Any] = {}
+    for name, value in results.items():
+        flat.update(value if isinstance(value, dict) else {name: value})
+    return {name: _number(flat[name]) for name in sorted(flat)}
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, float) else _plain_number(value)
+
+
+def _plain_number(value: Any) -> Any:
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array

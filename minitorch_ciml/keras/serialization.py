@@ -1,0 +1,264 @@
+"""Names, configurations and objects: one registry for everything that can be given as a string.
+
+A class of the facade is registered under the module in which users of Keras know it:
+
+    @serializable("keras.losses", "mse")
+    class MeanSquaredError(Loss): ...
+
+Then `get("keras.losses", "mse")`, `"mean_squared_error"`, `"MeanSquaredError"`, an instance, a
+class or a configuration all give the loss. Configurations have Keras 3's form, so that its files can be
+read and ours be read by it. Making an object from a configuration never runs code from a file: only
+registered names are found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+_by_module: dict[str, dict[str, Any]] = {}
+_homes: dict[Any, tuple[str, str]] = {}  # object -> (module, name)
+_custom: dict[str, Any] = {}  # registered_name -> object
+
+
+def serializable(module: str, *aliases: str) -> Callable:
+    """Registers a class or function as `module.<its name>`, and under `aliases` and snake_case."""
+
+    def register(item: Any) -> Any:
+        name = item.__name__
+        names = _by_module.setdefault(module, {})
+        for key in (name, snake_case(name), *aliases):
+            names[key] = item
+        _homes[item] = (module, name)
+        return item
+
+    return register
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
+    """Registers a user's class or function, so that saved models that use it can be loaded.
+
+    A registered class needs `get_config`.
+    """
+
+    def register(item: Any) -> Any:
+        full_name = f"{package}>{name or item.__name__}"
+        if isinstance(item, type) and not hasattr(item, "get_config"):
+            raise ValueError(
+                f"register_keras_serializable: {item.__name__} has no get_config(); define it so "
+                "that it returns the arguments of __init__ as a dictionary."
+            )
+        _custom[full_name] = item
+        _homes[item] = ("custom", full_name)
+        return item
+
+    return register
+
+
+@contextmanager
+def custom_object_scope(objects: dict[str, Any]):
+    """Inside, the names in `objects` are found as if they had been registered."""
+    saved = dict(_custom)
+    _custom.update(objects)
+    try:
+        yield
+    finally:
+        _custom.clear()
+        _custom.update(saved)
+
+
+def snake_case(name: str) -> str:
+    """'MeanSquaredError' -> 'mean_squared_error'; 'Conv2DTranspose' -> 'conv2d_transpose'."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def get(module: str, identifier: Any, what: str) -> Any:
+    """The object that `identifier` names in `module`.
+
+    Args:
+        module: such as "keras.optimizers".
+        identifier: None, a name, a class, an instance, a function or a configuration.
+        what: how an error message calls it, such as "optimizer".
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, dict):
+        return deserialize_keras_object(identifier)
+    if isinstance(identifier, str):
+        item = _custom.get(identifier, _by_module.get(module, {}).get(identifier))
+        if item is None:
+            raise ValueError(_unknown(module, identifier, what))
+        return item() if isinstance(item, type) else item
+    if isinstance(identifier, type):
+        return identifier()
+    if callable(identifier) or hasattr(identifier, "get_config"):
+        return identifier
+    raise TypeError(
+        f"{what}: got {identifier!r}, expected a name (as a string), an object or a function."
+    )
+
+
+def _unknown(module: str, name: str, what: str) -> str:
+    known = sorted(_by_module.get(module, {}))
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"unknown {what} {name!r}; did you mean {' or '.join(map(repr, near))}?"
+    return f"unknown {what} {name!r}; known: {', '.join(known)}."
+
+
+# --- configurations ----------------------------------------------------------------------------
+
+
+def serialize_keras_object(item: Any) -> Any:
+    """`item` as plain data, in Keras 3's form."""
+    if item is None or isinstance(item, (bool, int, float, str)):
+        return item
+    if isinstance(item, np.generic):
+        return item.item()
+    if isinstance(item, np.dtype):
+        return item.name
+    if isinstance(item, (list, set)):
+        return [serialize_keras_object(x) for x in item]
+    if isinstance(item, tuple):
+        return {
+            "class_name": "__tuple__",
+            "items": [serialize_keras_object(x) for x in item],
+        }
+    if isinstance(item, dict):
+        return {key: serialize_keras_object(value) for key, value in item.items()}
+    if isinstance(item, np.ndarray):
+        return {
+            "class_name": "__numpy__",
+            "config": {"value": item.tolist(), "dtype": item.dtype.name},
+        }
+    if isinstance(item, slice):
+        return {
+            "class_name": "__slice__",
+            "config": {"start": item.start, "stop": item.stop, "step": item.step},
+        }
+    if hasattr(item, "__keras_tensor__"):  # an input or result of a layer in a functional model
+        return item.__keras_tensor__()
+    if hasattr(item, "get_config"):
+        return _serialize_object(item)
+    if callable(item):
+        return _serialize_function(item)
+    raise TypeError(f"cannot write a {type(item).__name__} into a configuration: {item!r}.")
+
+
+def _serialize_object(item: Any) -> dict:
+    module, name = _homes.get(type(item), (type(item).__module__, type(item).__name__))
+    record = {
+        "module": module if module != "custom" else None,
+        "class_name": type(item).__name__,
+        "config": serialize_config(item.get_config()),
+        "registered_name": name if module == "custom" else None,
+    }
+    if getattr(item, "built", False) and hasattr(item, "get_build_config"):
+        build_config = item.get_build_config()
+        if build_config is not None:
+            record["build_config"] = serialize_config(build_config)
+    if hasattr(item, "get_compile_config"):
+        compile_config = item.get_compile_config()
+        if compile_config is not None:
+            record["compile_config"] = compile_config
+    return record
+
+
+def serialize_config(config: dict) -> dict:
+    """The values of a configuration as plain data; tuples in it become lists, as in Keras."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [plain(x) for x in value]
+        return serialize_keras_object(value)
+
+    return {key: plain(value) for key, value in config.items()}
+
+
+def _serialize_function(item: Callable) -> Any:
+    if item in _homes:
+        module, name = _homes[item]
+        return name if module != "custom" else _function_config(None, item.__name__, name)
+    return _function_config("builtins", item.__name__, "function")
+
+
+def _function_config(module: str | None, name: str, registered: str) -> dict:
+    return {"module": module, "class_name": "function", "config": name,
+            "registered_name": registered}  # fmt: skip
+
+
+def deserialize_keras_object(config: Any, custom_objects: dict | None = None) -> Any:
+    """The object that `serialize_keras_object` described.
+
+    Only registered classes and functions are made; nothing in the configuration is executed.
+    """
+    if custom_objects:
+        with custom_object_scope(custom_objects):
+            return deserialize_keras_object(config)
+    if isinstance(config, list):
+        return [deserialize_keras_object(x) for x in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_name" not in config:
+        return {key: deserialize_keras_object(value) for key, value in config.items()}
+    name, inner = config["class_name"], config.get("config")
+    if name == "__tuple__":
+        return tuple(deserialize_keras_object(x) for x in config.get("items", config.get("config")))
+    if name == "__numpy__":
+        return np.array(inner["value"], dtype=inner["dtype"])  # type: ignore[index]
+    if name == "__slice__":
+        return slice(inner["start"], inner["stop"], inner["step"])  # type: ignore[index]
+    if name == "__keras_tensor__":
+        raise ValueError("a __keras_tensor__ belongs inside the inbound_nodes of a model.")
+    if name == "function":
+        return _find(config, inner)
+    return _rebuild(_find(config, name), config)
+
+
+def _rebuild(cls: Any, record: dict) -> Any:
+    config = record.get("config") or {}
+    item = cls.from_config(config) if hasattr(cls, "from_config") else cls(**config)
+    build_config = record.get("build_config")
+    if build_config and hasattr(item, "build_from_config") and not getattr(item, "built", False):
+        item.build_from_config(build_config)
+    if record.get("compile_config") and hasattr(item, "compile_from_config"):
+        item.compile_from_config(record["compile_config"])
+    return item
+
+
+def _find(record: dict, name: Any) -> Any:
+    """The registered class or function behind a configuration, wherever Keras keeps it."""
+    registered, module = record.get("registered_name"), record.get("module")
+    for key in (registered, name):
+        if key in _custom:
+            return _custom[key]
+    homes = _by_module.get(module or "", {})
+    if name in homes:
+        return homes[name]
+    # Keras names internal modules such as "keras.src.models.functional"; the class name decides.
+    found = {items[name] for items in _by_module.values() if name in items}
+    if len(found) == 1:
+        return found.pop()
+    raise ValueError(
+        f"cannot make {name!r} (module {module!r}): it is not known here; pass "
+        f"custom_objects={{{name!r}: ...}} or decorate it with register_keras_serializable()."
+    )
+
+
+class Configurable:
+    """Something that can be described by a dictionary of its arguments and made from it again."""
+
+    def get_config(self) -> dict:
+        """The arguments of `__init__` that make an equal object."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        """An object from the dictionary that `get_config` gave."""
+        return cls(**{key: deserialize_keras_object(value) for key, value in config.items()})

@@ -1,0 +1,154 @@
+"""`KerasTensor`: a tensor that is not there yet. Calling a layer on one builds a model's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.config import no_grad
+from minitorch_ciml.keras.tree import flatten, map_structure
+
+_counters: dict[str, int] = {}
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, then `prefix_1`, `prefix_2`, ...: the names of unnamed layers."""
+    n = _counters.get(prefix, 0)
+    _counters[prefix] = n + 1
+    return prefix if n == 0 else f"{prefix}_{n}"
+
+
+def clear_session() -> None:
+    """Starts the numbering of unnamed layers again."""
+    _counters.clear()
+
+
+class KerasTensor:
+    """A symbolic tensor: shape (None where it is not known yet), dtype, and the call that makes it.
+
+    Attributes:
+        node: the `Node` of the layer call that it is a result of.
+        index: which of the call's results it is.
+    """
+
+    __array_ufunc__ = None  # NumPy arrays on the left leave operators to this class
+
+    def __init__(self, shape: tuple, dtype: str = "float32", name: str | None = None):
+        self.shape = tuple(None if n is None else int(n) for n in shape)
+        self.dtype = np.dtype(dtype).name
+        self.name = name or unique_name("keras_tensor")
+        self.node: Node | None = None
+        self.index = 0
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __keras_tensor__(self) -> dict:
+        """This tensor in a saved model: which call of which layer gives it."""
+        layer, position = self.node.layer, self.node.position  # type: ignore[union-attr]
+        return {
+            "class_name": "__keras_tensor__",
+            "config": {
+                "shape": list(self.shape),
+                "dtype": self.dtype,
+                "keras_history": [layer.name, position, self.index],
+            },
+        }
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self!r} has no value yet: it cannot decide an `if`; use ops.where.")
+
+    def __iter__(self) -> Iterator:
+        raise TypeError(f"{self!r} has no values yet, so it cannot be iterated over.")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError(f"{self!r} has no values yet; pass data through a Model to get some.")
+
+    def __getitem__(self, index: Any) -> Any:
+        return symbolic_call("getitem", self, index)
+
+
+def _operator(name: str, reflected: bool) -> Callable:
+    def method(self: KerasTensor, *others: Any) -> Any:
+        args = (*others, self) if reflected else (self, *others)
+        return symbolic_call(name, *args)
+
+    return method
+
+
+for _symbol, _name in {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power",
+    "matmul": "matmul", "floordiv": "floor_divide", "mod": "mod",
+}.items():  # fmt: skip
+    setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
+    setattr(KerasTensor, f"__r{_symbol}__", _operator(_name, reflected=True))
+for _symbol, _name in {
+    "neg": "negative", "abs": "absolute", "lt": "less", "le": "less_equal", "gt": "greater",
+    "ge": "greater_equal",
+}.items():  # fmt: skip
+    setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
+
+
+def symbolic_call(name: str, *args: Any, **kwargs: Any) -> Any:
+    """The function `ops.<name>` as a layer of the model that is being built."""
+    from minitorch_ciml.keras.layers.function import Function
+
+    return Function(name)(*args, **kwargs)
+
+
+def any_symbolic(structure: Any) -> bool:
+    """Whether a KerasTensor is among the leaves."""
+    return any(isinstance(x, KerasTensor) for x in flatten(structure))
+
+
+class Node:
+    """One call of a layer while a model is built: `outputs = layer(*args, **kwargs)`."""
+
+    def __init__(self, layer: Any, args: tuple, kwargs: dict, outputs: Any):
+        self.layer = layer
+        self.args = args
+        self.kwargs = kwargs
+        self.outputs = outputs
+        self.position = len(layer._inbound_nodes)
+        layer._inbound_nodes.append(self)
+        for index, y in enumerate(flatten(outputs)):
+            y.node, y.index = self, index
+
+    @property
+    def inputs(self) -> list[KerasTensor]:
+        """The symbolic tensors among the arguments."""
+        return [x for x in flatten((self.args, self.kwargs)) if isinstance(x, KerasTensor)]
+
+
+def infer_outputs(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """What `function` gives on symbolic arguments, found by running it on zeros.
+
+    It runs twice, with 2 and with 3 in place of every unknown size; sizes of the results that
+    differ between the two are unknown themselves.
+    """
+
+    def run(size: int) -> Any:
+        def stand_in(x: Any) -> Any:
+            if not isinstance(x, KerasTensor):
+                return x
+            return Tensor(np.zeros([size if n is None else n for n in x.shape], x.dtype))
+
+        with no_grad():
+            return function(*map_structure(stand_in, args), **map_structure(stand_in, kwargs))
+
+    small, large = run(2), run(3)
+    others = iter(flatten(large))
+
+    def describe(y: Any) -> KerasTensor:
+        other = next(others)
+        shape = tuple(a if a == b else None for a, b in zip(y.shape, other.shape))
+        return KerasTensor(shape, y.dtype)
+
+    return map_structure(describe, small)
