@@ -1,0 +1,26 @@
+"""The facade: Keras 3's public namespace, module by module.
+
+Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
+"""
+
+from minitorch_ciml import ops
+from minitorch_ciml.config import floatx, set_floatx
+from minitorch_ciml.keras import (
+    activations,
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    regularizers,
+    utils,
+)
+from minitorch_ciml.keras.dtype_policies import DTypePolicy
+from minitorch_ciml.keras.layers import Input, InputSpec, Layer
+from minitorch_ciml.keras.layers.layer import Variable
+from minitorch_ciml.keras.models import Model, Sequential
+from minitorch_ciml.keras.symbolic import KerasTensor
