@@ -17,6 +17,11 @@ from minitorch_ciml.autograd import arithmetic
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 
+__all__ = [
+    "get_item", "getitem", "nonzero", "scatter", "scatter_update", "searchsorted", "segment_sum",
+    "slice", "slice_update", "take", "take_along_axis", "unravel_index", "where",
+]  # fmt: skip
+
 Shape = tuple[int, ...]
 ALL = Slice(None)
 

@@ -25,6 +25,14 @@ from minitorch_ciml.ops.indexing import (
     take_along_axis,
 )
 
+__all__ = [
+    "append", "argsort", "array_split", "broadcast_to", "concatenate", "diag", "diagflat",
+    "diagonal", "dstack", "expand_dims", "flatten", "flip", "fliplr", "flipud", "hstack",
+    "in_top_k", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape", "roll", "rot90",
+    "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k", "transpose", "unstack",
+    "vstack",
+]  # fmt: skip
+
 Shape = tuple[int, ...]
 Axes = int | Sequence[int]
 
@@ -136,7 +144,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 
 def moveaxis(x: Any, source: Axes, destination: Axes) -> Tensor:
-    """`x` with the axes `source` moved to the positions `destination`; the others keep their order."""
+    """`x` with the axes `source` moved to `destination`; the others keep their order."""
     x = as_tensor(x)
     sources = [_check_axis(a, x.ndim, "moveaxis") for a in _several(source)]
     places = [_check_axis(a, x.ndim, "moveaxis") for a in _several(destination)]
@@ -318,7 +326,8 @@ def pad(
         return _replace(np.full(shape, constant_values, x.dtype), x, index=index)
     if mode not in ("reflect", "symmetric", "edge", "wrap"):
         raise ValueError(
-            f"pad: got mode {mode!r}, expected 'constant', 'reflect', 'symmetric', 'edge' or 'wrap'."
+            f"pad: got mode {mode!r}, expected 'constant', 'reflect', 'symmetric', 'edge' or "
+            "'wrap'."
         )
     if constant_values is not None:
         raise ValueError(f"pad: constant_values is only for mode 'constant', got mode {mode!r}.")
@@ -453,7 +462,7 @@ def rot90(array: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
 
 
 def argsort(x: Any, axis: int | None = -1) -> Tensor:
-    """The indices that sort `x` along `axis` (flattened if None); equal elements keep their order."""
+    """The indices that sort `x` along `axis` (flattened if None); stable."""
     if axis is None:
         x, axis = ravel(x), 0
     return _argsort(x, axis=axis)

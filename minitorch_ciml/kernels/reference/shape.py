@@ -40,7 +40,7 @@ def getitem(x: np.ndarray, index: Any) -> np.ndarray:
 
 
 def put(x: np.ndarray, index: Any, shape: Shape) -> np.ndarray:
-    """The adjoint of `getitem`: zeros of `shape`, with x added at `index`, repeatedly if repeated."""
+    """The adjoint of `getitem`: zeros of `shape`, with x added at `index`."""
     y = np.zeros(shape, x.dtype)
     np.add.at(y, index, x)
     return y
@@ -60,7 +60,7 @@ def argsort(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def top_indices(x: np.ndarray, k: int) -> np.ndarray:
-    """Where the k largest elements along the last axis are, largest first, earlier first at ties."""
+    """Where the k largest elements along the last axis are, largest first."""
     backwards = np.argsort(x[..., ::-1], axis=-1, kind="stable")
     return x.shape[-1] - 1 - backwards[..., ::-1][..., :k]
 

@@ -1,0 +1,496 @@
+"""Linear algebra: products, norms, triangles, and what solves equations.
+
+Matrices are the last two axes; axes in front of them are a batch, and broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from string import ascii_letters
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd.arithmetic import absolute, multiply, not_equal, where
+from minitorch_ciml.autograd.engine import Op
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
+from minitorch_ciml.ops.indexing import _check_axis, _getitem
+from minitorch_ciml.ops.reduce import max as _max
+from minitorch_ciml.ops.reduce import min as _min
+from minitorch_ciml.ops.reduce import sum as _sum
+from minitorch_ciml.ops.shape import (
+    _expand_dims,
+    _reshape,
+    _squeeze,
+    _swapaxes,
+    diagonal,
+    moveaxis,
+    ravel,
+    stack,
+)
+
+__all__ = [
+    "cholesky", "cross", "det", "dot", "einsum", "inner", "inv", "kron", "logdet", "matmul", "norm",
+    "outer", "slogdet", "solve", "solve_triangular", "tensordot", "trace", "tril", "triu", "vdot",
+]  # fmt: skip
+
+# --- products -----------------------------------------------------------------------------------
+
+
+def _transposed(x):
+    return _swapaxes(x, axis1=-1, axis2=-2)
+
+
+def _matmul_right_rule(g, y, a, b):
+    if b.ndim == 2 and a.ndim > 2:  # sums over the batch inside one product
+        rows = prod(a.shape[:-1])
+        a = _reshape(a, shape=(rows, a.shape[-1]))
+        g = _reshape(g, shape=(rows, g.shape[-1]))
+    return _matmul(_transposed(a), g)
+
+
+_matmul = Op(
+    "matmul",
+    lambda g, y, a, b: _matmul(g, _transposed(b)),
+    _matmul_right_rule,
+    dtypes="common",
+    doc="y[..., i, j] = sum over k of a[..., i, k] b[..., k, j].",
+)
+
+
+def matmul(x1: Any, x2: Any) -> Tensor:
+    """The matrix product x1 @ x2: (..., M, K), (..., K, N) -> (..., M, N).
+
+    A vector on the left counts as a row, on the right as a column, and its axis is dropped from
+    the result.
+
+    Raises:
+        ValueError: the two sizes K differ, or an input has no dimensions.
+    """
+    a, b = as_tensor(x1), as_tensor(x2)
+    if a.ndim > 1 and b.ndim > 1:
+        return _matmul(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(
+            f"matmul: got shapes {a.shape} and {b.shape}, expected at least 1 dimension each; use "
+            "multiply for numbers."
+        )
+    row, column = a.ndim == 1, b.ndim == 1
+    y = _matmul(
+        _reshape(a, shape=(1, -1)) if row else a, _reshape(b, shape=(-1, 1)) if column else b
+    )
+    return _squeeze(y, axis=(-2,) * row + (-1,) * column)
+
+
+def dot(x1: Any, x2: Any) -> Tensor:
+    """The sum of products over the last axis of `x1` and the last but one of `x2` (or its only one).
+
+    For two vectors their inner product, for matrices the matrix product, with a number the product.
+    """
+    a, b = as_tensor(x1), as_tensor(x2)
+    if a.ndim == 0 or b.ndim == 0:
+        return multiply(a, b)
+    if b.ndim <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, axes=([-1], [-2]))
+
+
+def vdot(x1: Any, x2: Any) -> Tensor:
+    """The inner product of the flattened inputs."""
+    return matmul(ravel(x1), ravel(x2))
+
+
+def inner(x1: Any, x2: Any) -> Tensor:
+    """The sum of products over the last axes of both."""
+    a, b = as_tensor(x1), as_tensor(x2)
+    if a.ndim == 0 or b.ndim == 0:
+        return multiply(a, b)
+    return tensordot(a, b, axes=([-1], [-1]))
+
+
+def outer(x1: Any, x2: Any) -> Tensor:
+    """y[i, j] = x1[i] x2[j], of the flattened inputs."""
+    return multiply(_reshape(x1, shape=(-1, 1)), _reshape(x2, shape=(1, -1)))
+
+
+def kron(x1: Any, x2: Any) -> Tensor:
+    """The Kronecker product: blocks of `x2`, one for each element of `x1`, multiplied by it."""
+    a, b = as_tensor(x1), as_tensor(x2)
+    ndim = max(a.ndim, b.ndim)
+    left = (1,) * (ndim - a.ndim) + a.shape
+    right = (1,) * (ndim - b.ndim) + b.shape
+    blocks = multiply(
+        _reshape(a, shape=tuple([n for size in left for n in (size, 1)])),
+        _reshape(b, shape=tuple([n for size in right for n in (1, size)])),
+    )
+    return _reshape(blocks, shape=tuple([n * m for n, m in zip(left, right)]))
+
+
+def cross(
+    x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Tensor:
+    """The vector product of vectors with 3 elements.
+
+    Args:
+        x1: a tensor whose axis `axisa` has size 3.
+        x2: a tensor whose axis `axisb` has size 3.
+        axisa, axisb, axisc: where the vectors are in `x1`, in `x2` and in the result.
+        axis: one number for all three.
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = moveaxis(x1, axisa, -1), moveaxis(x2, axisb, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError(
+            f"cross: got vectors of {a.shape[-1]} and {b.shape[-1]} elements, expected 3 each."
+        )
+    a0, a1, a2 = [_getitem(a, index=(..., i)) for i in range(3)]
+    b0, b1, b2 = [_getitem(b, index=(..., i)) for i in range(3)]
+    parts = [a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0]
+    return stack(parts, axis=axisc)
+
+
+def tensordot(x1: Any, x2: Any, axes: int | Sequence = 2) -> Tensor:
+    """The sum of products over axes of both; the axes that remain of `x1`, then those of `x2`.
+
+    Args:
+        axes: n for the last n axes of `x1` and the first n of `x2`, or two lists of axes that
+            belong together.
+    """
+    a, b = as_tensor(x1), as_tensor(x2)
+    if isinstance(axes, int):
+        pairs = [(a.ndim - axes + i, i) for i in range(axes)]
+    else:
+        first, second = [[s] if isinstance(s, int) else list(s) for s in axes]
+        if len(first) != len(second):
+            raise ValueError(f"tensordot: got axes {axes}, expected two lists of one length.")
+        pairs = list(zip(first, second))
+    la = list(ascii_letters[: a.ndim])
+    lb = list(ascii_letters[a.ndim : a.ndim + b.ndim])
+    for i, j in pairs:
+        i, j = _check_axis(i, a.ndim, "tensordot"), _check_axis(j, b.ndim, "tensordot")
+        if a.shape[i] != b.shape[j]:
+            raise ValueError(
+                f"tensordot: axis {i} of shape {a.shape} and axis {j} of shape {b.shape} differ."
+            )
+        lb[j] = la[i]
+    output = [c for c in la if c not in lb] + [c for c in lb if c not in la]
+    return _einsum(a, b, inputs=("".join(la), "".join(lb)), output="".join(output))
+
+
+def _einsum_rule(g, y, *xs, needs, inputs, output):
+    return [
+        _einsum_gradient(g, xs, inputs, output, i) if need else None for i, need in enumerate(needs)
+    ]
+
+
+def _einsum_gradient(g, xs, inputs, output, i):
+    """The same sum with the gradient in the place of operand `i`, and its labels as the result."""
+    others, other_labels = xs[:i] + xs[i + 1 :], inputs[:i] + inputs[i + 1 :]
+    known = set(output).union(*other_labels)
+    labels = inputs[i]
+    kept = "".join(c for c in labels if c in known)
+    result = _einsum(g, *others, inputs=(output, *other_labels), output=kept)
+    # A label of this operand alone was summed over: its elements all get the same gradient.
+    sizes = iter(result.shape)
+    narrow = tuple([next(sizes) if c in known else 1 for c in labels])
+    wide = tuple([max(n, m) for n, m in zip(narrow, xs[i].shape)])
+    if narrow != result.shape:
+        result = _reshape(result, shape=narrow)
+    return result if wide == narrow else _broadcast_to(result, shape=wide)
+
+
+_einsum = Op(
+    "einsum",
+    joint=_einsum_rule,
+    dtypes="common",
+    doc="The sum of products over the labels that are not in `output`.",
+)
+
+
+def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
+    """Sums of products by Einstein's convention, such as "bij,bjk->bik".
+
+    Each axis has a letter. Equal letters run together; those that are not in the result are summed
+    over. Without "->" the result has the letters that occur once, in alphabetical order. "..."
+    stands for further axes, which broadcast. Several operands are multiplied from left to right.
+
+    Args:
+        subscripts: letters for the axes of each operand, separated by commas, and of the result.
+        *operands: tensors.
+        **kwargs: accepted as in NumPy (`optimize`), without effect.
+
+    Raises:
+        ValueError: the subscripts do not fit the operands.
+    """
+    tensors = [as_tensor(x) for x in operands]
+    inputs, output = _parse(subscripts, tensors)
+    tensors, inputs = map(list, zip(*[_own_diagonal(*pair) for pair in zip(tensors, inputs)]))
+    x, labels = tensors.pop(0), inputs.pop(0)
+    if not tensors:
+        return _einsum(x, inputs=(labels,), output=output)
+    while tensors:
+        right, right_labels = tensors.pop(0), inputs.pop(0)
+        needed = set(output).union(*inputs)
+        both = dict.fromkeys(labels + right_labels)
+        result = "".join(c for c in both if c in needed) if tensors else output
+        x, labels = _einsum(x, right, inputs=(labels, right_labels), output=result), result
+    return x
+
+
+def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
+    """The labels of each operand and of the result, with letters in the place of '...'."""
+    left, arrow, output = subscripts.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(tensors) or not tensors:
+        raise ValueError(
+            f"einsum: {subscripts!r} describes {len(inputs)} operands, but got {len(tensors)}."
+        )
+    unused = [c for c in ascii_letters if c not in subscripts]
+    extra = [x.ndim - len(labels.replace("...", "")) for x, labels in zip(tensors, inputs)]
+    for x, labels, n in zip(tensors, inputs, extra):
+        if n < 0 or (n > 0 and "..." not in labels):
+            raise ValueError(
+                f"einsum: {labels!r} in {subscripts!r} does not describe the shape {x.shape}."
+            )
+    letters = "".join(unused[: max(extra)])
+    inputs = [
+        labels.replace("...", letters[len(letters) - n :]) for labels, n in zip(inputs, extra)
+    ]
+    every = "".join(inputs)
+    if not arrow:
+        output = letters + "".join(c for c in sorted(set(every)) if every.count(c) == 1)
+        output = "".join(dict.fromkeys(output))
+    output = output.replace("...", letters)
+    wrong = [c for c in every + output if not (c.isascii() and c.isalpha())]
+    if wrong or len(set(output)) < len(output) or not set(output) <= set(every):
+        raise ValueError(
+            f"einsum: {subscripts!r} is not valid: labels are letters, and each label of the "
+            "result occurs in it once and in an operand."
+        )
+    return inputs, output
+
+
+def _own_diagonal(x: Tensor, labels: str) -> tuple[Tensor, str]:
+    """`x` without repeated labels: where one is repeated, the axes run together."""
+    for c in dict.fromkeys(labels):
+        while labels.count(c) > 1:
+            i, j = labels.index(c), labels.rindex(c)
+            if x.shape[i] != x.shape[j]:
+                raise ValueError(
+                    f"einsum: label {c!r} has sizes {x.shape[i]} and {x.shape[j]} in one operand."
+                )
+            x = diagonal(x, axis1=i, axis2=j)
+            labels = labels[:i] + labels[i + 1 : j] + labels[j + 1 :] + c
+    return x, labels
+
+
+# --- norms, traces, triangles -------------------------------------------------------------------
+
+_vector_norm = Op(
+    "vector_norm",
+    lambda g, y, x, axis: g * x / where(y == 0, 1.0, y),
+    dtypes="float",
+    doc="y = sqrt(sum of x^2), with the summed axes kept. The derivative at 0 is taken as 0.",
+)
+
+
+def norm(
+    x: Any,
+    ord: int | float | str | None = None,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Tensor:
+    """The size of vectors or matrices.
+
+    Args:
+        x: a tensor.
+        ord: None: the root of the sum of squares. For vectors, p: (sum of |x|^p)^(1/p), inf: the
+            largest |x|, -inf: the smallest, 0: how many are not zero. For matrices, 'fro': as None,
+            1 and -1: the largest and smallest sum of |x| in a column, inf and -inf: in a row.
+        axis: one axis for vectors, two for matrices; None for all of `x`.
+        keepdims: keep the reduced axes with size 1.
+
+    Raises:
+        ValueError: there is no such norm.
+    """
+    x = as_tensor(x)
+    if axis is None:
+        axes = tuple(range(x.ndim))
+        if ord is not None and x.ndim not in (1, 2):
+            raise ValueError(
+                f"norm: got shape {x.shape} and ord={ord!r}; pass one axis or two with `axis`."
+            )
+    else:
+        given = (axis,) if isinstance(axis, int) else axis
+        axes = tuple([_check_axis(a, x.ndim, "norm") for a in given])
+    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+        y = _vector_norm(x, axis=axes)
+        return y if keepdims else _squeeze(y, axis=axes)
+    if len(axes) == 1 and not isinstance(ord, str):
+        return _p_norm(x, ord, axes[0], keepdims)
+    if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
+        row, column = axes
+        summed, other = (row, column) if ord in (1, -1) else (column, row)
+        sums = _sum(absolute(x), axis=summed, keepdims=True)
+        y = (_max if ord > 0 else _min)(sums, axis=other, keepdims=True)  # type: ignore[operator]
+        return y if keepdims else _squeeze(y, axis=axes)
+    raise ValueError(
+        f"norm: got ord={ord!r} for {len(axes)} axes, expected a number for one axis, or None, "
+        "'fro', 1, -1, inf or -inf for two."
+    )
+
+
+def _p_norm(x: Tensor, p: int | float, axis: int, keepdims: bool) -> Tensor:
+    if p == 0:
+        return _sum(not_equal(x, 0).astype(x.dtype), axis=axis, keepdims=keepdims)
+    size = absolute(x)
+    if abs(p) == np.inf:
+        return (_max if p > 0 else _min)(size, axis=axis, keepdims=keepdims)
+    if p == 1:
+        return _sum(size, axis=axis, keepdims=keepdims)
+    return _sum(size**p, axis=axis, keepdims=keepdims) ** (1 / p)
+
+
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The sum of the elements x[i, i + offset] of the two axes."""
+    return _sum(diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+_triu = Op("triu", lambda g, y, x, k: _triu(g, k=k), doc="x, with zeros below the diagonal k.")
+_tril = Op("tril", lambda g, y, x, k: _tril(g, k=k), doc="x, with zeros above the diagonal k.")
+
+
+def triu(x: Any, k: int = 0) -> Tensor:
+    """The upper triangle of matrices: zeros below the diagonal `k`."""
+    return _triu(x, k=k)
+
+
+def tril(x: Any, k: int = 0) -> Tensor:
+    """The lower triangle of matrices: zeros above the diagonal `k`."""
+    return _tril(x, k=k)
+
+
+# --- equations ----------------------------------------------------------------------------------
+
+
+def _solve_rule(g, y, a, b, needs):
+    # From a y = b: da y + a dy = db, so dy = a^-1 (db - da y).
+    gb = _solve(_transposed(a), g)
+    return [-_matmul(gb, _transposed(y)) if needs[0] else None, gb if needs[1] else None]
+
+
+_solve = Op("solve", joint=_solve_rule, dtypes="float", doc="The y with a @ y = b.")
+
+
+def _inv_rule(g, y, x):
+    # From x y = 1: dx y + x dy = 0, so dy = -y dx y.
+    yt = _transposed(y)
+    return -_matmul(_matmul(yt, g), yt)
+
+
+_inv = Op("inv", _inv_rule, dtypes="float", doc="The y with x @ y = 1.")
+
+
+def _times_inverse(factor, x):
+    """factor[..., None, None] times the transposed inverse of x."""
+    return _expand_dims(factor, axis=(-2, -1)) * _transposed(_inv(x))
+
+
+_det = Op(
+    "det",
+    lambda g, y, x: _times_inverse(g * y, x),
+    dtypes="float",
+    doc="The determinant of x; its derivative (Jacobi's formula) needs an invertible x.",
+)
+_det_sign = Op("det_sign", dtypes="float", doc="The sign of the determinant of x.")
+_log_abs_det = Op(
+    "log_abs_det",
+    lambda g, y, x: _times_inverse(g, x),
+    dtypes="float",
+    doc="The logarithm of the absolute value of the determinant of x.",
+)
+
+
+def _cholesky_rule(g, y, x):
+    # I. Murray, "Differentiation of the Cholesky decomposition", 2016.
+    half = np.tril(np.ones(y.shape[-2:], y.dtype)) - np.eye(y.shape[-1], dtype=y.dtype) / 2
+    yt = _transposed(y)
+    middle = _solve(yt, _matmul(yt, g) * half)
+    s = _solve(yt, _transposed(middle))
+    return (s + _transposed(s)) / 2
+
+
+_cholesky = Op(
+    "cholesky", _cholesky_rule, dtypes="float", doc="The lower triangular y with y @ y.T = x."
+)
+
+
+def solve(a: Any, b: Any) -> Tensor:
+    """The x with a @ x = b.
+
+    Args:
+        a: (..., M, M), invertible.
+        b: (..., M) if it has one dimension less than `a`, otherwise (..., M, N).
+
+    Raises:
+        ValueError: `a` is not square, the sizes differ, or `a` is singular.
+    """
+    a, b = _square(a, "solve"), as_tensor(b)
+    if b.ndim == a.ndim - 1:
+        return _squeeze(_solve(a, _expand_dims(b, axis=-1)), axis=(-1,))
+    return _solve(a, b)
+
+
+def solve_triangular(a: Any, b: Any, lower: bool = False) -> Tensor:
+    """The x with a @ x = b, where only the upper (or the lower) triangle of `a` is used."""
+    a = _square(a, "solve_triangular")
+    return solve(tril(a) if lower else triu(a), b)
+
+
+def inv(x: Any) -> Tensor:
+    """The inverse of square matrices.
+
+    Raises:
+        ValueError: a matrix is not square, or singular.
+    """
+    return _inv(_square(x, "inv"))
+
+
+def det(x: Any) -> Tensor:
+    """The determinant of square matrices; its gradient needs them to be invertible."""
+    return _det(_square(x, "det"))
+
+
+def slogdet(x: Any) -> tuple[Tensor, Tensor]:
+    """The sign of the determinant of square matrices, and the logarithm of its absolute value."""
+    x = _square(x, "slogdet")
+    return _det_sign(x), _log_abs_det(x)
+
+
+def logdet(x: Any) -> Tensor:
+    """The logarithm of the determinant of square matrices; it must be positive."""
+    return _log_abs_det(_square(x, "logdet"))
+
+
+def cholesky(x: Any, upper: bool = False) -> Tensor:
+    """The lower triangular L with L @ L.T = x, for symmetric positive definite matrices.
+
+    Args:
+        x: (..., M, M); only its lower triangle is used.
+        upper: give L.T.
+
+    Raises:
+        ValueError: a matrix is not square, or not positive definite.
+    """
+    y = _cholesky(_square(x, "cholesky"))
+    return _transposed(y) if upper else y
+
+
+def _square(x: Any, caller: str) -> Tensor:
+    x = as_tensor(x)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"{caller}: got shape {x.shape}, expected square matrices (..., M, M).")
+    return x

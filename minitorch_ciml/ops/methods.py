@@ -1,0 +1,83 @@
+"""What a `Tensor` can do: methods with NumPy's names and arguments, and operators.
+
+A function whose first argument is the tensor is its method as it is. The few that NumPy calls in
+another way as a method than as a function are defined here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd.tensor import Tensor
+from minitorch_ciml.ops import creation, indexing, linalg, math, reduce
+
+# `ops.shape` is a function; so its module is not imported by that name.
+from minitorch_ciml.ops.shape import (
+    _reshape,
+    argsort,
+    diagonal,
+    ravel,
+    repeat,
+    squeeze,
+    swapaxes,
+)
+from minitorch_ciml.ops.shape import transpose as _transpose
+
+
+def reshape(x: Tensor, *newshape: Any) -> Tensor:
+    """`x.reshape(2, 3)` or `x.reshape((2, 3))`; see `ops.reshape`."""
+    return _reshape(x, shape=newshape if len(newshape) > 1 else newshape[0])
+
+
+def transpose(x: Tensor, *axes: Any) -> Tensor:
+    """`x.transpose()`, `x.transpose(1, 0)` or `x.transpose((1, 0))`; see `ops.transpose`."""
+    if len(axes) == 1 and not isinstance(axes[0], int):
+        (axes,) = axes
+    return _transpose(x, axes or None)
+
+
+def clip(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """`x` limited to the range from `min` to `max`; None leaves that side open."""
+    if x.dtype.kind in "iu":
+        lowest, highest = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
+    else:
+        lowest, highest = -np.inf, np.inf
+    return math.clip(x, lowest if min is None else min, highest if max is None else max)
+
+
+def _reflected(function):
+    return lambda x, other: function(other, x)
+
+
+METHODS: dict[str, Any] = {
+    # elementwise
+    "abs": math.absolute, "exp": math.exp, "log": math.log, "sqrt": math.sqrt,
+    "clip": clip, "round": math.round, "astype": creation.cast,
+    # reductions
+    "sum": reduce.sum, "mean": reduce.mean, "prod": reduce.prod, "std": reduce.std,
+    "var": reduce.var, "max": reduce.max, "min": reduce.min, "any": reduce.any, "all": reduce.all,
+    "argmax": reduce.argmax, "argmin": reduce.argmin, "cumsum": reduce.cumsum,
+    "cumprod": reduce.cumprod,
+    # shape and order
+    "reshape": reshape, "transpose": transpose, "flatten": ravel, "ravel": ravel,
+    "squeeze": squeeze, "swapaxes": swapaxes, "repeat": repeat,
+    "diagonal": diagonal, "argsort": argsort, "take": indexing.take,
+    "nonzero": indexing.nonzero,
+    # linear algebra
+    "dot": linalg.dot, "trace": linalg.trace,
+    "T": property(_transpose), "mT": property(linalg._transposed),
+    # operators
+    "__getitem__": indexing.getitem,
+    "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),
+    "__floordiv__": math.floor_divide, "__rfloordiv__": _reflected(math.floor_divide),
+    "__mod__": math.mod, "__rmod__": _reflected(math.mod),
+    "__invert__": math.bitwise_not,
+    "__and__": math.bitwise_and, "__rand__": math.bitwise_and,
+    "__or__": math.bitwise_or, "__ror__": math.bitwise_or,
+    "__xor__": math.bitwise_xor, "__rxor__": math.bitwise_xor,
+}  # fmt: skip
+
+for _name, _method in METHODS.items():
+    setattr(Tensor, _name, _method)
