@@ -161,7 +161,7 @@ class Graph:
         rows = []
         for v in self.variables:
             value = in_words(v.value)
-            if self.names[v] != value:
+            if self.names[v] != value or self.role(v) == "result":
                 rows.append((self._formula(v), value, self._gradient_in_words(v)))
         widths = [max(map(len, column)) for column in zip(*rows)]
         note = self.freed_note()
