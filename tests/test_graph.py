@@ -251,6 +251,7 @@ def test_how_formulas_and_values_are_written():
     assert (
         write("getitem", ["x"], {"index": (slice(1, None), ...)}) == "getitem(x, index=(1:, ...))"
     )
+    assert write("conv", ["x", "w"], {"strides": (1,) * 20}) == "conv(x, w, ...)"
     assert write("subtract", ["a", "-1"]) == "a - (-1)"
     assert write("cast", ["x"], {"dtype": np.dtype("float32")}) == "x"
     assert in_words(1 / 3) == "0.3333" and in_words([[True, 2.0]]) == "[[1, 2]]"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 SHORT = 4  # arrays of up to this many elements are written out
+WIDE = 40  # characters of parameters that are written out
 
 # How tightly an operator binds; a name, a number or a call binds tightest.
 ATOM = 6
@@ -112,6 +113,8 @@ def write(name: str, inputs: Sequence[str], params: dict[str, Any] | None = None
         right = _bracketed(texts[1], binding + (not is_power), right=True)
         return Text(f"{left} {symbol} {right}", binding)
     keywords = [f"{key}={_parameter(value)}" for key, value in (params or {}).items()]
+    if len(", ".join(keywords)) > WIDE:
+        keywords = ["..."]
     return Text(f"{name}({', '.join([*texts, *keywords])})")
 
 
