@@ -119,7 +119,7 @@ rows(
 )
 with_positions(ops.tile, lambda: jnp.tile, X, [2], [(2, 1)], [(2, 1, 3)], [(2, 1, 1, 2)], [(0, 1)])
 rows(ops.meshgrid, shaped(REAL, (3,), (2,)), {}, {"indexing": "ij"}, jax="meshgrid")
-rows(ops.meshgrid, shaped(REAL, (3,), (2,), ()), {}, {"indexing": "ij"}, jax="meshgrid")
+rows(ops.meshgrid, shaped(REAL, (3,), (2,), (4,)), {}, {"indexing": "ij"}, jax="meshgrid")
 rows(ops.meshgrid, shaped(REAL, (3,)), {}, jax="meshgrid")
 
 # --- reversing and rotating ---------------------------------------------------------------------
@@ -143,7 +143,14 @@ rows(ops.rot90, X, {"k": 4}, jax="rot90")
 
 rows(ops.sort, X, {}, {"axis": 0}, {"axis": None}, jax="sort", integers=False)
 rows(ops.argsort, shaped(TIES, CUBE), {}, {"axis": 1}, {"axis": None}, jax="argsort", grad=False)
-rows(ops.top_k, X, {"k": 3}, {"k": 0}, {"k": 4, "sorted": False}, jax=lambda x, k, sorted=True: jax.lax.top_k(x, k))  # fmt: skip
+rows(
+    ops.top_k,
+    X,
+    {"k": 3},
+    {"k": 0},
+    {"k": 4, "sorted": False},
+    jax=lambda x, k, sorted=True: jax.lax.top_k(x, k),
+)
 rows(ops.top_k, shaped(TIES, (3, 6)), {"k": 4}, jax=lambda x, k: jax.lax.top_k(x, k), order=0)
 ROWS.append(
     Row(
@@ -193,11 +200,26 @@ rows(
     {"axis": -2},
     jax="take_along_axis",
 )
-rows(ops.take_along_axis, shaped((REAL, INDICES), CUBE, (1, 2, 1)), {"axis": 1}, jax="take_along_axis")  # fmt: skip
-rows(ops.take_along_axis, shaped((REAL, INDICES), (4,), (9,)), {"axis": None}, jax="take_along_axis")  # fmt: skip
+rows(
+    ops.take_along_axis,
+    shaped((REAL, INDICES), CUBE, (1, 2, 1)),
+    {"axis": 1},
+    jax="take_along_axis",
+)
+rows(
+    ops.take_along_axis, shaped((REAL, INDICES), (4,), (9,)), {"axis": None}, jax="take_along_axis"
+)
 rows(ops.nonzero, shaped(TIES, (3, 4)), {}, jax="nonzero", grad=False)
-with_positions(ops.where, lambda: jnp.where, shaped((Boolean(), REAL, REAL), (3, 1), (4,), (3, 4)), [])  # fmt: skip
-rows(ops.unravel_index, shaped(Integer(0, 5), (4,)), {"shape": (2, 3)}, jax="unravel_index", grad=False)  # fmt: skip
+with_positions(
+    ops.where, lambda: jnp.where, shaped((Boolean(), REAL, REAL), (3, 1), (4,), (3, 4)), []
+)
+rows(
+    ops.unravel_index,
+    shaped(Integer(0, 5), (4,)),
+    {"shape": (2, 3)},
+    jax="unravel_index",
+    grad=False,
+)
 ROWS.append(
     Row(
         ops.scatter,

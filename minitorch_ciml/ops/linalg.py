@@ -85,7 +85,7 @@ def matmul(x1: Any, x2: Any) -> Tensor:
 
 
 def dot(x1: Any, x2: Any) -> Tensor:
-    """The sum of products over the last axis of `x1` and the last but one of `x2` (or its only one).
+    """The sum of products over the last axis of `x1` and the last but one (or only one) of `x2`.
 
     For two vectors their inner product, for matrices the matrix product, with a number the product.
     """

@@ -1,0 +1,162 @@
+"""Rows for `ops/linalg.py`: products, norms, triangles, and what solves equations."""
+
+import numpy as np
+from op_table import NONZERO, REAL, Row, fixed, jnp, shaped
+
+from minitorch_ciml import ops
+
+ROWS: list[Row] = []
+EXCEPTIONS: dict[str, str] = {}
+
+
+def rows(op, inputs, *parameters, **how):
+    """One row for each set of parameters."""
+    ROWS.extend(Row(op, inputs, params, **how) for params in parameters)
+
+
+# --- products -----------------------------------------------------------------------------------
+
+for _a, _b in [
+    ((2, 3), (3, 4)),
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((5, 1, 2, 3), (4, 3, 1)),
+    ((5, 2, 3), (3,)),
+    ((3,), (5, 3, 2)),
+    ((2, 0), (0, 3)),
+    ((0, 2, 3), (3, 4)),
+]:
+    rows(ops.matmul, shaped(REAL, _a, _b), {}, torch="matmul")
+for _a, _b in [((), (3,)), ((3,), (3,)), ((2, 3), (3, 4)), ((5, 2, 3), (3,)), ((5, 3), (2, 3, 4))]:
+    rows(ops.dot, shaped(REAL, _a, _b), {}, jax="dot")
+rows(ops.vdot, shaped(REAL, (2, 3), (6,)), {}, jax="vdot")
+for _a, _b in [((3,), (3,)), ((2, 3), (4, 5, 3)), ((2,), ())]:
+    rows(ops.inner, shaped(REAL, _a, _b), {}, jax="inner")
+rows(ops.outer, shaped(REAL, (2, 2), (3,)), {}, jax="outer")
+for _a, _b in [((2, 2), (3, 1)), ((2,), (2, 3)), ((), (3,))]:
+    rows(ops.kron, shaped(REAL, _a, _b), {}, jax="kron")
+rows(ops.cross, shaped(REAL, (4, 3), (3,)), {}, jax="cross")
+rows(ops.cross, shaped(REAL, (3, 4), (3, 4)), {"axis": 0}, jax="cross")
+rows(ops.cross, shaped(REAL, (3, 4), (4, 3)), {"axisa": 0, "axisc": 0}, jax="cross")
+rows(ops.tensordot, shaped(REAL, (2, 3, 4), (3, 4, 2)), {}, {"axes": 2}, jax="tensordot")
+rows(
+    ops.tensordot,
+    shaped(REAL, (2, 3, 4), (4, 3, 2)),
+    {"axes": 0},
+    {"axes": ([0, 1], [2, -2])},
+    {"axes": (-1, 0)},
+    jax="tensordot",
+)
+for _subscripts, *_shapes in [
+    ("ij,jk->ik", (2, 3), (3, 4)),
+    ("ij,jk", (2, 3), (3, 4)),
+    ("ba,cb", (2, 3), (4, 2)),
+    ("bij,bjk->bik", (5, 2, 3), (5, 3, 4)),
+    ("bqhd,bkhd->bhqk", (2, 3, 2, 4), (2, 5, 2, 4)),
+    ("bhqk,bkhd->bqhd", (2, 2, 3, 5), (2, 5, 2, 4)),
+    ("...ij,...jk->...ik", (5, 1, 2, 3), (4, 3, 2)),
+    ("i...,i...->...", (3, 2), (3, 2)),
+    ("...i,i", (2, 3), (3,)),
+    ("i,j->ij", (2,), (3,)),
+    ("i,j", (2,), (3,)),
+    ("ij,ij->", (2, 3), (2, 3)),
+    ("ij,ij->ij", (2, 3), (2, 3)),
+    ("ij,kl->jl", (2, 3), (4, 2)),
+    ("ijx,jk->ik", (2, 3, 2), (3, 4)),
+    ("ij->ji", (2, 3)),
+    ("ij->", (2, 3)),
+    ("ijk->k", (2, 3, 4)),
+    ("ba", (2, 3)),
+    ("ii", (3, 3)),
+    ("ii->i", (3, 3)),
+    ("ijij->j", (2, 3, 2, 3)),
+    ("iii,i->", (3, 3, 3), (3,)),
+    ("...ii->...", (2, 3, 3)),
+    ("ij,jk,kl->il", (2, 3), (3, 4), (4, 2)),
+    ("a,ab,b->", (2,), (2, 3), (3,)),
+    ("i,i,i->i", (3,), (3,), (3,)),
+    (",i->i", (), (3,)),
+]:
+    ROWS.append(
+        Row(
+            ops.einsum,
+            shaped(REAL, *_shapes),
+            {"subscripts": _subscripts},
+            call=lambda *xs, subscripts: ops.einsum(subscripts, *xs),
+            jax=lambda *xs, subscripts: jnp.einsum(subscripts, *xs),
+        )
+    )
+
+# --- norms, traces, triangles -------------------------------------------------------------------
+
+rows(
+    ops.norm,
+    shaped(NONZERO, (3, 4)),
+    {},
+    {"keepdims": True},
+    {"axis": 1},
+    {"axis": -1, "ord": 2, "keepdims": True},
+    {"axis": 0, "ord": 1},
+    {"axis": 0, "ord": 3},
+    {"axis": 1, "ord": 0.5},
+    {"axis": 1, "ord": np.inf},
+    {"axis": 1, "ord": -np.inf},
+    {"ord": "fro"},
+    {"ord": 1},
+    {"ord": -1, "keepdims": True},
+    {"ord": np.inf},
+    {"ord": -np.inf, "axis": (1, 0)},
+    jax="linalg.norm",
+)
+rows(ops.norm, shaped(NONZERO, (2, 3, 4)), {}, {"ord": 1, "axis": (0, 2)}, jax="linalg.norm")
+rows(ops.norm, shaped(NONZERO, (2, 3)), {"ord": 0, "axis": 1}, jax="linalg.norm", grad=False)
+rows(ops.trace, shaped(REAL, (3, 4)), {}, {"offset": 1}, jax="trace")
+rows(ops.trace, shaped(REAL, (3, 4, 2)), {"offset": -1, "axis1": 1, "axis2": 2}, jax="trace")
+rows(ops.triu, shaped(REAL, (2, 3, 4)), {}, {"k": 1}, {"k": -1}, jax="triu")
+rows(ops.tril, shaped(REAL, (2, 3, 4)), {}, {"k": 1}, {"k": -1}, jax="tril")
+
+# --- equations ----------------------------------------------------------------------------------
+
+_rng = np.random.default_rng(0)
+SQUARE = _rng.normal(size=(2, 3, 3)) + 3 * np.eye(3)
+POSITIVE = SQUARE @ SQUARE.swapaxes(1, 2)
+
+rows(ops.solve, fixed(SQUARE[0], _rng.normal(size=3)), {}, torch="linalg.solve")
+rows(ops.solve, fixed(SQUARE, _rng.normal(size=(2, 3))), {}, torch="linalg.solve")
+rows(ops.solve, fixed(SQUARE, _rng.normal(size=(2, 3, 4))), {}, torch="linalg.solve")
+rows(ops.solve, fixed(SQUARE[:1], _rng.normal(size=(2, 3, 4))), {}, torch="linalg.solve")
+ROWS += [
+    Row(
+        ops.solve_triangular,
+        fixed(SQUARE, _rng.normal(size=(2, 3, 2))),
+        {"lower": lower},
+        jax=lambda a, b, lower: jnp.linalg.solve(jnp.tril(a) if lower else jnp.triu(a), b),
+    )
+    for lower in (False, True)
+]
+rows(ops.inv, fixed(SQUARE), {}, torch="linalg.inv")
+rows(ops.det, fixed(SQUARE), {}, torch="linalg.det")
+rows(ops.det, fixed(SQUARE[0]), {}, torch="linalg.det")
+rows(ops.logdet, fixed(POSITIVE), {}, torch="logdet")
+ROWS.append(Row(ops.slogdet, fixed(-SQUARE), jax=lambda x: tuple(jnp.linalg.slogdet(x))))
+
+
+def _symmetric(cholesky):
+    """Both read one triangle only, and differ in how they share the gradient between the two."""
+    return lambda x, **params: cholesky((x + x.swapaxes(-1, -2)) / 2, **params)
+
+
+ROWS += [
+    Row(
+        ops.cholesky,
+        fixed(POSITIVE),
+        {"upper": upper},
+        call=_symmetric(ops.cholesky),
+        jax=_symmetric(lambda x, upper: jnp.linalg.cholesky(x, upper=upper)),
+    )
+    for upper in (False, True)
+]
