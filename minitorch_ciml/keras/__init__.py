@@ -3,7 +3,7 @@
 Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
 """
 
-from minitorch_ciml import ops
+
 from minitorch_ciml.config import floatx, set_floatx
 from minitorch_ciml.keras import (
     activations,
@@ -15,8 +15,10 @@ from minitorch_ciml.keras import (
     losses,
     metrics,
     models,
+    ops,
     optimizers,
     regularizers,
+    saving,
     utils,
 )
 from minitorch_ciml.keras.dtype_policies import DTypePolicy

@@ -24,6 +24,7 @@ import numpy as np
 _by_module: dict[str, dict[str, Any]] = {}
 _homes: dict[Any, tuple[str, str]] = {}  # object -> (module, name)
 _custom: dict[str, Any] = {}  # registered_name -> object
+_families: dict[str, Callable[[dict], Any]] = {}  # beginning of a module's name -> maker
 
 
 def serializable(module: str, *aliases: str) -> Callable:
@@ -58,6 +59,11 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
         return item
 
     return register
+
+
+def register_family(module_prefix: str, make: Callable[[dict], Any]) -> None:
+    """Lets `make(record)` build every object whose module begins with `module_prefix`."""
+    _families[module_prefix] = make
 
 
 @contextmanager
@@ -153,9 +159,12 @@ def serialize_keras_object(item: Any) -> Any:
 
 def _serialize_object(item: Any) -> dict:
     module, name = _homes.get(type(item), (type(item).__module__, type(item).__name__))
+    class_name = type(item).__name__
+    if hasattr(item, "serialized_as"):
+        module, class_name = item.serialized_as
     record = {
         "module": module if module != "custom" else None,
-        "class_name": type(item).__name__,
+        "class_name": class_name,
         "config": serialize_config(item.get_config()),
         "registered_name": name if module == "custom" else None,
     }
@@ -218,6 +227,9 @@ def deserialize_keras_object(config: Any, custom_objects: dict | None = None) ->
         raise ValueError("a __keras_tensor__ belongs inside the inbound_nodes of a model.")
     if name == "function":
         return _find(config, inner)
+    for prefix, make in _families.items():
+        if (config.get("module") or "").startswith(prefix):
+            return make(config)
     return _rebuild(_find(config, name), config)
 
 

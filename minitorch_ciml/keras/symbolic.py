@@ -98,9 +98,9 @@ for _symbol, _name in {
 
 def symbolic_call(name: str, *args: Any, **kwargs: Any) -> Any:
     """The function `ops.<name>` as a layer of the model that is being built."""
-    from minitorch_ciml.keras.layers.function import Function
+    from minitorch_ciml.keras.layers.function import apply
 
-    return Function(name)(*args, **kwargs)
+    return apply(name, *args, **kwargs)
 
 
 def any_symbolic(structure: Any) -> bool:

@@ -445,6 +445,14 @@ class Layer(Configurable):
                 config[name] = getattr(self, name, given)
         return config
 
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        """A layer from the dictionary that `get_config` gave, or that a file of Keras holds."""
+        known = {*_init_parameters(cls), "name", "trainable", "dtype"}
+        # Keras writes arguments that this layer does not have; None means that they are not used.
+        used = {k: v for k, v in config.items() if v is not None or k in known}
+        return super().from_config(used)
+
     def get_build_config(self) -> dict | None:
         """The input shape that `build` was called with."""
         return None if self._build_shape is None else {"input_shape": self._build_shape}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
-from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.keras.serialization import serializable, serialize_keras_object
 from minitorch_ciml.keras.symbolic import KerasTensor
 from minitorch_ciml.keras.tree import flatten, map_structure
 
@@ -136,10 +137,6 @@ class Model(Trainer, Layer):
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture as JSON; `keras.models.model_from_json` makes a model of it."""
-        import json
-
-        from minitorch_ciml.keras.serialization import serialize_keras_object
-
         return json.dumps(serialize_keras_object(self), **kwargs)
 
 

@@ -1,0 +1,136 @@
+"""A functional model as plain data, and back: its layers and the calls that connect them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
+from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.keras.tree import flatten, map_structure
+
+
+def functional_config(model: Any) -> dict:
+    """The configuration of a functional model, in Keras 3's form.
+
+    A layer may have been called outside this model too, so its calls are numbered by their
+    position among those that belong to the model.
+    """
+    positions = _positions(model)
+    layers = []
+    for layer in model.layers:
+        record = serialize_keras_object(layer)
+        record["name"] = layer.name
+        record["inbound_nodes"] = [
+            _serialize_call(node, positions) for node in _calls_of(layer, model)
+        ]
+        layers.append(record)
+
+    def place(tensor: KerasTensor) -> list:
+        node = tensor.node
+        return [node.layer.name, positions[node], tensor.index]  # type: ignore[union-attr]
+
+    return {
+        "name": model.name,
+        "trainable": model.trainable,
+        "layers": layers,
+        "input_layers": map_structure(place, model._graph.inputs),
+        "output_layers": map_structure(place, model._graph.outputs),
+    }
+
+
+def _calls_of(layer: Layer, model: Any) -> list:
+    used = set(map(id, model._graph.nodes))
+    return [node for node in layer._inbound_nodes if id(node) in used]
+
+
+def _positions(model: Any) -> dict:
+    """The number of each call among those of its layer in this model."""
+    positions = {x.node: 0 for x in flatten(model._graph.inputs)}
+    for layer in model.layers:
+        positions.update({node: i for i, node in enumerate(_calls_of(layer, model))})
+    return positions
+
+
+def _serialize_call(node: Any, positions: dict) -> dict:
+    def plain(x: Any) -> Any:
+        if isinstance(x, KerasTensor):
+            record = x.__keras_tensor__()
+            record["config"]["keras_history"][1] = positions[x.node]
+            return record
+        return serialize_keras_object(x)
+
+    args = [map_structure(plain, arg) for arg in node.args]
+    return {"args": args, "kwargs": {k: map_structure(plain, v) for k, v in node.kwargs.items()}}
+
+
+def functional_from_config(cls: type, config: dict) -> Any:
+    """The model that `functional_config` described."""
+    layers: dict[str, Layer] = {}
+    results: dict[tuple, Any] = {}
+    waiting: list[tuple[Layer, list]] = []
+    for record in config["layers"]:
+        layer = deserialize_keras_object(record)
+        name = record.get("name") or layer.name
+        layers[name] = layer
+        if not record["inbound_nodes"] and layer._inbound_nodes:  # an input layer
+            results[name, 0, 0] = layer.output
+        waiting.append((layer, list(record["inbound_nodes"])))
+    made: dict[str, int] = defaultdict(int)
+    while any(calls for _, calls in waiting):
+        progress = False
+        for layer, calls in waiting:
+            while calls and _ready(calls[0], results):
+                args, kwargs = _call_arguments(calls.pop(0), results)
+                for index, y in enumerate(flatten(layer(*args, **kwargs))):
+                    results[layer.name, made[layer.name], index] = y
+                made[layer.name] += 1
+                progress = True
+        if not progress:
+            raise ValueError(f"the configuration of model {config.get('name')!r} has a cycle.")
+    inputs = _tensors_at(config["input_layers"], results)
+    outputs = _tensors_at(config["output_layers"], results)
+    model = cls(inputs, outputs, name=config.get("name"))
+    if not config.get("trainable", True):
+        model.trainable = False
+    return model
+
+
+def _ready(call: dict, results: dict) -> bool:
+    return all(key in results for key in _references(call))
+
+
+def _references(item: Any) -> list[tuple]:
+    """The (layer, call, output) of every tensor that a call takes."""
+    if isinstance(item, dict):
+        if item.get("class_name") == "__keras_tensor__":
+            return [tuple(item["config"]["keras_history"])]
+        return [key for value in item.values() for key in _references(value)]
+    if isinstance(item, (list, tuple)):
+        return [key for value in item for key in _references(value)]
+    return []
+
+
+def _call_arguments(call: dict, results: dict) -> tuple[list, dict]:
+    def restore(item: Any) -> Any:
+        if isinstance(item, dict):
+            if item.get("class_name") == "__keras_tensor__":
+                return results[tuple(item["config"]["keras_history"])]
+            if "class_name" in item:
+                return deserialize_keras_object(item)
+            return {key: restore(value) for key, value in item.items()}
+        if isinstance(item, list):
+            return [restore(value) for value in item]
+        return item
+
+    return restore(call["args"]), restore(call["kwargs"])
+
+
+def _tensors_at(places: Any, results: dict) -> Any:
+    """The tensors that a (nested) list of [layer, call, output] names."""
+    if isinstance(places, dict):
+        return {key: _tensors_at(value, results) for key, value in places.items()}
+    if len(places) == 3 and isinstance(places[0], str) and isinstance(places[1], int):
+        return results[tuple(places)]
+    return [_tensors_at(place, results) for place in places]

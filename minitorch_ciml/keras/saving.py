@@ -1,0 +1,279 @@
+"""Models on disk, in Keras 3's own formats (`keras.saving`).
+
+A `.keras` file is a zip archive of `metadata.json`, `config.json` (the architecture and what
+`compile` was given) and `model.weights.h5`; a `.weights.h5` file is the last one alone. Files are
+written beside their place and renamed into it, so that none is ever half there. Loading makes
+registered classes from the configuration and never executes code from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.serialization import (
+    custom_object_scope,
+    deserialize_keras_object,
+    register_keras_serializable,
+    serialize_keras_object,
+    snake_case,
+)
+
+__all__ = [
+    "custom_object_scope", "deserialize_keras_object", "load_model", "load_weights",
+    "register_keras_serializable", "save_model", "save_weights", "serialize_keras_object",
+]  # fmt: skip
+
+# The version of Keras whose format this is: readers look at it.
+_FORMAT = "3.10.0"
+
+
+def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_arguments: Any) -> None:
+    """Saves a model in a `.keras` file: architecture, weights, compile arguments, optimizer."""
+    path = Path(filepath)
+    if path.suffix != ".keras":
+        raise ValueError(f"save: the file name must end in .keras, got {str(filepath)!r}.")
+    _refuse_overwriting(path, overwrite)
+    if not model.built:
+        raise ValueError(
+            f"save: {model.name!r} has no weights yet; call it on data or give its input shape."
+        )
+    config = json.dumps(serialize_keras_object(model))
+    metadata = {
+        "keras_version": _FORMAT,
+        "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
+    }
+    with _written_atomically(path) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            archive.writestr("metadata.json", json.dumps(metadata))
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", _weights_bytes(model))
+
+
+def load_model(
+    filepath: Any,
+    custom_objects: dict | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Any:
+    """The model in a `.keras` file, written here or by Keras 3.
+
+    Args:
+        filepath: the file.
+        custom_objects: classes and functions of your own, by the name in the file.
+        compile: whether to compile it as it was.
+        safe_mode: as in Keras; code in files is refused in any case.
+    """
+    path = _existing(filepath, "load_model")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            weights = archive.read("model.weights.h5")
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, EOFError) as error:
+        raise ValueError(
+            f"load_model: {str(path)!r} is no complete .keras file ({error}); save the model again "
+            "with model.save('name.keras')."
+        ) from None
+    if not compile:
+        config.pop("compile_config", None)
+    model = deserialize_keras_object(config, custom_objects)
+    with _hdf5(BytesIO(weights), path) as file:
+        _load(model, file, str(path), with_optimizer=compile)
+    return model
+
+
+def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
+    """Saves a model's weights (and its optimizer's) in a `.weights.h5` file."""
+    path = Path(filepath)
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"save_weights: the file name must end in .weights.h5, got {str(filepath)!r}."
+        )
+    _refuse_overwriting(path, overwrite)
+    with _written_atomically(path) as temporary:
+        temporary.write_bytes(_weights_bytes(model))
+
+
+def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None:
+    """Loads weights from a `.weights.h5` or `.keras` file into a model of the same architecture.
+
+    Args:
+        model: the model; its weights must have been made.
+        filepath: the file.
+        skip_mismatch: leave layers as they are whose weights in the file have other shapes.
+    """
+    path = _existing(filepath, "load_weights")
+    if not model.built:
+        raise ValueError(
+            f"load_weights: {model.name!r} has no weights yet; call it on data or give its input "
+            "shape first."
+        )
+    source: Any = path
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            source = BytesIO(archive.read("model.weights.h5"))
+    with _hdf5(source, path) as file:
+        _load(model, file, str(path), skip_mismatch=skip_mismatch)
+
+
+# --- the layout of a weights file ----------------------------------------------------------------
+
+
+def _children(item: Any) -> Iterator[tuple[str, Any]]:
+    """The parts of a layer that have weights of their own, with their paths below it.
+
+    A model that is a graph keeps its layers under `layers/<class name>`; any other layer under the
+    names of the attributes that hold them.
+    """
+    if getattr(item, "_graph", None) is not None or hasattr(item, "_tensors"):
+        yield from _numbered("layers", item.layers)
+    for name in sorted(item.__dict__):
+        value = item.__dict__[name]
+        if name == "optimizer" or name in _SKIPPED:
+            continue
+        if isinstance(value, Layer) or hasattr(value, "save_own_variables"):
+            yield name, value
+        elif isinstance(value, (list, tuple)):
+            yield from _numbered(name, [x for x in value if isinstance(x, Layer)])
+        elif isinstance(value, dict):
+            yield from ((f"{name}/{key}", x) for key, x in value.items() if isinstance(x, Layer))
+
+
+_SKIPPED = {"_graph_layers", "_layers"}  # reached through `layers`
+
+
+def _numbered(prefix: str, items: list) -> Iterator[tuple[str, Any]]:
+    """`prefix/conv2d`, `prefix/conv2d_1`, ...: by class, in order."""
+    counts: dict[str, int] = {}
+    for item in items:
+        name = snake_case(type(item).__name__)
+        n = counts[name] = counts.get(name, -1) + 1
+        yield f"{prefix}/{name}_{n}" if n else f"{prefix}/{name}", item
+
+
+def _walk(item: Any, path: str = "", seen: set | None = None) -> Iterator[tuple[str, Any]]:
+    """Every layer in a model with its path in the file."""
+    seen = set() if seen is None else seen
+    if id(item) in seen:
+        return
+    seen.add(id(item))
+    yield path, item
+    if isinstance(item, Layer):
+        for name, child in _children(item):
+            yield from _walk(child, f"{path}/{name}" if path else name, seen)
+
+
+def _weights_bytes(model: Any) -> bytes:
+    import h5py
+
+    buffer = BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for path, item in _walk(model):
+            _write_variables(file, path, item)
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and getattr(optimizer, "built", False):
+            _write_variables(file, "optimizer", optimizer)
+    return buffer.getvalue()
+
+
+def _write_variables(file: Any, path: str, item: Any) -> None:
+    group = file.create_group(f"{path}/vars" if path else "vars")
+    if getattr(item, "name", None):
+        group.attrs["name"] = item.name
+    if isinstance(item, Layer):
+        for i, variable in enumerate(item._own_weights()):
+            group[str(i)] = variable.value
+    else:
+        store: dict[str, Any] = {}
+        item.save_own_variables(store)
+        for key, value in store.items():
+            group[key] = np.asarray(value)
+
+
+def _load(
+    model: Any, file: Any, name: str, skip_mismatch: bool = False, with_optimizer: bool = True
+) -> None:
+    for path, item in _walk(model):
+        group = file.get(f"{path}/vars" if path else "vars")
+        stored = {} if group is None else {key: group[key][()] for key in group}
+        if isinstance(item, Layer):
+            _assign(item, stored, f"{name}:{path}", skip_mismatch)
+        elif stored:
+            item.load_own_variables(stored)
+    optimizer = getattr(model, "optimizer", None)
+    group = file.get("optimizer/vars")
+    if with_optimizer and optimizer is not None and group is not None and len(group):
+        optimizer.build(model.trainable_weights)
+        optimizer.load_own_variables({key: group[key][()] for key in group})
+
+
+def _assign(layer: Layer, stored: dict, where: str, skip_mismatch: bool) -> None:
+    weights: list[Parameter] = list(layer._own_weights())
+    arrays = [stored[str(i)] for i in range(len(stored))]
+    shapes, found = [w.shape for w in weights], [a.shape for a in arrays]
+    if shapes != found:
+        if skip_mismatch:
+            return
+        raise ValueError(
+            f"layer {layer.name!r} has weights of shapes {shapes}, the file has {found} ({where}); "
+            "load into the same architecture, or pass skip_mismatch=True."
+        )
+    for weight, array in zip(weights, arrays):
+        weight.assign(array)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; the result has the permissions of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _hdf5(source: Any, path: Path) -> Iterator[Any]:
+    import h5py
+
+    try:
+        file = h5py.File(source, "r")
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} is no complete HDF5 file ({error}).") from None
+    with file:
+        yield file
+
+
+def _existing(filepath: Any, what: str) -> Path:
+    path = Path(filepath)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {str(filepath)!r}.")
+    return path
+
+
+def _refuse_overwriting(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True or choose another name.")
