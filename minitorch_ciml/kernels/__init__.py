@@ -23,7 +23,7 @@ _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python",
 
 _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
-    "reference.nn", "reference_conv",
+    "reference.nn", "reference.optimizer", "reference_conv",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -33,8 +33,16 @@ _CPU = {
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
     "indexing": ("put",),
+    "optimizer": (
+        "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
+    ),
     "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),
-    "nn": ("max_pool_grad", "max_pool_places", "max_pool_scatter"),
+    "nn": (
+        "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
+        "categorical_crossentropy_grad", "dense", "dense_grad", "log_softmax", "log_softmax_grad",
+        "max_pool_grad", "max_pool_places", "max_pool_scatter", "softmax", "softmax_grad",
+        "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
+    ),
 }  # fmt: skip
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
 

@@ -1,0 +1,103 @@
+"""`FlatBuffer`: many parameters in one array, so that one pass over memory treats them all.
+
+Each parameter's value becomes a view of one contiguous array, and so does each gradient. Then an
+optimizer is one kernel over one array, a sum over ranks one call, and a checkpoint one array.
+
+The order is the *reverse* of that of the parameters: the last layer's come first. Backward finishes
+their gradients first, so what is ready to be sent to other ranks is always a prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minitorch_ciml.autograd.engine import _serials
+from minitorch_ciml.autograd.tensor import Parameter, Tensor, as_array
+
+
+class FlatBuffer:
+    """Parameters of one dtype, packed into one array, and another array for their gradients.
+
+    Args:
+        parameters: at least one; all of one dtype, none twice.
+
+    Attributes:
+        parameters: as given.
+        slices: where each parameter lies in `data` and `gradient`.
+        gradient: all gradients, of shape (N,).
+        gradient_views: each parameter's part of it, in the parameter's shape.
+
+    Raises:
+        ValueError: no parameters, several dtypes, or one parameter twice.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]):
+        self.parameters = list(parameters)
+        dtypes = {p.dtype for p in self.parameters}
+        if len(dtypes) != 1:
+            names = ", ".join(sorted(d.name for d in dtypes)) or "none"
+            raise ValueError(f"FlatBuffer: expected parameters of one dtype, got {names}.")
+        if len({id(p) for p in self.parameters}) != len(self.parameters):
+            raise ValueError("FlatBuffer: a parameter is given twice; give each one once.")
+        self.size = sum(p.size for p in self.parameters)
+        self.slices: list[slice] = []
+        stop = self.size
+        for p in self.parameters:
+            self.slices.append(slice(stop - p.size, stop))
+            stop -= p.size
+        self._data = np.empty(self.size, dtypes.pop())
+        self.gradient = np.zeros_like(self._data)
+        self._views = self.views(self._data)
+        self.gradient_views = self.views(self.gradient)
+        self.pack()
+
+    @property
+    def data(self) -> np.ndarray:
+        """All values, of shape (N,): the very memory of the parameters."""
+        self.pack()
+        return self._data
+
+    def views(self, array: np.ndarray) -> list[np.ndarray]:
+        """The parts of `array` (N,) that belong to the parameters, in their shapes."""
+        return [array[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters)]
+
+    def pack(self) -> None:
+        """Takes in parameters whose values are elsewhere, such as in a later `FlatBuffer`."""
+        for p, view in zip(self.parameters, self._views):
+            if p.value is not view:
+                view[...] = p.value
+                p.value = view
+
+    def gather(self, gradients: Sequence[Tensor | np.ndarray | None]) -> list[int]:
+        """Copies the gradients into `gradient`; those that lie there already are left alone.
+
+        Returns:
+            The positions of the missing ones (None); their part is filled with zeros.
+
+        Raises:
+            ValueError: a gradient has another shape than its parameter.
+        """
+        missing = []
+        for i, (g, view) in enumerate(zip(gradients, self.gradient_views)):
+            if g is None:
+                missing.append(i)
+                view[...] = 0
+                continue
+            value = g.value if isinstance(g, Tensor) else as_array(g)
+            if value is view:
+                continue
+            if value.shape != view.shape:
+                raise ValueError(
+                    f"the gradient of {self.parameters[i].name or 'a parameter'} has shape "
+                    f"{value.shape}, the parameter {view.shape}; they must be equal."
+                )
+            view[...] = value
+        return missing
+
+    def touch(self) -> None:
+        """Marks all parameters as changed (`Parameter.touch`)."""
+        serial = next(_serials)
+        for p in self.parameters:
+            p.serial = serial

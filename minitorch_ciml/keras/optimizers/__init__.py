@@ -1,0 +1,35 @@
+"""Optimizers (`keras.optimizers`); `schedules` for learning rates that change with the step."""
+
+from typing import Any
+
+from minitorch_ciml.keras.optimizers import schedules
+from minitorch_ciml.keras.optimizers.base import Optimizer
+from minitorch_ciml.keras.optimizers.rules import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lion,
+    Nadam,
+    RMSprop,
+)
+from minitorch_ciml.keras.serialization import (
+    deserialize_keras_object,
+    serialize_keras_object,
+)
+from minitorch_ciml.keras.serialization import get as _get
+
+__all__ = [
+    "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "Optimizer",
+    "RMSprop", "SGD", "deserialize", "get", "schedules", "serialize",
+]  # fmt: skip
+
+deserialize, serialize = deserialize_keras_object, serialize_keras_object
+
+
+def get(identifier: Any) -> Any:
+    """The optimizer that a name ("adam"), an object or a configuration stands for."""
+    return _get("keras.optimizers", identifier, "optimizer")

@@ -1,0 +1,481 @@
+"""`Optimizer`: what all optimizers share; the rules themselves are in `rules.py`.
+
+`apply` gathers the gradients into one array (`FlatBuffer`), treats them (accumulation, clipping),
+and calls the rule's kernel once, over all parameters.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import kernels
+from minitorch_ciml.autograd import Parameter, Tensor
+from minitorch_ciml.autograd.flat import FlatBuffer
+from minitorch_ciml.config import floatx
+from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
+from minitorch_ciml.keras.serialization import (
+    Configurable,
+    deserialize_keras_object,
+    serialize_keras_object,
+    snake_case,
+)
+from minitorch_ciml.keras.symbolic import unique_name
+
+
+class Optimizer(Configurable):
+    """The base of all optimizers. A rule gives `kernel`, `slots` and `hyperparameters(step)`.
+
+    Args:
+        learning_rate: a number, a schedule, or a function without arguments.
+        weight_decay: w -= weight_decay * learning_rate * w in every step, before the update.
+        clipnorm: the largest norm of each parameter's gradient; larger ones are scaled down.
+        clipvalue: the largest absolute value of a gradient's element.
+        global_clipnorm: the largest norm of all gradients together.
+        use_ema: keep a moving average of the parameters, which replaces them at the end of fit.
+        ema_momentum: average = ema_momentum * average + (1 - ema_momentum) * parameter.
+        ema_overwrite_frequency: replace the parameters by the average every so many steps.
+        loss_scale_factor: `scale_loss` multiplies by it, `apply` divides the gradients by it.
+        gradient_accumulation_steps: update once in so many steps, with the mean gradient.
+        name: for messages and files.
+        lr: Keras 2's name of `learning_rate`.
+        decay: Keras 2's: learning_rate / (1 + decay * step), as an `InverseTimeDecay`.
+
+    Raises:
+        TypeError: an unknown argument, or a learning rate that is none of these.
+        ValueError: an argument out of its range, or more than one way of clipping.
+    """
+
+    # The kernel, and the names of the arrays that it gets after parameters and gradients.
+    kernel: str
+    slots: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        lr: Any = None,
+        decay: float | None = None,
+        **unknown: Any,
+    ):
+        kind = type(self).__name__
+        if unknown:
+            raise TypeError(f"{kind}: unknown argument {sorted(unknown)[0]!r}.")
+        given = [clipnorm, clipvalue, global_clipnorm]
+        if sum(limit is not None for limit in given) > 1:
+            raise ValueError(
+                f"{kind}: give one of clipnorm, clipvalue and global_clipnorm; got {given}."
+            )
+        if gradient_accumulation_steps is not None and gradient_accumulation_steps < 2:
+            raise ValueError(
+                f"{kind}: gradient_accumulation_steps must be 2 or more (None: no accumulation), "
+                f"got {gradient_accumulation_steps}."
+            )
+        if use_ema and not 0 <= ema_momentum <= 1:
+            raise ValueError(f"{kind}: ema_momentum must be from 0 to 1, got {ema_momentum}.")
+        if use_ema and ema_overwrite_frequency is not None and ema_overwrite_frequency < 1:
+            raise ValueError(
+                f"{kind}: ema_overwrite_frequency must be 1 or more, got {ema_overwrite_frequency}."
+            )
+        self.name = name or unique_name(snake_case(kind))
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.use_ema = use_ema
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.built = False
+        self._iterations = self._scalar(0, "iteration", "int32")
+        rate = learning_rate if lr is None else lr
+        self._learning_rate = self._as_rate(InverseTimeDecay(rate, 1, decay) if decay else rate)
+        self._undecayed: tuple[set[int], re.Pattern | None] | None = None
+        self._trainable_variables: list[Parameter] = []
+        self._buffers: list[FlatBuffer] = []
+        self._slot_arrays: dict[str, list[np.ndarray]] = {}  # per slot, one array per buffer
+        self._slot_variables: list[Parameter] = []
+
+    # --- what a rule gives -----------------------------------------------------------------------
+
+    def hyperparameters(self, step: int) -> tuple:
+        """What the kernel gets after `keep` and `lr`; `step` counts the updates from 1."""
+        return ()
+
+    def initial_value(self, slot: str) -> float:
+        """What a slot is filled with."""
+        return 0.0
+
+    def slot_groups(self) -> list[tuple[str, ...]]:
+        """The slots in use, as Keras orders them in files: by group, parameter, name."""
+        return [self.slots] if self.slots else []
+
+    def extra_variables(self) -> list[Parameter]:
+        """Variables after the slots in a file."""
+        return []
+
+    # --- building --------------------------------------------------------------------------------
+
+    def build(self, variables: Sequence[Parameter]) -> None:
+        """Packs `variables` into flat buffers, one per dtype, and makes the slots; once."""
+        if self.built:
+            return
+        self._trainable_variables = list(variables)
+        self._positions = {id(v): i for i, v in enumerate(self._trainable_variables)}
+        dtypes = dict.fromkeys(v.dtype for v in self._trainable_variables)
+        self._members = [
+            [i for i, v in enumerate(self._trainable_variables) if v.dtype == dtype]
+            for dtype in dtypes
+        ]
+        self._buffers = [
+            FlatBuffer([self._trainable_variables[i] for i in members]) for members in self._members
+        ]
+        groups = self.slot_groups()
+        if self.gradient_accumulation_steps:
+            groups = [("gradient_accumulator",), *groups]
+        if self.use_ema:
+            groups = [("average",), *groups]
+        for group in groups:
+            self._add_slots(group)
+        self._arrays = [
+            tuple(self._slot_arrays[s][k] if s in self._slot_arrays else None for s in self.slots)
+            for k in range(len(self._buffers))
+        ]
+        self._kernels = [_kernel(buffer, self.kernel) for buffer in self._buffers]
+        self._constrained = [
+            v for v in self._trainable_variables if getattr(v, "constraint", None) is not None
+        ]
+        self.built = True
+
+    def _add_slots(self, group: tuple[str, ...]) -> None:
+        """Makes the flat arrays of these slots, and a variable for each parameter's part."""
+        parts: dict[tuple[str, int], np.ndarray] = {}
+        for slot in group:
+            arrays = [np.full_like(b.data, self.initial_value(slot)) for b in self._buffers]
+            self._slot_arrays[slot] = arrays
+            for buffer, members, array in zip(self._buffers, self._members, arrays):
+                for i, view in zip(members, buffer.views(array)):
+                    parts[slot, i] = view
+        for i, variable in enumerate(self._trainable_variables):
+            path = str(getattr(variable, "path", variable.name)).replace("/", "_")
+            for slot in group:
+                self._slot_variables.append(_on_view(parts[slot, i], f"{path}_{slot}"))
+
+    def _scalar(self, value: float, name: str, dtype: Any) -> Parameter:
+        return Parameter(np.asarray(value, dtype), trainable=False, name=name)
+
+    @property
+    def variables(self) -> list[Parameter]:
+        """Everything that is saved, in Keras' order: step, learning rate, then the slots."""
+        rate = self._learning_rate
+        return [
+            self._iterations,
+            *([rate] if isinstance(rate, Parameter) else []),
+            *self._slot_variables,
+            *self.extra_variables(),
+        ]
+
+    def exclude_from_weight_decay(
+        self,
+        var_list: Iterable[Parameter] | None = None,
+        var_names: Iterable[str] | None = None,
+    ) -> None:
+        """Spares parameters from weight decay: those in `var_list`, or by a part of their name."""
+        names = list(var_names or ())
+        pattern = re.compile("|".join(names)) if names else None
+        self._undecayed = ({id(v) for v in var_list or ()}, pattern)
+
+    def _decays(self, variable: Parameter) -> bool:
+        if self._undecayed is None:
+            return True
+        spared, pattern = self._undecayed
+        return id(variable) not in spared and not (pattern and pattern.search(variable.name or ""))
+
+    # --- learning rate and steps -----------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> Any:
+        """The current learning rate: a variable, or what the schedule gives at this step."""
+        rate = self._learning_rate
+        if isinstance(rate, LearningRateSchedule):
+            return rate(self._iterations)
+        return rate if isinstance(rate, Parameter) else rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if isinstance(self._learning_rate, LearningRateSchedule) and not callable(value):
+            raise TypeError(
+                f"the learning rate of {self.name!r} is a schedule and cannot be set to {value!r}; "
+                "make the optimizer with a number to be able to change it."
+            )
+        new = self._as_rate(value)
+        if isinstance(new, Parameter) and isinstance(self._learning_rate, Parameter):
+            self._learning_rate.assign(new)
+        else:
+            self._learning_rate = new
+
+    lr = learning_rate  # Keras 2's name
+
+    def _as_rate(self, rate: Any) -> Any:
+        """A schedule or function as it is, a number as a variable."""
+        if callable(rate):
+            return rate
+        if isinstance(rate, (int, float, np.number, np.ndarray, Tensor)) and np.size(rate) == 1:
+            return self._scalar(float(rate), "learning_rate", floatx())
+        raise TypeError(
+            f"{type(self).__name__}: learning_rate is {rate!r}; expected a number, a schedule or a "
+            "function without arguments."
+        )
+
+    @property
+    def iterations(self) -> Tensor:
+        """How many updates there were; with accumulation that is less than steps."""
+        every = self.gradient_accumulation_steps
+        return Tensor.constant(self._iterations.value // every) if every else self._iterations
+
+    # --- the update ------------------------------------------------------------------------------
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple]) -> Tensor:
+        """Updates the variables in `(gradient, variable)` pairs; returns the number of steps."""
+        pairs = list(grads_and_vars)
+        self.apply([g for g, _ in pairs], [v for _, v in pairs])
+        return self._iterations
+
+    def apply(
+        self, grads: Sequence, trainable_variables: Sequence[Parameter] | None = None
+    ) -> None:
+        """Updates the parameters by their gradients, and counts the step.
+
+        Args:
+            grads: a tensor for each parameter; None leaves it unchanged, with a warning.
+            trainable_variables: the parameters; those of `build` if left out. The first call
+                builds the optimizer with them; a later one may give fewer.
+
+        Raises:
+            ValueError: not built, not as many gradients as parameters, no gradient at all, a
+                parameter that the optimizer was not built with, or shapes that differ.
+        """
+        if not len(grads):
+            return
+        skipped: set[int] = set()
+        if trainable_variables is not None:
+            if not self.built:
+                self.build(trainable_variables)
+            grads, skipped = self._in_order(grads, trainable_variables)
+        elif not self.built:
+            raise ValueError(
+                f"optimizer {self.name!r} does not know its parameters yet; pass "
+                "trainable_variables, or call build(variables) first."
+            )
+        if len(grads) != len(self._trainable_variables):
+            raise ValueError(
+                f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
+                "parameters; expected one for each, in the same order."
+            )
+        missing = self._gather(grads, skipped)
+        if self.loss_scale_factor is not None:
+            for buffer in self._buffers:
+                buffer.gradient /= self.loss_scale_factor
+        step = int(self._iterations.value)
+        every = self.gradient_accumulation_steps or 1
+        if every == 1 or self._accumulate(step, every):
+            self._clip()
+            self._update(step // every + 1, missing)
+        if self.use_ema:
+            self._average(step // every)
+        for variable in self._constrained:
+            if not any(variable is self._trainable_variables[i] for i in missing):
+                variable.assign(variable.constraint(variable))  # type: ignore[attr-defined]
+        for buffer in self._buffers:
+            buffer.touch()
+        self._iterations.value[()] = step + 1
+
+    def _in_order(
+        self, grads: Sequence, variables: Sequence[Parameter]
+    ) -> tuple[Sequence, set[int]]:
+        """The gradients in the order of `build`, and the positions that were not given."""
+        known = self._trainable_variables
+        if len(variables) == len(known):
+            for a, b in zip(variables, known):
+                if a is not b:
+                    break
+            else:
+                return grads, set()
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"apply: got {len(grads)} gradients for {len(variables)} parameters; expected one "
+                "for each, in the same order."
+            )
+        ordered: list = [None] * len(known)
+        skipped = set(range(len(known)))
+        for gradient, variable in zip(grads, variables):
+            position = self._positions.get(id(variable))
+            if position is None:
+                raise ValueError(
+                    f"optimizer {self.name!r} was not built with parameter {variable.name!r}; "
+                    "make a new optimizer, or build it with all parameters first."
+                )
+            ordered[position] = gradient
+            skipped.discard(position)
+        return ordered, skipped
+
+    def _gather(self, grads: Sequence, skipped: set[int]) -> list[int]:
+        """Copies the gradients into the buffers; returns the positions of the missing ones."""
+        missing: list[int] = []
+        for buffer, members in zip(self._buffers, self._members):
+            own = grads if len(members) == len(grads) else [grads[i] for i in members]
+            missing += [members[j] for j in buffer.gather(own)]
+        if missing:
+            if len(missing) == len(grads):
+                raise ValueError("apply: there is no gradient for any parameter.")
+            unused = [self._trainable_variables[i] for i in missing if i not in skipped]
+            if unused:
+                names = ", ".join(str(getattr(v, "path", v.name)) for v in unused)
+                warnings.warn(
+                    f"no gradient for {names}: the loss does not depend on it, so it stays as it "
+                    "is.",
+                    stacklevel=3,
+                )
+        return missing
+
+    def _accumulate(self, step: int, every: int) -> bool:
+        """Adds the gradients up; at every `every`-th step turns them into the mean (True)."""
+        update = (step + 1) % every == 0
+        for buffer, total in zip(self._buffers, self._slot_arrays["gradient_accumulator"]):
+            if update:
+                buffer.gradient += total
+                buffer.gradient /= every
+                total[...] = 0
+            else:
+                total += buffer.gradient
+        return update
+
+    def _clip(self) -> None:
+        if self.clipnorm:
+            for buffer in self._buffers:
+                clip = _kernel(buffer, "clip_norm")
+                for part in buffer.slices:
+                    clip(buffer.gradient[part], self.clipnorm)
+        elif self.clipvalue:
+            for buffer in self._buffers:
+                _kernel(buffer, "clip_value")(buffer.gradient, self.clipvalue)
+        elif self.global_clipnorm:
+            norm = sum(float(np.vdot(b.gradient, b.gradient)) for b in self._buffers) ** 0.5
+            if not norm <= self.global_clipnorm:  # NaN stays to be seen
+                for buffer in self._buffers:
+                    buffer.gradient *= self.global_clipnorm / norm
+
+    def _update(self, step: int, missing: list[int]) -> None:
+        rate = float(self.learning_rate)
+        keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
+        constants = (rate, *self.hyperparameters(step))
+        for kernel, buffer, slots in zip(self._kernels, self._buffers, self._arrays):
+            arrays = (buffer.data, buffer.gradient, *slots)
+            if not missing and (keep == 1.0 or self._undecayed is None):
+                kernel(*arrays, keep, *constants)
+                continue
+            left_alone = {id(self._trainable_variables[i]) for i in missing}
+            for variable, part in zip(buffer.parameters, buffer.slices):
+                if id(variable) not in left_alone:
+                    own = keep if self._decays(variable) else 1.0
+                    kernel(*(a if a is None else a[part] for a in arrays), own, *constants)
+
+    def _average(self, updates: int) -> None:
+        momentum = self.ema_momentum if updates else 0.0
+        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
+            _kernel(buffer, "moving_average")(average, buffer.data, momentum)
+        every = self.ema_overwrite_frequency
+        if every and (updates + 1) % every == 0:
+            self.finalize_variable_values()
+
+    def finalize_variable_values(self, var_list: Any = None) -> None:
+        """Replaces the parameters by their moving averages, if there are any."""
+        if self.use_ema and self.built:
+            for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
+                buffer.data[...] = average
+                buffer.touch()
+
+    def scale_loss(self, loss: Any) -> Any:
+        """`loss` times `loss_scale_factor`: what to differentiate."""
+        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the variables into `store`, a mapping, as "0", "1", ..."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the variables from `store`; with a warning, none if their number differs."""
+        variables = self.variables
+        if len(store.keys()) != len(variables):
+            warnings.warn(
+                f"optimizer {self.name!r} has {len(variables)} variables, the file "
+                f"{len(store.keys())}; none was loaded."
+                + ("" if self.built else " Call build(variables) before loading."),
+                stacklevel=2,
+            )
+            return
+        self.set_weights([store[str(i)] for i in range(len(variables))])
+
+    def set_weights(self, weights: Sequence) -> None:
+        """Assigns all `variables`, in their order."""
+        variables = self.variables
+        if len(weights) != len(variables):
+            raise ValueError(
+                f"set_weights: got {len(weights)} arrays for the {len(variables)} variables of "
+                f"optimizer {self.name!r}; they must be as many."
+            )
+        for variable, weight in zip(variables, weights):
+            variable.assign(np.asarray(weight))
+
+    def get_config(self) -> dict:
+        """The arguments that make an equal optimizer, with the learning rate that it has now."""
+        rate = self._learning_rate
+        number = isinstance(rate, Parameter)
+        return {
+            "name": self.name,
+            "learning_rate": float(rate) if number else serialize_keras_object(rate),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Any:
+        """An optimizer from the dictionary that `get_config` gave."""
+        return cls(**{k: deserialize_keras_object(v, custom_objects) for k, v in config.items()})
+
+
+def _kernel(buffer: FlatBuffer, name: str) -> Callable:
+    kernel = kernels.find(kernels.device_of(type(buffer.gradient)), name)
+    assert kernel is not None, name
+    return kernel
+
+
+def _on_view(view: np.ndarray, name: str) -> Parameter:
+    """A variable whose value is that very memory."""
+    variable = Parameter(view, trainable=False, name=name)
+    variable.value = view
+    return variable
