@@ -20,7 +20,10 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import add, relu
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
+from minitorch_ciml.ops.nn import FUSED_ACTIVATIONS, activate
 from minitorch_ciml.ops.shape import reshape, transpose
+
+__all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -61,11 +64,6 @@ _conv_bias_act = Op(
     dtypes="float",
     doc="y = activation(conv(x, w) + b), with activation 'linear' or 'relu'.",
 )
-
-# The activations that are computed together with a convolution or a dense product.
-FUSED_ACTIVATIONS: dict[Any, str] = {
-    None: "linear", "linear": "linear", "relu": "relu", relu: "relu",
-}  # fmt: skip
 
 # --- the public functions -----------------------------------------------------------------------
 
@@ -140,20 +138,6 @@ def conv_bias_act(
     fused = FUSED_ACTIVATIONS.get(activation)
     y = _conv_bias_act(inputs, kernel, bias, activation=fused or "linear", **how)
     return y if fused else activate(y, activation)
-
-
-def activate(x: Tensor, activation: str | Callable | None) -> Tensor:
-    """activation(x), where the activation is None, "linear", "relu" or a function."""
-    name = FUSED_ACTIVATIONS.get(activation)
-    if name == "linear":
-        return x
-    if name == "relu":
-        return relu(x)
-    if not callable(activation):
-        raise ValueError(
-            f"activation {activation!r} is unknown here; pass None, 'linear', 'relu' or a function."
-        )
-    return activation(x)
 
 
 def depthwise_conv(

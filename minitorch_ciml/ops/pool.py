@@ -27,6 +27,8 @@ from minitorch_ciml.ops.conv import (
     window_pads,
 )
 
+__all__ = ["average_pool", "max_pool"]
+
 # --- the ops ------------------------------------------------------------------------------------
 
 _avg_pool = Op(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minitorch_ciml.kernels import reference_conv
+from minitorch_ciml.kernels.reference.elementwise import sigmoid
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
@@ -44,6 +45,20 @@ def log_softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -
     return (g - np.exp(y) * g.sum(axis=axis, keepdims=True),)
 
 
+def sparsemax(x: Array, *, axis: int) -> Array:
+    # The support: the k largest, with the last k for which k z_k > (sum of the k largest) - 1.
+    z = np.flip(np.sort(x, axis=axis), axis=axis)
+    size = x.shape[axis]
+    k = np.arange(1, size + 1, dtype=x.dtype).reshape(
+        [-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
+    )
+    excess = np.cumsum(z, axis=axis) - 1
+    count = np.sum(k * z > excess, axis=axis, keepdims=True)
+    return np.maximum(x - np.take_along_axis(excess, count - 1, axis=axis) / count, 0).astype(
+        x.dtype
+    )
+
+
 # --- the dense layer ----------------------------------------------------------------------------
 
 
@@ -67,6 +82,97 @@ def dense_grad(
         (rows @ w.T).reshape(x.shape) if needs[0] else None,
         x.reshape(-1, x.shape[-1]).T @ rows if needs[1] else None,
         rows.sum(axis=0) if needs[2] else None,
+    )
+
+
+# --- cross-entropies ----------------------------------------------------------------------------
+
+EPSILON = 1e-7  # Keras': probabilities are kept between EPSILON and 1 - EPSILON
+
+
+def one_hot(x: Array, *, num_classes: int, axis: int, dtype: np.dtype) -> Array:
+    codes = np.expand_dims(x, -1) == np.arange(num_classes)
+    return np.moveaxis(codes.astype(dtype), -1, axis)
+
+
+def _log_probabilities(x: Array, from_logits: bool) -> tuple[Array, Array, Array]:
+    """Along the last axis: log p, p, and where p was not clipped."""
+    if from_logits:
+        log_p = log_softmax(x, axis=-1)
+        return log_p, np.exp(log_p), np.ones(x.shape, bool)
+    p = x / x.sum(axis=-1, keepdims=True)
+    inside = (p >= p.dtype.type(EPSILON)) & (p <= p.dtype.type(1 - EPSILON))
+    return np.log(np.clip(p, EPSILON, 1 - EPSILON)), p, inside
+
+
+def categorical_crossentropy(
+    target: Array, output: Array, *, from_logits: bool, axis: int
+) -> tuple[Array, Array]:
+    """The loss -sum(t log p) along `axis`, and its derivative for the output."""
+    t, x = np.moveaxis(target, axis, -1), np.moveaxis(output, axis, -1)
+    log_p, p, inside = _log_probabilities(x, from_logits)
+    total = (t * inside).sum(axis=-1, keepdims=True)
+    if from_logits:
+        slope = total * p - t
+    else:
+        slope = (total - t * inside / np.where(inside, p, 1)) / x.sum(axis=-1, keepdims=True)
+    return -(t * log_p).sum(axis=-1), np.moveaxis(slope, -1, axis)
+
+
+def categorical_crossentropy_grad(
+    g: Array, y: Array, target: Array, output: Array, *,
+    needs: Needs, saved: Array, from_logits: bool, axis: int,
+) -> Gradients:  # fmt: skip
+    along = np.expand_dims(g, axis)
+    dt = None
+    if needs[0]:
+        log_p = _log_probabilities(np.moveaxis(output, axis, -1), from_logits)[0]
+        dt = -along * np.moveaxis(log_p, -1, axis)
+    return dt, along * saved if needs[1] else None
+
+
+def sparse_categorical_crossentropy(
+    target: Array, output: Array, *, from_logits: bool, axis: int
+) -> tuple[Array, Array]:
+    """The loss -log p[target] along `axis`, and its derivative for the output."""
+    check_labels(target, output.shape[axis])
+    codes = one_hot(target, num_classes=output.shape[axis], axis=axis, dtype=output.dtype)
+    return categorical_crossentropy(codes, output, from_logits=from_logits, axis=axis)
+
+
+def sparse_categorical_crossentropy_grad(
+    g: Array, y: Array, target: Array, output: Array, *,
+    needs: Needs, saved: Array, from_logits: bool, axis: int,
+) -> Gradients:  # fmt: skip
+    return None, np.expand_dims(g, axis) * saved
+
+
+def check_labels(labels: Array, classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise ValueError(
+            f"label {wrong.flat[0]} is not one of the {classes} classes, 0 to {classes - 1}; "
+            "number the classes from 0, or give the output more units"
+        )
+
+
+def binary_crossentropy(target: Array, output: Array, *, from_logits: bool) -> Array:
+    """-t log p - (1 - t) log(1 - p) for every element."""
+    if from_logits:  # p = sigmoid(output), written so that nothing overflows or is lost
+        return (1 - target) * output + softplus(-output)
+    p = np.clip(output, EPSILON, 1 - EPSILON)
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def binary_crossentropy_grad(
+    g: Array, y: Array, target: Array, output: Array, *, needs: Needs, from_logits: bool
+) -> Gradients:
+    if from_logits:
+        return -g * output, g * (sigmoid(output) - target)
+    p = np.clip(output, EPSILON, 1 - EPSILON)
+    return (
+        g * (np.log(1 - p) - np.log(p)) if needs[0] else None,
+        np.where(p == output, g * (p - target) / (p * (1 - p)), 0),
     )
 
 

@@ -1,0 +1,285 @@
+"""Rows of the table: activations, softmax, dense, one-hot codes, cross-entropies, normalisation."""
+
+import numpy as np
+from op_table import REAL, Integer, Real, Row, anyshape, fixed, jax, shaped, torch
+
+from minitorch_ciml.ops import losses, nn
+
+PROBABILITY = Real(0.05, 0.95)
+
+
+def _f(name):
+    return f"nn.functional.{name}"
+
+
+def _one(domain=REAL):
+    return anyshape(domain)
+
+
+_ACTIVATIONS = [
+    Row(nn.relu, _one(Real(avoid=(0.0,))), torch="relu"),
+    Row(nn.relu6, _one(Real(-8, 8, avoid=(0.0, 6.0))), torch=_f("relu6")),
+    Row(nn.leaky_relu, _one(Real(avoid=(0.0,))), {"negative_slope": 0.3}, torch=_f("leaky_relu")),
+    Row(nn.leaky_relu, _one(), order=0, torch=lambda x: torch.nn.functional.leaky_relu(x, 0.2)),
+    Row(nn.elu, _one(Real(avoid=(0.0,))), {"alpha": 1.3}, torch=_f("elu")),
+    Row(
+        nn.celu,
+        _one(Real(avoid=(0.0,))),
+        {"alpha": 1.3},
+        # Not torch's own, whose gradient rounds alpha to float32, as hardsigmoid's does with 1 / 6.
+        torch=lambda x, alpha: torch.where(x > 0, x, alpha * torch.expm1(x / alpha)),
+    ),
+    Row(nn.selu, _one(Real(avoid=(0.0,))), torch=_f("selu")),
+    Row(nn.softplus, _one(Real(-30, 30)), torch=lambda x: torch.log1p(torch.exp(x))),
+    Row(nn.softsign, _one(Real(avoid=(0.0,))), torch=_f("softsign")),
+    Row(nn.sigmoid, _one(Real(-30, 30)), torch="sigmoid"),
+    Row(nn.log_sigmoid, _one(Real(-30, 30)), torch=_f("logsigmoid")),
+    Row(nn.silu, _one(), torch=_f("silu")),
+    Row(nn.mish, _one(), torch=_f("mish")),
+    Row(nn.gelu, _one(), torch=lambda x: torch.nn.functional.gelu(x, approximate="tanh")),
+    Row(
+        nn.gelu,
+        _one(),
+        {"approximate": False},
+        torch=lambda x, approximate: torch.nn.functional.gelu(x),
+    ),
+    Row(
+        nn.hard_sigmoid,
+        _one(Real(-5, 5, avoid=(-3.0, 3.0))),
+        torch=lambda x: torch.nn.functional.relu6(x + 3) / 6,
+    ),
+    Row(nn.hard_silu, _one(Real(-5, 5, avoid=(-3.0, 3.0))), torch=_f("hardswish")),
+    Row(nn.hard_tanh, _one(Real(avoid=(-1.0, 1.0))), torch=_f("hardtanh")),
+    Row(nn.tanh_shrink, _one(), torch=_f("tanhshrink")),
+    Row(nn.hard_shrink, _one(Real(avoid=(-0.5, 0.5))), torch=_f("hardshrink")),
+    Row(nn.soft_shrink, _one(Real(avoid=(-0.5, 0.5))), torch=_f("softshrink")),
+    Row(
+        nn.threshold,
+        _one(Real(avoid=(0.4,))),
+        {"threshold": 0.4, "default_value": -3.0},
+        torch=lambda x, threshold, default_value: torch.nn.functional.threshold(
+            x, threshold, default_value
+        ),
+    ),
+    Row(nn.squareplus, _one(), {"b": 3}, jax=lambda x, b: jax.nn.squareplus(x, b)),
+    Row(nn.sparse_plus, _one(Real(avoid=(-1.0, 1.0))), jax=lambda x: jax.nn.sparse_plus(x)),
+    Row(nn.sparse_sigmoid, _one(Real(avoid=(-1.0, 1.0))), jax=lambda x: jax.nn.sparse_sigmoid(x)),
+    Row(nn.glu, shaped(REAL, (3, 4)), torch=_f("glu")),
+    Row(nn.glu, shaped(REAL, (4, 3)), {"axis": 0}, torch=lambda x, axis: _torch_glu(x, axis)),
+]
+
+
+def _torch_glu(x, axis):
+    return torch.nn.functional.glu(x, dim=axis)
+
+
+_ROWS = anyshape(REAL, min_ndim=1, min_size=1)
+_SOFTMAX = [
+    Row(nn.softmax, _ROWS, torch=lambda x: torch.softmax(x, -1)),
+    Row(nn.softmax, shaped(REAL, (3, 4, 2)), {"axis": 1}, torch="softmax"),
+    Row(nn.log_softmax, _ROWS, torch=lambda x: torch.log_softmax(x, -1)),
+    Row(nn.log_softmax, shaped(REAL, (3, 4, 2)), {"axis": -2}, torch="log_softmax"),
+    Row(
+        nn.softmax,
+        shaped(REAL, (2, 3, 4)),
+        {"axis": (0, 2)},
+        jax=lambda x, axis: jax.nn.softmax(x, axis),
+    ),
+    Row(nn.sparsemax, shaped(REAL, (3, 5)), numpy=lambda x: _simplex_projection(x)),
+    Row(
+        nn.sparsemax,
+        shaped(REAL, (5, 2)),
+        {"axis": 0},
+        numpy=lambda x, axis: _simplex_projection(x.T).T,
+    ),
+]
+
+
+def _simplex_projection(rows):
+    """By bisection for the shift at which the positive parts sum to 1."""
+    low, high = rows.min(-1, keepdims=True) - 1, rows.max(-1, keepdims=True)
+    for _ in range(100):
+        middle = (low + high) / 2
+        above = np.maximum(rows - middle, 0).sum(-1, keepdims=True) > 1
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.maximum(rows - middle, 0)
+
+
+def _torch_dense(x, w, b, activation):
+    z = x @ w + b
+    return {"relu": torch.relu, "linear": lambda z: z, "tanh": torch.tanh}[activation](z)
+
+
+_DENSE = [
+    Row(nn.dense, shaped(REAL, (5, 4), (4, 3), (3,)), {"activation": "relu"}, torch=_torch_dense),
+    Row(nn.dense, shaped(REAL, (5, 4), (4, 3), (3,)), {"activation": "linear"}, torch=_torch_dense),
+    Row(
+        nn.dense, shaped(REAL, (2, 3, 4), (4, 5), (5,)), {"activation": "relu"}, torch=_torch_dense
+    ),
+    Row(nn.dense, shaped(REAL, (4,), (4, 5), (5,)), {"activation": "linear"}, torch=_torch_dense),
+    Row(nn.dense, shaped(REAL, (0, 4), (4, 5), (5,)), {"activation": "relu"}, torch=_torch_dense),
+    Row(
+        nn.dense,
+        shaped(REAL, (33, 31), (31, 65), (65,)),
+        {"activation": "relu"},
+        torch=_torch_dense,
+    ),
+    Row(
+        nn.dense,
+        shaped(REAL, (3, 4), (4, 5), (5,)),
+        call=lambda x, w, b: nn.dense(x, w, b, activation=nn.silu),
+        torch=lambda x, w, b: torch.nn.functional.silu(x @ w + b),
+    ),
+    Row(nn.dense, shaped(REAL, (3, 4), (4, 5)), torch=lambda x, w: x @ w),
+]
+
+_CODES = [
+    Row(
+        nn.one_hot,
+        anyshape(Integer(-1, 5)),
+        {"num_classes": 5},
+        jax=lambda x, num_classes: jax.nn.one_hot(x, num_classes),
+        grad=False,
+    ),
+    Row(
+        nn.one_hot,
+        shaped(Integer(0, 3), (2, 3)),
+        {"num_classes": 4, "axis": 1, "dtype": "int32"},
+        jax=lambda x, num_classes, axis, dtype: jax.nn.one_hot(
+            x, num_classes, axis=axis, dtype=dtype
+        ),
+        grad=False,
+    ),
+    Row(
+        nn.multi_hot,
+        shaped(Integer(0, 3), (5, 2)),
+        {"num_classes": 4},
+        jax=lambda x, num_classes: jax.nn.one_hot(x, num_classes).max(1),
+        grad=False,
+    ),
+    Row(
+        nn.multi_hot,
+        shaped(Integer(0, 3), (2,)),
+        {"num_classes": 4},
+        jax=lambda x, num_classes: jax.nn.one_hot(x, num_classes).max(0),
+        grad=False,
+    ),
+]
+
+
+def _torch_log_p(output, from_logits, axis):
+    if from_logits:
+        return torch.log_softmax(output, axis)
+    p = output / output.sum(axis, keepdim=True)
+    return torch.log(torch.clip(p, 1e-7, 1 - 1e-7))
+
+
+def _torch_categorical(target, output, from_logits=False, axis=-1):
+    return -(target * _torch_log_p(output, from_logits, axis)).sum(axis)
+
+
+def _torch_sparse(target, output, from_logits=False, axis=-1):
+    log_p = _torch_log_p(output, from_logits, axis)
+    return -torch.gather(log_p, axis, target.long().unsqueeze(axis)).squeeze(axis)
+
+
+def _torch_binary(target, output, from_logits=False):
+    if from_logits:
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            output, target, reduction="none"
+        )
+    p = torch.clip(output, 1e-7, 1 - 1e-7)
+    return -(target * torch.log(p) + (1 - target) * torch.log(1 - p))
+
+
+_HARD = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 0.0]])
+_SURE = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.1, 0.2, 0.3]])
+_LABELS = Integer(0, 3)
+_LOSSES = [
+    *(
+        Row(function, shaped(domains, *shapes), {"from_logits": True, "axis": axis}, torch=peer)
+        for function, peer, domains, shapes, axis in [
+            (losses.categorical_crossentropy, _torch_categorical, REAL, ((5, 4), (5, 4)), -1),
+            (losses.categorical_crossentropy, _torch_categorical, REAL, ((2, 4, 3),) * 2, 1),
+            (losses.categorical_crossentropy, _torch_categorical, REAL, ((4,), (4,)), 0),
+            (
+                losses.sparse_categorical_crossentropy,
+                _torch_sparse,
+                (_LABELS, REAL),
+                ((33,), (33, 4)),
+                -1,
+            ),
+            (
+                losses.sparse_categorical_crossentropy,
+                _torch_sparse,
+                (_LABELS, REAL),
+                ((2, 3), (2, 4, 3)),
+                1,
+            ),
+        ]
+    ),
+    *(
+        Row(function, shaped(domains, *shapes), {"axis": axis}, torch=peer, integers=False)
+        for function, peer, domains, shapes, axis in [
+            (
+                losses.categorical_crossentropy,
+                _torch_categorical,
+                PROBABILITY,
+                ((5, 4), (5, 4)),
+                -1,
+            ),
+            (
+                losses.categorical_crossentropy,
+                _torch_categorical,
+                PROBABILITY,
+                ((2, 4, 3), (2, 4, 3)),
+                1,
+            ),
+            (
+                losses.sparse_categorical_crossentropy,
+                _torch_sparse,
+                (_LABELS, PROBABILITY),
+                ((2, 3), (2, 3, 4)),
+                -1,
+            ),
+            (
+                losses.sparse_categorical_crossentropy,
+                _torch_sparse,
+                (_LABELS, PROBABILITY),
+                ((2, 3), (2, 4, 3)),
+                -2,
+            ),
+        ]
+    ),
+    # Clipped probabilities: no derivative by differences at the border.
+    Row(losses.categorical_crossentropy, fixed(_HARD, _SURE), torch=_torch_categorical, order=0),
+    Row(
+        losses.sparse_categorical_crossentropy,
+        fixed(np.array([0, 1, 0, 2]), _SURE),
+        torch=_torch_sparse,
+        order=0,
+    ),
+    Row(
+        losses.binary_crossentropy,
+        shaped(PROBABILITY, (5, 1), (5, 1)),
+        torch=_torch_binary,
+        integers=False,
+    ),
+    Row(
+        losses.binary_crossentropy,
+        shaped((PROBABILITY, Real(-20, 20, avoid=(0.0,))), (5, 2), (5, 2)),
+        {"from_logits": True},
+        torch=_torch_binary,
+        integers=False,
+    ),
+    Row(
+        losses.binary_crossentropy,
+        fixed(np.array([0.0, 1.0, 0.0, 1.0, 0.3]), np.array([0.0, 0.0, 1.0, 1.0, 0.5])),
+        torch=_torch_binary,
+        order=0,
+        rtol32=0.02,  # in float32, 1 - 1e-7 is 1 - 1.2e-7
+    ),
+]
+
+ROWS = _ACTIVATIONS + _SOFTMAX + _DENSE + _CODES + _LOSSES
+EXCEPTIONS = {"hard_swish": "another name of hard_silu", "swish": "another name of silu"}
