@@ -23,7 +23,7 @@ from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops.nn import FUSED_ACTIVATIONS, activate
 from minitorch_ciml.ops.shape import reshape, transpose
 
-__all__ = ["conv", "conv_transpose", "depthwise_conv", "separable_conv"]
+__all__ = ["conv", "conv_bias_act", "conv_transpose", "depthwise_conv", "separable_conv"]
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
