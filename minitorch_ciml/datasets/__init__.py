@@ -2,9 +2,9 @@
 
 import os
 
-from . import mnist
-from .mnist import Split
-from .synthetic import synthetic_digits
+from minitorch_ciml.datasets import mnist
+from minitorch_ciml.datasets.mnist import Split
+from minitorch_ciml.datasets.synthetic import synthetic_digits
 
 __all__ = ["load", "mnist", "synthetic_digits"]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .pen import PEN, Stroke
+from minitorch_ciml.datasets.pen import PEN, Stroke
 
 Array32 = npt.NDArray[np.float32]
 Array64 = npt.NDArray[np.float64]

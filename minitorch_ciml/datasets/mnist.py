@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .files import cache_dir
+from minitorch_ciml.datasets.files import cache_dir
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Split: TypeAlias = tuple[Bytes, Bytes]
@@ -64,7 +64,9 @@ def fetch(filename: str = "mnist.npz") -> Path:
     for place in (target, keras_home / "datasets" / filename):
         if place.is_file():
             return place
-    from .download import download  # here, because few runs need what HTTP takes to import
+    from minitorch_ciml.datasets.download import (
+        download,
+    )  # here, because few runs need what HTTP takes to import
 
     try:
         return download(ORIGIN, target, SHA256)

@@ -16,9 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .files import atomic_write, cache_dir
-from .glyphs import GRID, REACH, Array32, Masters, font_masters, joined, pen_masters
-from .mnist import Bytes, Split, read
+from minitorch_ciml.datasets.files import atomic_write, cache_dir
+from minitorch_ciml.datasets.glyphs import (
+    GRID,
+    REACH,
+    Array32,
+    Masters,
+    font_masters,
+    joined,
+    pen_masters,
+)
+from minitorch_ciml.datasets.mnist import Bytes, Split, read
 
 VERSION = 1  # part of the cached file's name: raise it whenever the images change
 SIZE = 28  # pixels a side

@@ -1,5 +1,5 @@
 """Data sets under Keras' names."""
 
-from . import mnist
+from minitorch_ciml.keras.datasets import mnist
 
 __all__ = ["mnist"]

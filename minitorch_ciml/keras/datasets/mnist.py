@@ -1,6 +1,6 @@
 """`keras.datasets.mnist`."""
 
-from ...datasets import mnist as _mnist
+from minitorch_ciml.datasets import mnist as _mnist
 
 __all__ = ["load_data"]
 
