@@ -140,6 +140,10 @@ class Tensor(Variable):
             return self.value.astype(dtype or self.value.dtype)
         return self.numpy()
 
+    def __reduce__(self) -> tuple:
+        """For copies and pickle: the value without its history."""
+        return type(self), (self.value, None, self.requires_grad, self.name)
+
     def __dlpack__(self, **options: Any) -> Any:
         """For `from_dlpack` of other libraries: they get a copy, since this tensor is immutable."""
         return self.value.copy().__dlpack__(**options)
@@ -226,6 +230,9 @@ class Parameter(Tensor):
     def assign_sub(self, data: Any) -> Parameter:
         """Subtracts from the value, in place."""
         return self.assign(self.value - as_array(data))
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.value, self.trainable, self.name)
 
     def touch(self) -> None:
         """Marks the value as changed, so that backward through its earlier uses is refused."""

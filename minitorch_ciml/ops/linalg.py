@@ -6,6 +6,7 @@ Matrices are the last two axes; axes in front of them are a batch, and broadcast
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from string import ascii_letters
 from typing import Any
@@ -161,6 +162,10 @@ def tensordot(x1: Any, x2: Any, axes: int | Sequence = 2) -> Tensor:
     """
     a, b = as_tensor(x1), as_tensor(x2)
     if isinstance(axes, int):
+        if not 0 <= axes <= min(a.ndim, b.ndim):
+            raise ValueError(
+                f"tensordot: got axes={axes} for {a.ndim} and {b.ndim} dimensions; there are fewer."
+            )
         pairs = [(a.ndim - axes + i, i) for i in range(axes)]
     else:
         first, second = [[s] if isinstance(s, int) else list(s) for s in axes]
@@ -226,8 +231,8 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
         ValueError: the subscripts do not fit the operands.
     """
     tensors = [as_tensor(x) for x in operands]
-    inputs, output = _parse(subscripts, tensors)
-    tensors, inputs = map(list, zip(*[_own_diagonal(*pair) for pair in zip(tensors, inputs)]))
+    parsed, output = _parse(subscripts, tuple([x.ndim for x in tensors]))
+    tensors, inputs = map(list, zip(*[_own_diagonal(*pair) for pair in zip(tensors, parsed)]))
     x, labels = tensors.pop(0), inputs.pop(0)
     if not tensors:
         return _einsum(x, inputs=(labels,), output=output)
@@ -240,20 +245,21 @@ def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Tensor:
     return x
 
 
-def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
+@lru_cache(maxsize=256)
+def _parse(subscripts: str, ndims: tuple[int, ...]) -> tuple[list[str], str]:
     """The labels of each operand and of the result, with letters in the place of '...'."""
     left, arrow, output = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
-    if len(inputs) != len(tensors) or not tensors:
+    if len(inputs) != len(ndims):
         raise ValueError(
-            f"einsum: {subscripts!r} describes {len(inputs)} operands, but got {len(tensors)}."
+            f"einsum: {subscripts!r} describes {len(inputs)} operands, but got {len(ndims)}."
         )
     unused = [c for c in ascii_letters if c not in subscripts]
-    extra = [x.ndim - len(labels.replace("...", "")) for x, labels in zip(tensors, inputs)]
-    for x, labels, n in zip(tensors, inputs, extra):
+    extra = [ndim - len(labels.replace("...", "")) for ndim, labels in zip(ndims, inputs)]
+    for ndim, labels, n in zip(ndims, inputs, extra):
         if n < 0 or (n > 0 and "..." not in labels):
             raise ValueError(
-                f"einsum: {labels!r} in {subscripts!r} does not describe the shape {x.shape}."
+                f"einsum: {labels!r} in {subscripts!r} does not describe {ndim} dimensions."
             )
     letters = "".join(unused[: max(extra)])
     inputs = [
@@ -275,6 +281,8 @@ def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
 
 def _own_diagonal(x: Tensor, labels: str) -> tuple[Tensor, str]:
     """`x` without repeated labels: where one is repeated, the axes run together."""
+    if len(set(labels)) == len(labels):
+        return x, labels
     for c in dict.fromkeys(labels):
         while labels.count(c) > 1:
             i, j = labels.index(c), labels.rindex(c)

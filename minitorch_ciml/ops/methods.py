@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops import creation, indexing, linalg, math, reduce
 
@@ -79,5 +80,11 @@ METHODS: dict[str, Any] = {
     "__xor__": math.bitwise_xor, "__rxor__": math.bitwise_xor,
 }  # fmt: skip
 
+
+def _bound(method: Any) -> Any:
+    """An op is not bound to the tensor by itself, as a Python function is."""
+    return (lambda *inputs: method(*inputs)) if isinstance(method, Op) else method
+
+
 for _name, _method in METHODS.items():
-    setattr(Tensor, _name, _method)
+    setattr(Tensor, _name, _bound(_method))

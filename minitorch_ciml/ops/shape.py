@@ -249,7 +249,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
     """
     x = as_tensor(x)
     axis = _check_axis(axis, x.ndim, "split")
-    if isinstance(indices_or_sections, int) and x.shape[axis] % indices_or_sections:
+    if isinstance(indices_or_sections, int) and x.shape[axis] % max(indices_or_sections, 1):
         raise ValueError(
             f"split: axis {axis} of shape {x.shape} does not divide into {indices_or_sections} "
             "equal parts; use array_split for parts of different sizes."
@@ -352,6 +352,8 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     axis = _check_axis(axis, x.ndim, "repeat")
     counts = _integers(repeats, "repeat")
     n = x.shape[axis]
+    if (counts < 0).any():
+        raise ValueError(f"repeat: got {counts.min()} repeats, expected none that is negative.")
     if counts.size != 1:
         if counts.shape != (n,):
             raise ValueError(

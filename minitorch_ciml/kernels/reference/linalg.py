@@ -1,5 +1,9 @@
 """Matrix products and decompositions: BLAS and LAPACK, through NumPy."""
 
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
 import numpy as np
 
 triu, tril = np.triu, np.tril
@@ -25,42 +29,60 @@ def _for_blas(x: np.ndarray) -> np.ndarray:
 def einsum(*xs: np.ndarray, inputs: tuple[str, ...], output: str) -> np.ndarray:
     """One or two operands, each with its axes' labels, none twice in an operand."""
     if len(xs) == 2:
-        a, b = (dict(zip(labels, x.shape)) for labels, x in zip(inputs, xs))
-        shared = a.keys() & b.keys()
-        summed = shared - set(output)
-        fit = all(a[c] == b[c] for c in shared)
-        if fit and summed and shared != a.keys() | b.keys():
-            return _einsum_by_matmul(*xs, *inputs, output)
+        a, b = xs
+        plan = _as_matmul(*inputs, output)
+        if plan is not None and all(a.shape[i] == b.shape[j] for i, j in plan.shared):
+            left, rows = _blocks(a, *plan.left)
+            right, columns = _blocks(b, *plan.right)
+            y = matmul(left, right).reshape(*left.shape[:-2], *rows, *columns)
+            return y.transpose(plan.order)
     return np.einsum(f"{','.join(inputs)}->{output}", *xs)
 
 
-def _einsum_by_matmul(a: np.ndarray, b: np.ndarray, la: str, lb: str, output: str) -> np.ndarray:
-    """Sorts the axes into batch, rows, columns and those that are summed, for BLAS."""
+class _Plan(NamedTuple):
+    """How a sum of products becomes one (batched) matrix product."""
+
+    shared: list[tuple[int, int]]  # the axes of both operands that have one label
+    left: tuple  # for `_blocks`: its axes as (*batch, rows, summed)
+    right: tuple  # (*batch, summed, columns)
+    order: list[int]  # the result's axes among (*batch, *rows, *columns)
+
+
+@lru_cache(maxsize=256)
+def _as_matmul(la: str, lb: str, output: str) -> _Plan | None:
+    """The plan for these labels; None where a matrix product has no advantage."""
     batch = [c for c in la if c in lb and c in output]
     inner = [c for c in la if c in lb and c not in output]
     rows = [c for c in la if c not in lb and c in output]
     columns = [c for c in lb if c not in la and c in output]
-    size = dict(zip(la + lb, a.shape + b.shape))
-    left = _blocks(a, la, batch, rows, inner)
-    right = _blocks(b, lb, batch, inner, columns)
-    y = matmul(left, right).reshape([size[c] for c in (*batch, *rows, *columns)])
-    order = [*batch, *rows, *columns]
-    return y.transpose([order.index(c) for c in output])
+    if not inner or not (rows or columns):
+        return None
+    result = [*batch, *rows, *columns]
+    return _Plan(
+        [(la.index(c), lb.index(c)) for c in (*batch, *inner)],
+        _layout(la, batch, rows, inner, last=False),
+        _layout(lb, batch, inner, columns, last=True),
+        [result.index(c) for c in output],
+    )
+
+
+def _layout(labels: str, batch: list, first: list, second: list, last: bool) -> tuple:
+    kept = [*batch, *first, *second]
+    alone = tuple([i for i, c in enumerate(labels) if c not in kept])
+    left = [c for c in labels if c in kept]
+    return alone, [left.index(c) for c in kept], len(batch), len(batch) + len(first), last
 
 
 def _blocks(
-    x: np.ndarray, labels: str, batch: list[str], first: list[str], second: list[str]
-) -> np.ndarray:
-    """x as (*batch, product of `first`, product of `second`), summed over its other axes."""
-    kept = [*batch, *first, *second]
-    alone = tuple([i for i, c in enumerate(labels) if c not in kept])
+    x: np.ndarray, alone: tuple[int, ...], order: list[int], n: int, m: int, last: bool
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """x, summed over `alone` and in `order`, as matrices; and the sizes that result has of them."""
     if alone:
         x = x.sum(alone)
-        labels = "".join(c for c in labels if c in kept)
-    x = x.transpose([labels.index(c) for c in kept])
-    n, m = len(batch), len(batch) + len(first)
-    sizes = [int(np.prod(part)) for part in (x.shape[n:m], x.shape[m:])]
-    return x.reshape(*x.shape[:n], *sizes)
+    x = x.transpose(order)
+    sizes = x.shape
+    matrices = x.reshape(*sizes[:n], prod(sizes[n:m]), prod(sizes[m:]))
+    return matrices, sizes[m:] if last else sizes[n:m]
 
 
 def vector_norm(x: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
