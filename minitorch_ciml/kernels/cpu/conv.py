@@ -16,17 +16,17 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.geometry import (
     Window,
+    as_record,
     as_three,
     backward_axes,
     forward_axis,
     window,
 )
-from minitorch_ciml.kernels.cpu.jit import kernel, parallel_kernel, ready
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.simd import (
     add,
     addresses,
@@ -40,6 +40,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     tile,
     zeros,
 )
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
 # A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  A tile two vectors wide fills the
@@ -60,7 +61,7 @@ class Weights(NamedTuple):
     tap_step: int
     input_step: int
     output_step: int
-    lanewise: bool  # one input and one output per group: vectors run over the groups
+    lanewise: int  # one input and one output per group: vectors run over the groups
 
 
 @kernel
@@ -97,7 +98,9 @@ def _fill_slab(slab, source, mask, plan, image, row):
 
 
 @kernel
-def _pack(w, order, by, width):
+def _pack(w, order, bys):
+    by = bys[0]
+    width = lanes(w) if by.lanewise else 2 * lanes(w)
     """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap by tap."""
     step = lanes(w)
     padded = _round_up(by.outputs, step)
@@ -117,7 +120,7 @@ def _pack(w, order, by, width):
     return packed
 
 
-def _panel(pixels: int, vectors: int, lanewise: bool) -> Any:
+def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
     """Compiles the tile of ``pixels`` outputs x ``vectors`` vectors of filters, moved along the outputs of a chunk."""
 
     @kernel
@@ -161,8 +164,9 @@ def _chunk_outputs(plan, image, row):
     return images * min(plan.rows_per_chunk, plan.rows - row) * plan.row_outputs
 
 
-@kernel
-def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plan, by):
+@task
+def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans, bys):
+    plan, by = plans[0], bys[0]
     image = chunk // plan.row_blocks * plan.images_per_chunk
     row = chunk % plan.row_blocks * plan.rows_per_chunk
     count = _chunk_outputs(plan, image, row)
@@ -213,15 +217,14 @@ def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plan,
                 f += step
 
 
-@parallel_kernel
-def _correlate(source, mask, w, bias, clip, y, pix, to, taps, order, plan, by):
-    width = lanes(source) if by.lanewise else 2 * lanes(source)
-    packed = _pack(w, order, by, width)
-    for chunk in prange(plan.chunks):
-        _correlate_chunk(chunk, source, mask, packed, bias, clip, y, pix, to, taps, plan, by)
+@entry
+def _correlate(chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by):
+    packed = _pack(w, order, by)
+    work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by)
+    _correlate_chunk(chunks, ALL, work)
 
 
-def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
+def _grad_panel(places: int, vectors: int, lanewise: int) -> Any:
     """Compiles the tile of ``places`` of the window x ``vectors`` vectors of filters, summed over a chunk."""
     size = places * vectors
 
@@ -255,7 +258,8 @@ def _fill_masked(to, g, mask, first, count):
 
 
 @kernel
-def _grad_chunk(chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, plan, by):
+def _grad_chunk(chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, plans, bys):
+    plan, by = plans[0], bys[0]
     """Adds one chunk's part of dw and db; ``part`` of ``slices`` tells which places of the window to work on."""
     image = chunk // plan.row_blocks * plan.images_per_chunk
     row = chunk % plan.row_blocks * plan.rows_per_chunk
@@ -309,7 +313,8 @@ def _grad_chunk(chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, p
 
 
 @kernel
-def _unpack(sums, dw, places, by):
+def _unpack(sums, dw, places, bys):
+    by = bys[0]
     """Sums the parts, and puts the tiles in dw's order."""
     step = lanes(dw)
     to = 0
@@ -331,17 +336,24 @@ def _unpack(sums, dw, places, by):
             f += width
 
 
-@parallel_kernel
-def _correlate_grad(x, g, mask, dw, db, sums, bias_sums, slices, pix, places, plan, by):
+@task
+def _grad_unit(unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, plans, bys):
+    """Adds the chunks of one part of the batch, for one slice of the window's places."""
+    part, piece = unit // slices, unit % slices
+    parts = sums.shape[0]
+    for chunk in range(part * chunks // parts, (part + 1) * chunks // parts):
+        _grad_chunk(
+            chunk, x, g, mask, sums[part], bias_sums[part], piece, slices, pix, places, plans, bys
+        )
+
+
+@entry
+def _correlate_grad(chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, plans, bys):
     """Parts of the batch x slices of the window run in parallel, each into its own sums."""
     parts = sums.shape[0]
-    for unit in prange(parts * slices):
-        part, part_of_window = unit // slices, unit % slices
-        for chunk in range(part * plan.chunks // parts, (part + 1) * plan.chunks // parts):
-            _grad_chunk(
-                chunk, x, g, mask, sums[part], bias_sums[part], part_of_window, slices, pix, places, plan, by
-            )  # fmt: skip
-    _unpack(sums, dw, places.size, by)
+    work = (x, g, mask, sums, bias_sums, chunks, slices, pix, places, plans, bys)
+    _grad_unit(parts * slices, ALL, work)
+    _unpack(sums, dw, places.size, bys)
     for part in range(parts):
         for f in range(db.size):
             db[f] += bias_sums[part, f]
@@ -492,6 +504,7 @@ def _conv(
         return y
     where = _forward_window(x.shape, w.shape, strides, padding, dilation, groups)
     _correlate(
+        where.plan.chunks,
         ready(x, dtype),
         np.empty(0, dtype),
         ready(w, dtype),
@@ -502,8 +515,8 @@ def _conv(
         where.to,
         where.taps,
         where.order,
-        where.plan,
-        _forward_weights(w.shape, groups, depthwise),
+        where.record,
+        as_record(_forward_weights(w.shape, groups, depthwise)),
     )
     return y
 
@@ -553,8 +566,8 @@ def _input_grad(
         tuple(input_shape), w.shape, strides, padding, dilation, groups, mask is not None
     ):
         _correlate(
-            flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
-            where.pix, where.to, where.taps, where.order, where.plan, by,
+            where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
+            where.pix, where.to, where.taps, where.order, where.record, as_record(by),
         )  # fmt: skip
     return dx
 
@@ -608,6 +621,7 @@ def _kernel_grad(
     parts = max(1, min(plan.chunks, UNITS, SUMS_ELEMENTS // size))
     slices = min(-(-UNITS // parts), -(-places.size // WIDE))
     _correlate_grad(
+        plan.chunks,
         ready(x, dtype),
         ready(g, dtype),
         np.empty(0, dtype) if mask is None else ready(mask, dtype),
@@ -618,8 +632,8 @@ def _kernel_grad(
         slices,
         where.pix,
         places,
-        plan,
-        by,
+        where.record,
+        as_record(by),
     )
     return dw, db
 

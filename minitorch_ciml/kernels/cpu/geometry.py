@@ -93,7 +93,7 @@ class Plan(NamedTuple):
     chunks: int
     row_outputs: int  # outputs in one row: along height and width
     run: int  # source elements next to each other that one tap meets
-    use_slab: bool
+    use_slab: int
     # the source: sizes, and steps from one image, plane or line to the next
     depth: int
     lines: int
@@ -119,10 +119,16 @@ class Window(NamedTuple):
     """A plan with its tables (int64): places of the outputs of a chunk, and of the taps of the window."""
 
     plan: Plan
+    record: np.ndarray
     pix: np.ndarray
     to: np.ndarray
     taps: np.ndarray
     order: np.ndarray  # which place of the window, counted in C order, each tap is
+
+
+def as_record(values: NamedTuple) -> np.ndarray:
+    """A named tuple of ints as an array of one record: one argument to a kernel, with the same names."""
+    return np.array([tuple(values)], [(name, np.int64) for name in values._fields])
 
 
 def as_three(values: Sequence, filler: object) -> tuple:
@@ -239,6 +245,7 @@ def window(
     )
     return Window(
         plan,
+        as_record(plan),
         places((image_step, *steps), outputs),
         places((plan.out_image_step, *out_steps), outputs),
         np.array(taps, np.int64),

@@ -7,42 +7,34 @@ read-only, in the user's cache directory): what they call is inside of them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# An idle OpenMP thread spins, by default for milliseconds, and steals the core from the BLAS thread that comes next:
-# a 512 x 512 matrix product after a kernel took 7 ms instead of 1.1 ms.  A thousand turns (some microseconds) are
-# enough to make the launch of the next kernel cheap (2 us).  Both libraries read this when they are loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP
-os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's OpenMP
-
 import numpy as np
 from numba import njit
 
-
-def _source_stamp() -> tuple[tuple[str, int, int], ...]:
-    """Changes when any source file of the kernels does; numba itself watches only the file of the function."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+# What every kernel is built from: a change there must recompile them all.
+_FOUNDATION = [Path(__file__).with_name(name) for name in ("jit.py", "simd.py", "threads.py")]
 
 
-_STAMP = _source_stamp()
+def _source_stamp(function: Callable) -> tuple[tuple[int, int], ...]:
+    """Changes with the function's file, which numba watches, and with the foundation's."""
+    files = [Path(function.__code__.co_filename), *_FOUNDATION]
+    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def kernel(function: Callable) -> Any:
     """Compiles for one thread; usable inside other kernels.  Division follows NumPy: no checks for zero."""
-    return njit(nogil=True, error_model="numpy")(function)
+    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+        function
+    )
 
 
-def parallel_kernel(function: Callable) -> Any:
-    """Compiles a driver whose ``prange`` loop runs on numba's threads; cached on disk.
-
-    Each costs some 0.4 s to compile, whatever its size, so there is one per family of kernels.
-    """
-    compiled = njit(nogil=True, error_model="numpy", parallel=True, cache=True)(function)
-    compiled._cache._cache_file._source_stamp = _STAMP
+def entry(function: Callable) -> Any:
+    """Compiles a kernel that Python calls; cached on disk."""
+    compiled = njit(nogil=True, error_model="numpy", cache=True)(function)
+    compiled._cache._cache_file._source_stamp = _source_stamp(function)
     return compiled
 
 

@@ -11,10 +11,10 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from minitorch_ciml.kernels.cpu.geometry import as_three
-from minitorch_ciml.kernels.cpu.jit import kernel, parallel_kernel, ready
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
 
@@ -45,7 +45,14 @@ def _met_by(axis, i):
 
 
 @kernel
-def _max_line(x, y, saved, depth, height, width, channels, n, d, h):
+def _split(line, depths, heights):
+    """The image, depth and height of a line's index."""
+    return line // (depths * heights), line // heights % depths, line % heights
+
+
+@task
+def _max_line(line, x, y, saved, depth, height, width, channels):
+    n, d, h = _split(line, depth.outputs, height.outputs)
     to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
     for w in range(width.outputs):
         best, where = y[to : to + channels], saved[to : to + channels]
@@ -68,27 +75,15 @@ def _max_line(x, y, saved, depth, height, width, channels, n, d, h):
         to += channels
 
 
-@parallel_kernel
+@entry
 def _max_pool(x, y, saved, depth, height, width, images, channels):
-    lines = depth.outputs * height.outputs
-    for line in prange(images * lines):
-        n, left = line // lines, line % lines
-        _max_line(
-            x,
-            y,
-            saved,
-            depth,
-            height,
-            width,
-            channels,
-            n,
-            left // height.outputs,
-            left % height.outputs,
-        )
+    lines = images * depth.outputs * height.outputs
+    _max_line(lines, ALL, (x, y, saved, depth, height, width, channels))
 
 
-@kernel
-def _max_grad_line(g, saved, dx, depth, height, width, channels, n, d, h):
+@task
+def _max_grad_line(line, g, saved, dx, depth, height, width, channels):
+    n, d, h = _split(line, depth.size, height.size)
     to = (((n * depth.size + d) * height.size + h) * width.size) * channels
     for w in range(width.size):
         total = dx[to : to + channels]
@@ -107,35 +102,31 @@ def _max_grad_line(g, saved, dx, depth, height, width, channels, n, d, h):
         to += channels
 
 
-@parallel_kernel
+@entry
 def _max_pool_grad(g, saved, dx, depth, height, width, images, channels):
-    lines = depth.size * height.size
-    for line in prange(images * lines):
-        n, left = line // lines, line % lines
-        _max_grad_line(
-            g, saved, dx, depth, height, width, channels, n, left // height.size, left % height.size
-        )
+    lines = images * depth.size * height.size
+    _max_grad_line(lines, ALL, (g, saved, dx, depth, height, width, channels))
 
 
-@parallel_kernel
+@task
+def _gather_line(line, x, saved, y, depth, height, width, channels):
+    n, d, h = _split(line, depth.outputs, height.outputs)
+    to = line * width.outputs * channels
+    for w in range(width.outputs):
+        for q in range(channels):
+            k = np.int64(saved[to])
+            a, b = k // (height.window * width.window), k // width.window % height.window
+            place = n * depth.size + d * depth.stride - depth.before + a
+            place = place * height.size + h * height.stride - height.before + b
+            place = place * width.size + w * width.stride - width.before + k % width.window
+            y[to] = x[place * channels + q]
+            to += 1
+
+
+@entry
 def _max_pool_gather(x, saved, y, depth, height, width, images, channels):
-    for line in prange(images * depth.outputs * height.outputs):
-        n, left = line // (depth.outputs * height.outputs), line % (depth.outputs * height.outputs)
-        d, h = left // height.outputs, left % height.outputs
-        to = line * width.outputs * channels
-        for w in range(width.outputs):
-            for q in range(channels):
-                k = np.int64(saved[to])
-                a, b, c = (
-                    k // (height.window * width.window),
-                    k // width.window % height.window,
-                    k % width.window,
-                )
-                place = n * depth.size + d * depth.stride - depth.before + a
-                place = place * height.size + h * height.stride - height.before + b
-                place = place * width.size + w * width.stride - width.before + c
-                y[to] = x[place * channels + q]
-                to += 1
+    lines = images * depth.outputs * height.outputs
+    _gather_line(lines, ALL, (x, saved, y, depth, height, width, channels))
 
 
 @kernel
@@ -145,8 +136,9 @@ def _window_count(depth, height, width, d, h, w):
     return (a[1] - a[0]) * (b[1] - b[0]) * (c[1] - c[0])
 
 
-@kernel
-def _avg_line(x, y, depth, height, width, channels, n, d, h):
+@task
+def _avg_line(line, x, y, depth, height, width, channels):
+    n, d, h = _split(line, depth.outputs, height.outputs)
     to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
     for w in range(width.outputs):
         total = y[to : to + channels]
@@ -166,18 +158,15 @@ def _avg_line(x, y, depth, height, width, channels, n, d, h):
         to += channels
 
 
-@parallel_kernel
+@entry
 def _avg_pool(x, y, depth, height, width, images, channels):
-    lines = depth.outputs * height.outputs
-    for line in prange(images * lines):
-        n, left = line // lines, line % lines
-        _avg_line(
-            x, y, depth, height, width, channels, n, left // height.outputs, left % height.outputs
-        )
+    lines = images * depth.outputs * height.outputs
+    _avg_line(lines, ALL, (x, y, depth, height, width, channels))
 
 
-@kernel
-def _avg_grad_line(g, dx, depth, height, width, channels, n, d, h):
+@task
+def _avg_grad_line(line, g, dx, depth, height, width, channels):
+    n, d, h = _split(line, depth.size, height.size)
     to = (((n * depth.size + d) * height.size + h) * width.size) * channels
     for w in range(width.size):
         total = dx[to : to + channels]
@@ -196,14 +185,10 @@ def _avg_grad_line(g, dx, depth, height, width, channels, n, d, h):
         to += channels
 
 
-@parallel_kernel
+@entry
 def _avg_pool_grad(g, dx, depth, height, width, images, channels):
-    lines = depth.size * height.size
-    for line in prange(images * lines):
-        n, left = line // lines, line % lines
-        _avg_grad_line(
-            g, dx, depth, height, width, channels, n, left // height.size, left % height.size
-        )
+    lines = images * depth.size * height.size
+    _avg_grad_line(lines, ALL, (g, dx, depth, height, width, channels))
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,134 @@
+"""A parallel loop on numba's threads, without ``parallel=True``.
+
+    @task
+    def scale_part(i, x, factor): ...
+
+    @entry
+    def scale(x, factor):
+        scale_part(PARTS, ALL, (x, factor))        # scale_part(0, x, factor), scale_part(1, ...
+
+``parallel=True`` finds and rewrites loops, and compiles their body a second time: measured, that
+made the compilation of the convolution twice as long.  Our loops are known, so a task hands its
+function itself to the same threading layer (OpenMP, TBB or numba's own), through the entry point
+that ``prange`` uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# An idle OpenMP thread spins, by default for milliseconds, and takes the core from the BLAS thread that comes next: a
+# 512 x 512 matrix product after a kernel took 7 ms instead of 1.1 ms.  A thousand turns (some microseconds) are enough
+# to keep the launch of the next kernel cheap (2 us).  The libraries read this when they are loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP
+os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's OpenMP
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel
+
+from minitorch_ciml.kernels.cpu.jit import kernel
+
+# Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come from the cache.
+parallel._launch_threads()
+
+# As many threads as `numba.set_num_threads` allows.
+ALL = 1 << 30
+
+_BYTES = ir.IntType(8).as_pointer()
+_INT = ir.IntType(64)
+
+
+def _body(context: Any, module: ir.Module, target: Any, data_type: ir.Type) -> ir.Function:
+    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: calls the task for a range of indices.
+
+    This is the form in which the threading layer wants its work: ``dims[0]`` calls, the first with the index that
+    ``args[0]``, a "pointer" with step 1, has reached.  ``data`` holds the task's arguments and a count of failures.
+    """
+    signature = ir.FunctionType(
+        ir.VoidType(), [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
+    )
+    body = ir.Function(module, signature, module.get_unique_name("parallel_for_body"))
+    body.linkage = "internal"
+    builder = ir.IRBuilder(body.append_basic_block())
+    first = builder.ptrtoint(builder.load(body.args[0]), _INT)
+    data = builder.bitcast(body.args[3], data_type.as_pointer())
+    arguments = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
+    arguments = [builder.extract_value(arguments, i) for i in range(len(data_type.elements[0]))]
+    function = context.declare_function(module, target.fndesc)
+    with cgutils.for_range(builder, builder.load(body.args[1]), intp=_INT) as loop:
+        status, _ = context.call_conv.call_function(
+            builder,
+            function,
+            target.fndesc.restype,
+            target.fndesc.argtypes,
+            [builder.add(first, loop.index), *arguments],
+        )
+        with cgutils.if_unlikely(builder, status.is_error):
+            builder.store(_INT(1), cgutils.gep_inbounds(builder, data, 0, 1))
+    builder.ret_void()
+    return body
+
+
+def task(function: Callable) -> Any:
+    """Compiles ``function(i, *arguments)`` as a parallel loop, ``name(count, most, arguments)``.
+
+    The loop calls the function for ``0 <= i < count`` on at most ``most`` threads; the calls must
+    not depend on each other.  One call, or one thread, runs in place, without any launch.
+    """
+    compiled = kernel(function)
+
+    @intrinsic
+    def loop(typingctx, count, most, arguments):
+        parameters = (types.intp, *arguments.types)
+        compiled.get_call_template(parameters, {})  # compiles it for these types
+        target = compiled.overloads[parameters]
+        signature = types.void(types.intp, types.intp, arguments)
+
+        def codegen(context, builder, signature, values):
+            _lower_loop(context, builder, target, *values)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return loop
+
+
+def _lower_loop(
+    context: Any, builder: ir.IRBuilder, target: Any, count: Any, most: Any, arguments: Any
+) -> None:
+    context.active_code_library.add_linking_library(target.library)
+    data_type = ir.LiteralStructType([arguments.type, _INT])
+    body = _body(context, builder.module, target, data_type)
+
+    data = cgutils.alloca_once(builder, data_type)
+    failures = cgutils.gep_inbounds(builder, data, 0, 1)
+    builder.store(arguments, cgutils.gep_inbounds(builder, data, 0, 0))
+    builder.store(_INT(0), failures)
+    start = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
+    counts, steps = (cgutils.alloca_once_value(builder, value) for value in (count, _INT(1)))
+    call = [start, counts, steps, builder.bitcast(data, _BYTES)]
+
+    get_threads = ir.FunctionType(_INT, [])
+    threads = builder.call(
+        cgutils.get_or_insert_function(builder.module, get_threads, "get_num_threads"), []
+    )
+    threads = builder.select(builder.icmp_signed("<", most, threads), most, threads)
+    fewest = builder.select(builder.icmp_signed("<", count, threads), count, threads)
+    with builder.if_else(builder.icmp_signed("<=", fewest, _INT(1))) as (in_place, launched):
+        with in_place:
+            builder.call(body, call)
+        with launched:
+            entry_point = ir.FunctionType(ir.VoidType(), [_BYTES] * 5 + [_INT] * 3)
+            launch = cgutils.get_or_insert_function(
+                builder.module, entry_point, "numba_parallel_for"
+            )
+            work = [builder.bitcast(value, _BYTES) for value in (body, *call)]
+            builder.call(launch, [*work, _INT(0), _INT(1), threads])
+    failed = builder.icmp_signed("!=", builder.load(failures), _INT(0))
+    with cgutils.if_unlikely(builder, failed):
+        message = "a kernel found no memory for its working space"
+        context.call_conv.return_user_exc(builder, MemoryError, (message,))
