@@ -42,7 +42,7 @@ def show(name, **arrays):
             axes.text(j + 0.5, i + 0.5, f"{number:.2g}", ha="center", va="center", size=9)
         axes.set_title(f"{title}\n{array.shape[0]} x {array.shape[1]}", size=10)
         axes.set_axis_off()
-    figure.savefig(pictures / f"02_{name}.png", dpi=150)
+    figure.savefig(pictures / f"02_{name}.png", dpi=150, bbox_inches="tight")
 
 
 # %% [markdown]
@@ -165,7 +165,7 @@ for _ in range(60):
 
 found = learned.numpy()[:, :, 0, 0]
 assert np.allclose(found, edge, atol=0.01)
-show("learned", wanted=edge, learned=found)
+show("learned", wanted=edge, learned=found.round(2) + 0)
 
 # %% [markdown]
 # Nobody told it to subtract left from right. A convolutional network learns all of its filters in

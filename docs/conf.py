@@ -1,0 +1,90 @@
+"""Sphinx: `sphinx-build -W docs docs/_build/html`. Needs `pip install -e '.[docs]'`, no network."""
+
+import inspect
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+project = "minitorch_ciml"
+author = "the minitorch_ciml contributors"
+copyright = author
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "conf.py"]
+html_theme = "furo"
+html_title = project
+default_role = "code"  # docstrings write `x` for code
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+
+# Tutorials are Python scripts in percent format; each becomes a page with its output and pictures.
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+
+shutil.copytree(
+    ROOT / "tutorials", DOCS / "tutorials", dirs_exist_ok=True, ignore=lambda _, names: [
+        name for name in names if not name.endswith(".py")
+    ],
+)  # fmt: skip
+
+
+def _escaped(line: str) -> str:
+    """A line of a docstring, with what reStructuredText would read as markup taken literally.
+
+    Our docstrings are plain text with `code` and *emphasis*, and full of formulas: a ** b, |x|, x_.
+    """
+    parts = re.split(r"(``[^`]+``|`[^`]+`|(?<![\w*])\*[A-Za-z][\w ]*\*(?![\w*]))", line)
+    return "".join(
+        part if i % 2 else re.sub(r"(?<!\\)([*|]|_(?=\W|$))", r"\\\1", part)
+        for i, part in enumerate(parts)
+    )
+
+
+def _escape_docstring(app, what, name, obj, options, lines) -> None:
+    lines[:] = [line if line.lstrip().startswith(">>>") else _escaped(line) for line in lines]
+
+
+def _signature(op) -> str:
+    """The inputs of an op, read off its derivative rule: (g, y, *inputs, **params)."""
+    rule = next((r for r in op.rules if r is not None), op.joint or op.ref)
+    names = list(inspect.signature(rule).parameters)[0 if rule is op.ref else 2 :] if rule else []
+    return ", ".join(name for name in names if name not in ("needs", "how")) or "..."
+
+
+def _write_ops_page(app) -> None:
+    """reference/ops.rst: every public op, by module, with its formula."""
+    public = import_module("minitorch_ciml.ops")
+    by_module: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "minitorch_ciml" / "ops").glob("[a-z]*.py")):
+        module = import_module(f"minitorch_ciml.ops.{path.stem}")
+        names = [n for n in getattr(module, "__all__", []) if n in public.__all__]
+        by_module.setdefault(path.stem, []).extend(names)
+    lines = ["Ops", "===", "", "All of these are in ``minitorch_ciml.ops``.", ""]
+    for module, names in by_module.items():
+        if names:
+            lines += [module, "-" * len(module), ""]
+        for name in sorted(names):
+            thing = getattr(public, name)
+            if inspect.isfunction(thing):
+                lines += [f".. autofunction:: minitorch_ciml.ops.{name}", ""]
+            elif hasattr(thing, "rules"):
+                doc = [_escaped(line) for line in (inspect.getdoc(thing) or "").splitlines()]
+                lines += [f".. py:function:: minitorch_ciml.ops.{name}({_signature(thing)})", ""]
+                lines += [*(f"   {line}" for line in doc), ""]
+    page = DOCS / "reference" / "ops.rst"
+    text = "\n".join(lines)
+    if not page.exists() or page.read_text() != text:
+        page.write_text(text)
+
+
+def setup(app) -> None:
+    app.connect("builder-inited", _write_ops_page)
+    app.connect("autodoc-process-docstring", _escape_docstring, priority=400)  # before napoleon
