@@ -17,7 +17,7 @@ from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.graph import Graph
 from minitorch_ciml.autograd.symbols import Symbol, derivatives, names_for
 from minitorch_ciml.kernels.formula import in_words, write
-from minitorch_ciml.ops.shape import reshape
+from minitorch_ciml.ops import reshape
 
 MODULES = ("autograd.graph", "autograd.symbols", "autograd.trace", "kernels.formula")
 
@@ -328,6 +328,16 @@ def test_trace_writes_rules_that_look_at_shapes(capsys):
     x = Tensor(np.ones((2, 3), "float32"), name="x", requires_grad=True)
     reshape(x, (6,)).backward(np.ones(6, "float32"), trace=True)
     assert "d/dx = reshape(g, shape=(2, 3)) = (2, 3) mean 1" in capsys.readouterr().out
+
+
+def test_trace_of_a_matrix_product(capsys):
+    x, w = Tensor([[1.0, 2.0]], name="x"), Parameter([[0.5], [2.0]], name="w")
+    (x @ -w).backward(trace=True)
+    out = capsys.readouterr().out
+    assert "t2 = x @ t1 = [[1, 2]] @ [[-0.5], [-2]] = [[-4.5]], g = [[1]]" in out
+    assert "d/dt1 = x.T @ g = [[1, 2]].T @ [[1]] = [[1], [2]]" in out
+    assert write("transpose", [write("add", ["a", "b"])], {"axes": None}) == "(a + b).T"
+    assert write("transpose", ["a"], {"axes": (1, 0, 2)}) == "transpose(a, axes=(1, 0, 2))"
 
 
 def test_trace_names_the_op_where_a_rule_cannot_be_written(capsys):

@@ -87,7 +87,10 @@ def kernel(name: str, compute: Callable) -> Callable:
         result = compute(*(x.array for x in inputs), **params)
         if all(x.literal for x in inputs):
             return Formula(result, in_words(result), literal=True)
-        text = write(name, [x.text for x in inputs], params)
+        if name == "swapaxes" and inputs[0].ndim == 2:  # however it is asked for, this is x.T
+            text = write("transpose", [inputs[0].text])
+        else:
+            text = write(name, [x.text for x in inputs], params)
         if isinstance(result, tuple):  # an op that saves something for its gradient
             return Formula(result[0], text), None
         return Formula(result, text)
@@ -106,6 +109,8 @@ def write(name: str, inputs: Sequence[str], params: dict[str, Any] | None = None
         return texts[0]
     if name == "negative":
         return Text("-" + _bracketed(texts[0], _SIGN, right=True), _SIGN)
+    if name == "transpose" and not any((params or {}).values()):
+        return Text(_bracketed(texts[0], ATOM) + ".T")
     if name in _OPERATORS and len(texts) == 2:
         symbol, binding = _OPERATORS[name]
         is_power = name == "power"  # the one operator that groups from the right
