@@ -23,7 +23,7 @@ _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python",
 
 _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
-    "reference.nn", "reference.optimizer", "reference_conv",
+    "reference.nn", "reference.optimizer", "reference.random", "reference_conv",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -36,6 +36,7 @@ _CPU = {
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),
+    "random": ("dropout", "random_words"),
     "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",

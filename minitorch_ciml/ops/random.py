@@ -1,0 +1,287 @@
+"""Random numbers, with the names of `keras.random`, and dropout.
+
+All of them come from Philox, a counter-based generator: the numbers are a function of a seed and
+of their place, so there is no hidden state. The same integer `seed` gives the same numbers at every
+call. A `SeedGenerator` counts the draws made with it, and each draw is another stream; without a
+seed a global one is used, which `set_seed` starts anew.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config, kernels
+from minitorch_ciml.autograd.engine import Op
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.kernels.reference.random import Stream
+from minitorch_ciml.ops.indexing import take
+from minitorch_ciml.ops.nn import softmax
+
+__all__ = [
+    "SeedGenerator", "beta", "binomial", "categorical", "draw_seed", "dropout", "gamma", "normal",
+    "randint", "set_seed", "shuffle", "truncated_normal", "uniform",
+]  # fmt: skip
+
+# --- seeds --------------------------------------------------------------------------------------
+
+
+class SeedGenerator:
+    """A seed and the number of draws made with it.
+
+    Args:
+        seed: any integer; drawn from the operating system's entropy if left out.
+        name: for messages.
+    """
+
+    def __init__(self, seed: int | None = None, name: str | None = None):
+        self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
+        self.name = name
+        self.draws = 0
+
+    def next(self) -> Stream:
+        """The stream of the next draw: the key, and the upper half of the counter."""
+        self.draws += 1  # the first draw is 1, since 0 is the stream of the plain integer seed
+        return (*_words(self.seed), *_words(self.draws))
+
+    def get_config(self) -> dict:
+        return {"seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict) -> SeedGenerator:
+        return cls(**config)
+
+
+def _words(number: int) -> tuple[int, int]:
+    """The two lower 32-bit words of an integer, also of a negative one."""
+    return number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF
+
+
+_global = SeedGenerator()
+
+
+def set_seed(seed: int) -> None:
+    """Starts anew the draws that are made without a seed of their own."""
+    global _global
+    _global = SeedGenerator(seed)
+
+
+def draw_seed() -> int:
+    """An integer seed from the global generator, another one at every call."""
+    low, high = _random_words(2, _stream(None)).tolist()
+    return low | high >> 1 << 32
+
+
+def _stream(seed: int | SeedGenerator | None) -> Stream:
+    if seed is None:
+        return _global.next()
+    if isinstance(seed, SeedGenerator):
+        return seed.next()
+    if isinstance(seed, (int, np.integer)):
+        return (*_words(int(seed)), 0, 0)
+    raise TypeError(
+        f"seed is a {type(seed).__name__}, expected an integer, a SeedGenerator or None."
+    )
+
+
+def _random_words(n: int, stream: Stream, attempt: int = 0) -> np.ndarray:
+    kernel = kernels.find(config.get_device(), "random_words")
+    if kernel is None:
+        raise NotImplementedError(f"random: there is no kernel for device {config.get_device()!r}.")
+    return kernel(1, n, stream=stream, first_row=attempt)[0]
+
+
+def _unit(n: int, stream: Stream, dtype: np.dtype, attempt: int = 0) -> np.ndarray:
+    """n numbers in [0, 1) with as many random bits as the dtype holds (11, 24 or 53)."""
+    if dtype == np.float64:
+        high, low = _random_words(2 * n, stream, attempt).reshape(2, n)
+        return ((high >> 5) * 67108864.0 + (low >> 6)) / 9007199254740992.0
+    bits = np.finfo(dtype).nmant + 1
+    words = _random_words(n, stream, attempt) >> np.uint32(32 - bits)
+    return words.astype(dtype) * dtype.type(2.0**-bits)
+
+
+def _numpy_generator(stream: Stream) -> np.random.Generator:
+    """NumPy's generator for the rarer distributions, keyed by the stream."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(stream)))
+
+
+def _float(name: str, dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype or config.floatx())
+    if dtype.kind != "f":
+        raise ValueError(f"{name}: dtype is {dtype}, expected a float type.")
+    return dtype
+
+
+# --- distributions ------------------------------------------------------------------------------
+
+Seed = int | SeedGenerator | None
+
+
+def uniform(
+    shape: Sequence[int],
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: Any = None,
+    seed: Seed = None,
+) -> Tensor:
+    """Floats of the given shape, all in [minval, maxval) equally likely."""
+    dtype = _float("uniform", dtype)
+    x = _unit(math.prod(shape), _stream(seed), dtype)
+    return Tensor.constant((x * (maxval - minval) + minval).astype(dtype).reshape(shape))
+
+
+def normal(
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: Any = None,
+    seed: Seed = None,
+) -> Tensor:
+    """Floats of the given shape with the normal distribution."""
+    dtype = _float("normal", dtype)
+    x = _standard_normal(math.prod(shape), _stream(seed), dtype)
+    return Tensor.constant((x * stddev + mean).astype(dtype).reshape(shape))
+
+
+def _standard_normal(n: int, stream: Stream, dtype: np.dtype, attempt: int = 0) -> np.ndarray:
+    """Two normal numbers from two uniform ones (Box and Muller 1958)."""
+    half = (n + 1) // 2
+    u, v = _unit(2 * half, stream, np.result_type(dtype, np.float32), attempt).reshape(2, half)
+    radius, angle = np.sqrt(-2 * np.log1p(-u)), v * v.dtype.type(2 * math.pi)
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n]
+
+
+def truncated_normal(
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: Any = None,
+    seed: Seed = None,
+) -> Tensor:
+    """As `normal`, but numbers more than two standard deviations from the mean are drawn again."""
+    dtype, stream = _float("truncated_normal", dtype), _stream(seed)
+    x = _standard_normal(math.prod(shape), stream, dtype)
+    for attempt in count(1):
+        far = np.flatnonzero(np.abs(x) > 2)
+        if not far.size:
+            break
+        x[far] = _standard_normal(far.size, stream, dtype, attempt)
+    return Tensor.constant((x * stddev + mean).astype(dtype).reshape(shape))
+
+
+def randint(
+    shape: Sequence[int], minval: int, maxval: int, dtype: Any = "int32", seed: Seed = None
+) -> Tensor:
+    """Integers of the given shape, all in [minval, maxval) equally likely."""
+    if np.dtype(dtype).kind not in "iu":
+        raise ValueError(f"randint: dtype is {dtype}, expected an integer type.")
+    if maxval <= minval:
+        raise ValueError(f"randint: maxval {maxval} must be greater than minval {minval}.")
+    x = np.floor(_unit(math.prod(shape), _stream(seed), np.dtype("float64")) * (maxval - minval))
+    return Tensor.constant((x.astype(np.int64) + minval).astype(dtype).reshape(shape))
+
+
+def binomial(
+    shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Seed = None
+) -> Tensor:
+    """The number of successes in `counts` trials, each with the given probability, as floats."""
+    n, p = as_tensor(counts).value, as_tensor(probabilities).value.astype(np.float64)
+    drawn = _numpy_generator(_stream(seed)).binomial(n.astype(np.int64), p, tuple(shape))
+    return Tensor.constant(np.asarray(drawn).astype(_float("binomial", dtype)))
+
+
+def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Seed = None) -> Tensor:
+    """Floats with the gamma distribution of shape `alpha` and scale 1."""
+    drawn = _numpy_generator(_stream(seed)).standard_gamma(as_tensor(alpha).value, tuple(shape))
+    return Tensor.constant(np.asarray(drawn).astype(_float("gamma", dtype)))
+
+
+def beta(
+    shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Seed = None
+) -> Tensor:
+    """Floats in [0, 1] with the beta distribution."""
+    a, b = as_tensor(alpha).value, as_tensor(beta).value
+    drawn = _numpy_generator(_stream(seed)).beta(a, b, tuple(shape))
+    return Tensor.constant(np.asarray(drawn).astype(_float("beta", dtype)))
+
+
+def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Seed = None) -> Tensor:
+    """Draws classes with the probabilities softmax(logits): (N, C) -> integers (N, num_samples)."""
+    logits = as_tensor(logits)
+    if logits.ndim != 2:
+        raise ValueError(
+            f"categorical: logits have shape {logits.shape}, expected (batch, classes)."
+        )
+    # A uniform number falls into the interval of a class as often as the interval is long.
+    ends = np.cumsum(softmax(logits).value.astype(np.float64), axis=1)
+    u = _unit(len(ends) * num_samples, _stream(seed), np.dtype("float64"))
+    places = [
+        np.searchsorted(row, numbers * row[-1], side="right")
+        for row, numbers in zip(ends, u.reshape(len(ends), num_samples))
+    ]
+    return Tensor.constant(np.array(places, dtype).reshape(len(ends), num_samples))
+
+
+def shuffle(x: Any, axis: int = 0, seed: Seed = None) -> Tensor:
+    """x with its slices along `axis` in random order."""
+    x = as_tensor(x)
+    order = np.argsort(_unit(x.shape[axis], _stream(seed), np.dtype("float64")), kind="stable")
+    return take(x, order, axis=axis)
+
+
+# --- dropout ------------------------------------------------------------------------------------
+
+# Linear in x with a mask that depends on the parameters alone: its derivative is itself.
+_dropout = Op(
+    "dropout",
+    lambda g, y, x, **how: _dropout(g, **how),
+    dtypes="float",
+    doc="x with a share `rate` of the elements set to 0, the others divided by 1 - rate.",
+)
+
+
+def dropout(
+    inputs: Any,
+    rate: float,
+    noise_shape: Sequence[int | None] | None = None,
+    seed: Seed = None,
+    first_sample: int = 0,
+) -> Tensor:
+    """Sets a share `rate` of the elements to 0 and divides the others by 1 - rate.
+
+    Whether an element is kept depends on the seed, on its place within the sample, and on the
+    number of the sample, not on how the samples are split into batches or among ranks
+    (Srivastava et al. 2014; Hinton et al. 2012).
+
+    Args:
+        inputs: floats (N, ...).
+        rate: the share that is dropped, from 0 to 1.
+        noise_shape: a shape that broadcasts to the inputs': elements along its axes of size 1 are
+            dropped together. None stands for the inputs' size.
+        seed: an integer, a `SeedGenerator`, or None.
+        first_sample: the number of the first of these samples in the whole batch.
+
+    Raises:
+        ValueError: the rate is not between 0 and 1.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"dropout: the rate is {rate}, expected a number from 0 to 1.")
+    x = as_tensor(inputs)
+    if rate == 0:
+        return x
+    if rate == 1:
+        return x * 0.0
+    how = {"rate": float(rate), "stream": _stream(seed), "first_sample": first_sample}
+    if noise_shape is not None:
+        shape = tuple(n if m is None else m for m, n in zip(noise_shape, x.shape))
+        if shape != x.shape:
+            return x * _dropout(np.ones(shape, x.dtype), **how)
+    if x.ndim == 0:
+        return _dropout(x.reshape((1,)), **how).reshape(())
+    return _dropout(x, **how)
