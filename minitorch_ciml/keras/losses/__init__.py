@@ -1,0 +1,118 @@
+"""Losses: `base.py` weights and reduces, `functions.py` has the formulas, `classes.py` both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml.keras import serialization
+from minitorch_ciml.keras.losses.base import Loss, LossFunctionWrapper
+
+# The classes first: "huber" and the like are the names of the functions, as in Keras.
+from minitorch_ciml.keras.losses.classes import (
+    BinaryCrossentropy,
+    BinaryFocalCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    Dice,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    SparseCategoricalCrossentropy,
+    SquaredHinge,
+    Tversky,
+)
+from minitorch_ciml.keras.losses.functions import (
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+    categorical_hinge,
+    cosine_similarity,
+    dice,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+    tversky,
+)
+
+_ALIASES = {
+    "mean_squared_error": ("mse", "MSE"),
+    "mean_absolute_error": ("mae", "MAE"),
+    "mean_absolute_percentage_error": ("mape", "MAPE"),
+    "mean_squared_logarithmic_error": ("msle", "MSLE"),
+    "kl_divergence": ("kld", "KLD"),
+    "binary_crossentropy": ("bce", "BCE"),
+}
+
+FUNCTIONS = {
+    fn.__name__: fn
+    for fn in (
+        binary_crossentropy, binary_focal_crossentropy, categorical_crossentropy,
+        categorical_focal_crossentropy, categorical_generalized_cross_entropy, categorical_hinge,
+        cosine_similarity, dice, hinge, huber, kl_divergence, log_cosh, mean_absolute_error,
+        mean_absolute_percentage_error, mean_squared_error, mean_squared_logarithmic_error, poisson,
+        sparse_categorical_crossentropy, squared_hinge, tversky,
+    )
+}  # fmt: skip
+
+# After the classes, so that "mean_squared_error" and the like mean the functions, as in Keras.
+for _name, _fn in FUNCTIONS.items():
+    serialization.serializable("keras.losses", *_ALIASES.get(_name, ()))(_fn)
+
+
+def get(identifier: Any) -> Any:
+    """The loss that a name, class, configuration or object means; None for None.
+
+    "mse" and "mean_squared_error" are functions, "MeanSquaredError" is an object.
+
+    Raises:
+        ValueError: there is no such loss.
+    """
+    return serialization.get("keras.losses", identifier, "loss")
+
+
+def resolve(identifier: Any) -> Loss | None:
+    """What `compile(loss=identifier)` uses: as `get`, with functions made into a `Loss`."""
+    item = get(identifier)
+    return item if item is None or isinstance(item, Loss) else LossFunctionWrapper(item)
+
+
+def serialize(loss: Any) -> Any:
+    """The loss as a configuration, or as a name."""
+    return serialization.serialize_keras_object(loss)
+
+
+def deserialize(name: Any, custom_objects: dict | None = None) -> Any:
+    """The loss that a configuration or a name describes."""
+    if isinstance(name, dict):
+        return serialization.deserialize_keras_object(name, custom_objects)
+    with serialization.custom_object_scope(custom_objects or {}):
+        return get(name)
+
+
+__all__ = [
+    *FUNCTIONS, "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge",
+    "CosineSimilarity", "Dice", "Hinge", "Huber", "KLDivergence", "LogCosh", "Loss",
+    "LossFunctionWrapper", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",
+    "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy", "SquaredHinge",
+    "Tversky", "deserialize", "get", "resolve", "serialize",
+]  # fmt: skip

@@ -1,0 +1,176 @@
+"""`Loss`: a value per sample, weighted and reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import as_tensor, cast
+from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
+from minitorch_ciml.ops import mean
+from minitorch_ciml.ops import sum as sum_
+from minitorch_ciml.ops.shape import reshape
+
+REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
+
+
+class Loss(Configurable):
+    """The base of all losses: `call` gives a value per sample, `__call__` weights and reduces them.
+
+    A subclass gives `call(y_true, y_pred)`:
+
+        class SumOfSquares(Loss):
+            def call(self, y_true, y_pred):
+                return ops.sum(ops.square(y_true - y_pred), axis=-1)
+
+    Args:
+        name: for messages; made from the class name if left out.
+        reduction: of the weighted values w v:
+            "sum_over_batch_size" or "mean": sum(w v) / the number of values;
+            "mean_with_sample_weight": sum(w v) / sum(w);
+            "sum": sum(w v); "none" or None: w v as they are.
+        dtype: in which it is computed; the predictions' own if left out.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ):
+        if reduction not in REDUCTIONS:
+            raise ValueError(
+                f"reduction: got {reduction!r}, expected one of {', '.join(map(repr, REDUCTIONS))}."
+            )
+        self.name = name or snake_case(type(self).__name__)
+        self.reduction = reduction
+        self._dtype = getattr(dtype, "compute_dtype", dtype)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that was given, or `floatx()`."""
+        return self._dtype or config.floatx()
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """A value per sample."""
+        raise NotImplementedError(f"{type(self).__name__} has no call(y_true, y_pred); write one.")
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None
+    ) -> Tensor:
+        """The reduced loss.
+
+        Args:
+            y_true: targets; an array, or a dictionary or tuple of them.
+            y_pred: predictions, likewise.
+            sample_weight: a number, or weights (N,) or (N, 1) or in the shape of the values.
+            mask: True where a value counts, aligned as the weights are.
+        """
+        p = as_float(y_pred, self._dtype)
+        t = as_targets(y_true, p)
+        if mask is None:
+            mask = self.mask(t)
+        return reduce_weighted_values(self.call(t, p), sample_weight, mask, self.reduction)
+
+    def mask(self, y_true: Any) -> Any:
+        """Which values count, where the targets tell: None for all."""
+        return None
+
+    def get_config(self) -> dict:
+        # Keras writes the dtype only for losses that were given one.
+        dtype = {"dtype": self._dtype} if self._dtype else {}
+        return {"name": self.name, "reduction": self.reduction, **dtype}
+
+
+def as_float(x: Any, dtype: Any = None) -> Any:
+    """Predictions as tensors of floats; dictionaries and tuples of them stay such."""
+    if isinstance(x, dict):
+        return {key: as_float(value, dtype) for key, value in x.items()}
+    if isinstance(x, tuple):
+        return tuple(as_float(value, dtype) for value in x)
+    x = as_tensor(x)
+    if dtype is None:
+        if x.value.dtype.kind == "f":
+            return x
+        dtype = config.floatx()
+    dtype = np.dtype(dtype)
+    return x if x.value.dtype == dtype else cast(x, dtype=dtype)
+
+
+def as_targets(y_true: Any, y_pred: Any) -> Any:
+    """Targets as tensors of the predictions' dtype."""
+    while isinstance(y_pred, (dict, tuple)):
+        y_pred = next(iter(y_pred.values() if isinstance(y_pred, dict) else y_pred))
+    return as_float(y_true, y_pred.value.dtype)
+
+
+def reduce_weighted_values(
+    values: Any,
+    sample_weight: Any = None,
+    mask: Any = None,
+    reduction: str | None = "sum_over_batch_size",
+) -> Tensor:
+    """`values` times their weights, reduced as `Loss` says.
+
+    Values that a mask leaves out count neither in the sum nor in the number of values.
+    """
+    values = as_tensor(values)
+    n: float = values.size
+    weight = None if sample_weight is None else _aligned(sample_weight, values, "sample_weight")
+    if mask is not None:
+        kept = _aligned(mask, values, "mask")
+        n *= float(kept.value.mean()) if kept.size else 0.0
+        weight = kept if weight is None else weight * kept
+    if weight is not None:
+        values = values * weight
+    if reduction in ("none", None):
+        return values
+    if weight is None and reduction != "sum" and n:
+        return mean(values)
+    total = sum_(values)
+    if reduction == "sum":
+        return total
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        n = float(weight.value.sum())
+    return total / n if n else total
+
+
+def _aligned(weight: Any, values: Tensor, what: str) -> Tensor:
+    """Weights of which axis i belongs to axis i of the values."""
+    w = as_float(weight, values.value.dtype)
+    given, expected = w.shape, values.shape
+    if w.ndim == len(expected) + 1 and given[-1] == 1:
+        w = reshape(w, given[:-1])
+    elif 0 < w.ndim < len(expected):
+        w = reshape(w, given + (1,) * (len(expected) - w.ndim))
+    if expected and any(n not in (1, m) for n, m in zip(w.shape[::-1], expected[::-1])):
+        raise ValueError(
+            f"{what}: got shape {given} for losses of shape {expected}; give one per sample."
+        )
+    return w
+
+
+class LossFunctionWrapper(Loss):
+    """The loss `fn(y_true, y_pred, **kwargs)`."""
+
+    def __init__(
+        self,
+        fn: Callable,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
+        self.fn = fn
+        self._fn_kwargs = kwargs
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.fn(y_true, y_pred, **self._fn_kwargs)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "fn": serialize_keras_object(self.fn), **self._fn_kwargs}

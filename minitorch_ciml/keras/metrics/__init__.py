@@ -1,0 +1,139 @@
+"""Metrics: `base.py` has the idea, the other files the metrics by family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml.keras import losses, serialization
+from minitorch_ciml.keras.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    accuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from minitorch_ciml.keras.metrics.base import Mean, MeanMetricWrapper, Metric, Sum
+from minitorch_ciml.keras.metrics.confusion import (
+    AUC,
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    PrecisionAtRecall,
+    Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+    TrueNegatives,
+    TruePositives,
+)
+from minitorch_ciml.keras.metrics.fscore import F1Score, FBetaScore
+from minitorch_ciml.keras.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
+from minitorch_ciml.keras.metrics.regression import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    ConcordanceCorrelation,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    PearsonCorrelation,
+    Poisson,
+    R2Score,
+    RootMeanSquaredError,
+    SparseCategoricalCrossentropy,
+    SquaredHinge,
+    concordance_correlation,
+    cosine_similarity,
+    pearson_correlation,
+)
+
+# What can be given to `MeanMetricWrapper` by name: Keras has the losses here too.
+FUNCTIONS = {
+    **{fn.__name__: fn for fn in (
+        accuracy, binary_accuracy, categorical_accuracy, sparse_categorical_accuracy,
+        top_k_categorical_accuracy, sparse_top_k_categorical_accuracy, pearson_correlation,
+        concordance_correlation,
+    )},
+    **losses.FUNCTIONS,
+    "cosine_similarity": cosine_similarity,
+}  # fmt: skip
+globals().update({name: fn for name, fn in losses.FUNCTIONS.items() if name not in globals()})
+
+
+def get(identifier: Any) -> Any:
+    """The metric that a name, class, configuration or object means; None for None.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    return serialization.get("keras.metrics", identifier, "metric")
+
+
+def resolve(identifier: Any, y_true_shape: tuple, y_pred_shape: tuple) -> Metric:
+    """What `compile(metrics=[identifier])` uses for targets and predictions of these shapes.
+
+    "accuracy" (or "acc") and "crossentropy" (or "ce") are the binary kind for one prediction per
+    sample, the sparse kind for integer labels, otherwise the categorical kind. A name is also the
+    metric's name in the logs. A function becomes the mean of its values.
+    """
+    if identifier in ("accuracy", "acc"):
+        kinds: tuple = (BinaryAccuracy, SparseCategoricalAccuracy, CategoricalAccuracy)
+    elif identifier in ("crossentropy", "ce"):
+        kinds = (BinaryCrossentropy, SparseCategoricalCrossentropy, CategoricalCrossentropy)
+    else:
+        item = get(identifier)
+        if not isinstance(item, Metric):
+            name = getattr(item, "__name__", None) or getattr(item, "name", None)
+            return MeanMetricWrapper(item, name=None if name == "<lambda>" else name)
+        if isinstance(identifier, str):
+            item.name = identifier
+        return item
+    return kinds[_kind(y_true_shape, y_pred_shape)](name=identifier)
+
+
+def _kind(y_true_shape: tuple, y_pred_shape: tuple) -> int:
+    """0: binary, 1: integer labels, 2: one-hot labels."""
+    if len(y_pred_shape) < 2 or y_pred_shape[-1] == 1:
+        return 0
+    sparse = len(y_true_shape) < len(y_pred_shape) or y_true_shape[-1] == 1
+    return 1 if sparse else 2
+
+
+def serialize(metric: Any) -> Any:
+    """The metric as a configuration, or as a name."""
+    return serialization.serialize_keras_object(metric)
+
+
+def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
+    """The metric that a configuration or a name describes."""
+    if isinstance(config, dict):
+        return serialization.deserialize_keras_object(config, custom_objects)
+    with serialization.custom_object_scope(custom_objects or {}):
+        return get(config)
+
+
+__all__ = [
+    *FUNCTIONS, "AUC", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "BinaryIoU",
+    "CategoricalAccuracy", "CategoricalCrossentropy", "CategoricalHinge", "ConcordanceCorrelation",
+    "CosineSimilarity", "F1Score", "FBetaScore", "FalseNegatives", "FalsePositives", "Hinge", "IoU",
+    "KLDivergence", "LogCoshError", "Mean", "MeanAbsoluteError", "MeanAbsolutePercentageError",
+    "MeanIoU", "MeanMetricWrapper", "MeanSquaredError", "MeanSquaredLogarithmicError", "Metric",
+    "OneHotIoU", "OneHotMeanIoU", "PearsonCorrelation", "Poisson", "Precision",
+    "PrecisionAtRecall", "R2Score", "Recall", "RecallAtPrecision", "RootMeanSquaredError",
+    "SensitivityAtSpecificity", "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy", "SpecificityAtSensitivity", "SquaredHinge", "Sum",
+    "TopKCategoricalAccuracy", "TrueNegatives", "TruePositives", "deserialize", "get", "resolve",
+    "serialize",
+]  # fmt: skip

@@ -1,0 +1,197 @@
+"""Helpers around a script: seeds, labels, sequences, custom objects."""
+
+from __future__ import annotations
+
+import random as python_random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.serialization import (
+    _custom,
+    custom_object_scope,
+    deserialize_keras_object,
+    register_keras_serializable,
+    serialize_keras_object,
+)
+from minitorch_ciml.keras.symbolic import clear_session
+from minitorch_ciml.ops.random import set_seed
+
+CustomObjectScope = custom_object_scope
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds Python's `random`, `numpy.random` and this package: initializers, dropout, shuffling.
+
+    Args:
+        seed: 0 to 2^32 - 1.
+    """
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 32:
+        raise ValueError(f"set_random_seed: got {seed!r}, expected an integer from 0 to 2**32 - 1.")
+    python_random.seed(int(seed))
+    np.random.seed(seed)  # noqa: NPY002  (users' scripts draw from it)
+    set_seed(int(seed))
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+    """One-hot codes of integer labels.
+
+    Args:
+        x: labels from 0, of any shape (...) or (..., 1).
+        num_classes: C; the largest label plus 1 if left out.
+
+    Returns:
+        floatx() (..., C): 1 at the label's place, otherwise 0.
+
+    Raises:
+        ValueError: a label is negative or not below `num_classes`.
+    """
+    labels = as_array(x).astype(np.int64)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if num_classes is None:
+        if not labels.size:
+            raise ValueError("to_categorical: got no labels; pass num_classes.")
+        num_classes = int(labels.max()) + 1
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"to_categorical: got labels from {labels.min()} to {labels.max()}, expected 0 to "
+            f"{num_classes - 1} for {num_classes} classes."
+        )
+    codes = np.zeros((labels.size, num_classes), dtype=config.floatx())
+    codes[np.arange(labels.size), labels.ravel()] = 1
+    return codes.reshape(*labels.shape, num_classes)
+
+
+def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
+    """x over its `order`-norm along `axis`; zero vectors stay zero."""
+    x = as_array(x)
+    if x.dtype.kind != "f":
+        x = x.astype(config.floatx())
+    norm = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
+    return x / np.where(norm == 0, 1, norm)
+
+
+def pad_sequences(
+    sequences: Sequence[Sequence],
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: Any = 0.0,
+) -> np.ndarray:
+    """Sequences of different lengths as one array (N, maxlen, ...).
+
+    Args:
+        sequences: N lists or arrays.
+        maxlen: the longest one's length if left out.
+        dtype: of the result.
+        padding: fill up with `value` before ("pre") or after ("post") the elements.
+        truncating: cut at the beginning ("pre") or the end ("post") of those that are longer.
+        value: what to fill up with.
+    """
+    for argument, given in (("padding", padding), ("truncating", truncating)):
+        if given not in ("pre", "post"):
+            raise ValueError(f"pad_sequences: got {argument}={given!r}, expected 'pre' or 'post'.")
+    arrays = [np.asarray(s) for s in sequences]
+    length = max(map(len, arrays), default=0) if maxlen is None else maxlen
+    inner = next((a.shape[1:] for a in arrays if len(a)), ())
+    padded = np.full((len(arrays), length, *inner), value, dtype=dtype)
+    for row, a in zip(padded, arrays):
+        kept = a[:length] if truncating == "post" else a[max(len(a) - length, 0) :]
+        if not len(kept):
+            continue
+        if kept.shape[1:] != inner:
+            raise ValueError(
+                f"pad_sequences: got elements of shapes {kept.shape[1:]} and {inner}; they must be "
+                "equal."
+            )
+        if padding == "post":
+            row[: len(kept)] = kept
+        else:
+            row[-len(kept) :] = kept
+    return padded
+
+
+def split_dataset(
+    dataset: Any,
+    left_size: float | int | None = None,
+    right_size: float | int | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
+) -> tuple[Any, Any]:
+    """Splits arrays into a left and a right part of the samples.
+
+    Args:
+        dataset: an array, or a list or tuple of arrays of the same length.
+        left_size, right_size: a share (float) or a number (int) of samples; at least one of them.
+        shuffle: in random order.
+        seed: for `shuffle`.
+    """
+    arrays = dataset if isinstance(dataset, (list, tuple)) else [dataset]
+    arrays = [as_array(a) for a in arrays]
+    n = len(arrays[0])
+    if any(len(a) != n for a in arrays):
+        raise ValueError(f"split_dataset: got lengths {[len(a) for a in arrays]}, expected one.")
+    left, right = (_samples(size, n) for size in (left_size, right_size))
+    if left is None and right is None:
+        raise ValueError("split_dataset: give left_size or right_size.")
+    left = n - right if left is None else left  # type: ignore[operator]
+    right = n - left if right is None else right
+    if left < 0 or right < 0 or left + right > n:
+        raise ValueError(f"split_dataset: got parts of {left} and {right}, but {n} samples.")
+    order = np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n)
+    parts = [[a[rows] for a in arrays] for rows in (order[:left], order[left : left + right])]
+    if not isinstance(dataset, (list, tuple)):
+        return parts[0][0], parts[1][0]
+    return type(dataset)(parts[0]), type(dataset)(parts[1])
+
+
+def _samples(size: float | int | None, n: int) -> int | None:
+    return round(size * n) if isinstance(size, float) else size
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The users' classes and functions that saved models may name; can be changed."""
+    return _custom
+
+
+def standardize_dtype(dtype: Any) -> str:
+    """A dtype's name; `floatx()` for None."""
+    return config.floatx() if dtype is None else np.dtype(dtype).name
+
+
+def is_keras_tensor(x: Any) -> bool:
+    """Whether `x` is a symbolic tensor of a model."""
+    return hasattr(x, "__keras_tensor__")
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """(x, y, sample_weight) without what is None at the end; x alone is no tuple."""
+    if y is None:
+        return x if not isinstance(x, (tuple, list)) else (x,)
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """What `fit` passes to `train_step` as (x, y, sample_weight), None for what is missing."""
+    if not isinstance(data, (tuple, list)):
+        return data, None, None
+    if not 1 <= len(data) <= 3:
+        raise ValueError(
+            f"unpack_x_y_sample_weight: got {len(data)} items, expected (x,), (x, y) or "
+            "(x, y, sample_weight)."
+        )
+    x, y, sample_weight = (*data, None, None)[:3]
+    return x, y, sample_weight
+
+
+__all__ = [
+    "CustomObjectScope", "clear_session", "custom_object_scope", "deserialize_keras_object",
+    "get_custom_objects", "is_keras_tensor", "normalize", "pack_x_y_sample_weight",
+    "pad_sequences", "register_keras_serializable", "serialize_keras_object", "set_random_seed",
+    "split_dataset", "standardize_dtype", "to_categorical", "unpack_x_y_sample_weight",
+]  # fmt: skip
