@@ -111,6 +111,7 @@ rows(
     ops.repeat,
     X,
     {"repeats": 2},
+    {"repeats": np.array([2])},
     {"repeats": 3, "axis": 1},
     {"repeats": 0, "axis": 0},
     {"repeats": np.array([1, 0, 2]), "axis": -2},

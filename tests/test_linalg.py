@@ -1,4 +1,4 @@
-"""What the table of ops cannot say about linear algebra: errors, corner cases, and speed's price."""
+"""What the table of ops cannot say about linear algebra: errors and corner cases."""
 
 import numpy as np
 import pytest

@@ -291,17 +291,17 @@ def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
 
 # --- the three ops that the rules' results pass through -------------------------------------------
 
-sum_to = Op(
+sum_to: Op = Op(
     "sum_to",
     lambda g, y, x, shape: broadcast_to(g, shape=x.shape),
     doc="Sums x over the axes along which `shape` would be broadcast to it.",
 )
-broadcast_to = Op(
+broadcast_to: Op = Op(
     "broadcast_to",
     lambda g, y, x, shape: sum_to(g, shape=x.shape),
     doc="Repeats x along new axes and axes of size 1 until it has `shape`.",
 )
-cast = Op(
+cast: Op = Op(
     "cast",
     lambda g, y, x, dtype: cast(g, dtype=x.dtype),
     doc="y = x as `dtype`. No gradient flows through a cast to integers.",

@@ -25,12 +25,12 @@ __all__ = [
 Shape = tuple[int, ...]
 ALL = Slice(None)
 
-_getitem = Op(
+_getitem: Op = Op(
     "getitem",
     lambda g, y, x, index: _put(g, index=index, shape=x.shape),
     doc="y = x[index].",
 )
-_put = Op(
+_put: Op = Op(
     "put",
     lambda g, y, x, index, shape: _getitem(g, index=index),
     doc="y = zeros of `shape`, with x added at `index`.",
@@ -52,7 +52,7 @@ def _may_repeat(index: Any) -> bool:
     return any(isinstance(i, np.ndarray) for i in (index if type(index) is tuple else (index,)))
 
 
-_replace = Op(
+_replace: Op = Op(
     "replace",
     lambda g, y, x, new, index: _replace(g, 0.0, index=index),
     _replace_rule,

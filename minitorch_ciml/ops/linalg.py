@@ -52,7 +52,7 @@ def _matmul_right_rule(g, y, a, b):
     return _matmul(_transposed(a), g)
 
 
-_matmul = Op(
+_matmul: Op = Op(
     "matmul",
     lambda g, y, a, b: _matmul(g, _transposed(b)),
     _matmul_right_rule,
@@ -359,7 +359,8 @@ def _p_norm(x: Tensor, p: int | float, axis: int, keepdims: bool) -> Tensor:
         return (_max if p > 0 else _min)(size, axis=axis, keepdims=keepdims)
     if p == 1:
         return _sum(size, axis=axis, keepdims=keepdims)
-    return _sum(size**p, axis=axis, keepdims=keepdims) ** (1 / p)
+    total: Any = _sum(size**p, axis=axis, keepdims=keepdims)
+    return total ** (1 / p)
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -367,8 +368,8 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     return _sum(diagonal(x, offset, axis1, axis2), axis=-1)
 
 
-_triu = Op("triu", lambda g, y, x, k: _triu(g, k=k), doc="x, with zeros below the diagonal k.")
-_tril = Op("tril", lambda g, y, x, k: _tril(g, k=k), doc="x, with zeros above the diagonal k.")
+_triu: Op = Op("triu", lambda g, y, x, k: _triu(g, k=k), doc="x, with zeros below the diagonal k.")
+_tril: Op = Op("tril", lambda g, y, x, k: _tril(g, k=k), doc="x, with zeros above the diagonal k.")
 
 
 def triu(x: Any, k: int = 0) -> Tensor:

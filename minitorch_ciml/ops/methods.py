@@ -41,11 +41,12 @@ def transpose(x: Tensor, *axes: Any) -> Tensor:
 
 def clip(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """`x` limited to the range from `min` to `max`; None leaves that side open."""
-    if x.dtype.kind in "iu":
-        lowest, highest = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
-    else:
-        lowest, highest = -np.inf, np.inf
-    return math.clip(x, lowest if min is None else min, highest if max is None else max)
+    whole = x.dtype.kind in "iu"
+    if min is None:
+        min = np.iinfo(x.dtype).min if whole else -np.inf
+    if max is None:
+        max = np.iinfo(x.dtype).max if whole else np.inf
+    return math.clip(x, min, max)
 
 
 def _reflected(function):

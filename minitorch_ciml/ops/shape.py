@@ -38,7 +38,7 @@ Axes = int | Sequence[int]
 
 # --- the ops ------------------------------------------------------------------------------------
 
-_reshape = Op(
+_reshape: Op = Op(
     "reshape",
     lambda g, y, x, shape: _reshape(g, shape=x.shape),
     doc="The elements of x, in the same order, in another shape.",
@@ -47,17 +47,17 @@ _squeeze = Op("squeeze", lambda g, y, x, axis: _reshape(g, shape=x.shape), doc="
 _expand_dims = Op(
     "expand_dims", lambda g, y, x, axis: _reshape(g, shape=x.shape), doc="New axes of size 1."
 )
-_transpose = Op(
+_transpose: Op = Op(
     "transpose",
     lambda g, y, x, axes: _transpose(g, axes=axes and _inverse(axes)),
     doc="x with its axes in the order `axes`; reversed if None.",
 )
-_swapaxes = Op(
+_swapaxes: Op = Op(
     "swapaxes",
     lambda g, y, x, axis1, axis2: _swapaxes(g, axis1=axis1, axis2=axis2),
     doc="x with two axes exchanged.",
 )
-_roll = Op(
+_roll: Op = Op(
     "roll",
     lambda g, y, x, shift, axis: _roll(g, shift=_negated(shift), axis=axis),
     doc="x, with elements shifted along axes; those that leave come in again at the other end.",
@@ -350,21 +350,30 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis = _check_axis(axis, x.ndim, "repeat")
-    counts = _integers(repeats, "repeat")
     n = x.shape[axis]
+    if not isinstance(repeats, int):
+        counts = _integers(repeats, "repeat")
+        if counts.size != 1:
+            return take(x, _repeated(np.arange(n), counts), axis)
+        repeats = int(counts.item())
+    if repeats < 0:
+        raise ValueError(f"repeat: got {repeats} repeats, expected none that is negative.")
+    before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
+    repeated = _broadcast_to(
+        _reshape(x, shape=(*before, 1, *after)), shape=(*before, repeats, *after)
+    )
+    return _reshape(repeated, shape=(*before[:-1], n * repeats, *after))
+
+
+def _repeated(places: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    if counts.shape != places.shape:
+        raise ValueError(
+            f"repeat: got repeats of shape {counts.shape} for {places.size} elements; expected one "
+            "number, or one per element."
+        )
     if (counts < 0).any():
         raise ValueError(f"repeat: got {counts.min()} repeats, expected none that is negative.")
-    if counts.size != 1:
-        if counts.shape != (n,):
-            raise ValueError(
-                f"repeat: got repeats of shape {counts.shape} for axis {axis} of shape {x.shape}; "
-                "expected one number, or one per element."
-            )
-        return take(x, np.repeat(np.arange(n), counts), axis)
-    before, after = x.shape[: axis + 1], x.shape[axis + 1 :]
-    times = int(counts.item())
-    repeated = _broadcast_to(x.reshape(*before, 1, *after), shape=(*before, times, *after))
-    return repeated.reshape(*before[:-1], n * times, *after)
+    return np.repeat(places, counts)
 
 
 def tile(x: Any, repeats: int | Sequence[int]) -> Tensor:

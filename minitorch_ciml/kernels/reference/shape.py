@@ -1,6 +1,6 @@
 """Functions that move elements without changing them."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,5 +65,5 @@ def top_indices(x: np.ndarray, k: int) -> np.ndarray:
     return x.shape[-1] - 1 - backwards[..., ::-1][..., :k]
 
 
-def searchsorted(x: np.ndarray, values: np.ndarray, side: str) -> np.ndarray:
+def searchsorted(x: np.ndarray, values: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
     return np.searchsorted(x, values, side)
