@@ -138,7 +138,7 @@ def test_dot_is_well_formed_and_escaped():
     declared = set(re.findall(r"^  (\w+) \[shape", dot, re.M))
     edges = re.findall(r"^  (\w+) -> (\w+);$", dot, re.M)
     assert len(edges) == 6 and {end for edge in edges for end in edge} <= declared
-    assert r"say \"hi\" <b> & #1 \\ `x`\nline $2" in dot
+    assert r"say \"hi\" <b> & #1 \\ `x` line $2" in dot
     for line in dot.splitlines():
         assert line.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 0
 
@@ -254,7 +254,11 @@ def test_how_formulas_and_values_are_written():
     assert write("conv", ["x", "w"], {"strides": (1,) * 20}) == "conv(x, w, ...)"
     assert write("subtract", ["a", "-1"]) == "a - (-1)"
     assert write("cast", ["x"], {"dtype": np.dtype("float32")}) == "x"
-    assert in_words(1 / 3) == "0.3333" and in_words([[True, 2.0]]) == "[[1, 2]]"
+    assert (
+        in_words(1 / 3) == "0.3333"
+        and in_words(-0.0) == "0"
+        and in_words([[True, 2.0]]) == "[[1, 2]]"
+    )
 
 
 UNARY = {"tanh": tanh, "exp": exp, "sin": sin, "relu": relu}

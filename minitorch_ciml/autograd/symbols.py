@@ -34,7 +34,8 @@ def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
     used: set[str] = set()
     for v in variables:
         if v.name:
-            names[v] = v.name if v.name not in used else fresh(f"{v.name}_")
+            given = " ".join(v.name.split())  # on one line
+            names[v] = given if given not in used else fresh(f"{given}_")
             used.add(names[v])
         else:
             names[v] = in_words(v.value) if is_number(v) else fresh("t")
