@@ -2,7 +2,18 @@
 
 from minitorch_ciml.keras.callbacks.base import Callback
 from minitorch_ciml.keras.callbacks.callback_list import CallbackList
+from minitorch_ciml.keras.callbacks.checkpoint import BackupAndRestore, ModelCheckpoint
+from minitorch_ciml.keras.callbacks.control import (
+    LambdaCallback,
+    LearningRateScheduler,
+    TerminateOnNaN,
+)
+from minitorch_ciml.keras.callbacks.monitor import EarlyStopping, ReduceLROnPlateau
 from minitorch_ciml.keras.callbacks.progress import ProgbarLogger
 from minitorch_ciml.keras.callbacks.records import CSVLogger, History
 
-__all__ = ["CSVLogger", "Callback", "CallbackList", "History", "ProgbarLogger"]
+__all__ = [
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
+    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
+    "ReduceLROnPlateau", "TerminateOnNaN",
+]  # fmt: skip
