@@ -336,8 +336,22 @@ def test_copies_have_no_history(duplicate):
     p = Parameter([1.0], trainable=False, name="p")
     q = duplicate(p)
     assert type(q) is Parameter and (q.name, q.trainable) == ("p", False)
+    assert q.serial > p.serial
     q.assign([5.0])
     assert p.tolist() == [1]
+
+
+class Weight(Parameter):
+    __slots__ = ("path",)
+
+    def __init__(self, shape, path):
+        super().__init__(np.zeros(shape))
+        self.path = path
+
+
+def test_copies_of_other_kinds_of_parameters():
+    w = pickle.loads(pickle.dumps(Weight((2,), "a/b")))
+    assert type(w) is Weight and w.path == "a/b" and w.shape == (2,)
 
 
 def test_parameters_own_their_values():

@@ -15,6 +15,7 @@ from minitorch_ciml import config
 from minitorch_ciml.autograd.engine import Op, Variable, _serials
 
 _FLOAT64 = np.dtype("float64")
+_HISTORY = ("grad", "serial", "record", "hooks", "__weakref__")
 
 
 class Tensor(Variable):
@@ -140,9 +141,15 @@ class Tensor(Variable):
             return self.value.astype(dtype or self.value.dtype)
         return self.numpy()
 
-    def __reduce__(self) -> tuple:
-        """For copies and pickle: the value without its history."""
-        return type(self), (self.value, None, self.requires_grad, self.name)
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickle: all but the history."""
+        names = [n for kind in type(self).__mro__ for n in getattr(kind, "__slots__", ())]
+        return {n: getattr(self, n) for n in names if n not in _HISTORY and hasattr(self, n)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Variable.__init__(self, None)
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def __dlpack__(self, **options: Any) -> Any:
         """For `from_dlpack` of other libraries: they get a copy, since this tensor is immutable."""
@@ -231,8 +238,8 @@ class Parameter(Tensor):
         """Subtracts from the value, in place."""
         return self.assign(self.value - as_array(data))
 
-    def __reduce__(self) -> tuple:
-        return type(self), (self.value, self.trainable, self.name)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state | {"value": state["value"].copy()})
 
     def touch(self) -> None:
         """Marks the value as changed, so that backward through its earlier uses is refused."""
