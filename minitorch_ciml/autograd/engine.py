@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml import kernels
 from minitorch_ciml.config import _Recording, recording
@@ -159,6 +159,16 @@ class Variable:
 
             observer = Trace(self)
         _backpropagate([self], [gradient], None, retain_graph, create_graph, observer)
+
+    if TYPE_CHECKING:  # the operators that `arithmetic.py` installs
+
+        def __add__(self, other: Any) -> Any: ...
+        def __neg__(self) -> Any: ...
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __add__
+        __lt__ = __le__ = __gt__ = __ge__ = __add__
+        __abs__ = __neg__
 
     def graph(self):
         """The recorded graph behind this variable: print it, draw it, or export it (`Graph`)."""
