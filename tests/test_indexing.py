@@ -189,6 +189,14 @@ def test_many_rows_are_added_in_order(axis, dtype):
     np.testing.assert_array_equal(cpu.put(x, index, shape), slow, strict=True)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_narrow_indices_into_long_axes(dtype):
+    index = np.array([100, 3, 100], dtype)
+    check((300, 2), index)
+    check((2, 300), (slice(None), index))
+    check((300, 300), (index, index))
+
+
 def test_the_fast_version_is_the_one_that_runs():
     assert kernels.find("cpu", "put") is cpu.put
 

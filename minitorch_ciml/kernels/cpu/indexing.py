@@ -7,6 +7,7 @@ reference's, whatever the number of threads.
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,21 +38,20 @@ def _put_rows(
     x: np.ndarray, arrays: list[np.ndarray], axis: int, shape: tuple[int, ...]
 ) -> np.ndarray:
     """x[:, ..., i, j, ..., :] is added at the rows (i, j, ...) of axes `axis`, `axis` + 1, ..."""
-    sizes = shape[axis : axis + len(arrays)]
+    end = axis + len(arrays)
+    before, sizes, after = shape[:axis], shape[axis:end], shape[end:]
     place = _flat(arrays, sizes, axis)
-    outer, rows = int(np.prod(shape[:axis])), int(np.prod(sizes))
-    width = int(np.prod(shape[axis + len(arrays) :]))
+    whole = (*before, *place.shape, *after)
+    outer, rows, width = prod(before), prod(sizes), prod(after)
     y = np.zeros((outer, rows, width), x.dtype)
-    whole = (*shape[:axis], *place.shape, *shape[axis + len(arrays) :])
     new = x if x.shape == whole else np.broadcast_to(x, whole)
     new = np.ascontiguousarray(new.reshape(outer, place.size, width))
     place = place.ravel()
-    if width > 1 and new.size >= MANY and x.dtype.kind == "f" and x.dtype.itemsize > 2:
+    if outer * width > 1 and new.size >= MANY and x.dtype.kind == "f" and x.dtype.itemsize > 2:
         _row_adder()(y, place, new)
     else:
-        cells = place if width == 1 else (place[:, None] * width + np.arange(width)).ravel()
-        for part, addend in zip(y, new):
-            np.add.at(part.reshape(-1), cells, addend.reshape(-1))
+        cells = (np.arange(outer)[:, None] * rows + place)[:, :, None] * width + np.arange(width)
+        np.add.at(y.reshape(-1), cells.ravel(), new.ravel())
     return y.reshape(shape)
 
 
@@ -64,8 +64,10 @@ def _flat(arrays: list[np.ndarray], sizes: tuple[int, ...], axis: int) -> np.nda
                 f"indices from {array.min()} to {array.max()} are out of bounds for axis "
                 f"{axis + offset} with size {size}"
             )
-        place = place * size + np.where(array < 0, array + size, array)
-    return place.astype(np.intp, copy=False)
+        array = array.astype(np.intp)
+        array[array < 0] += size
+        place = place * size + array
+    return place
 
 
 @cache
