@@ -1,9 +1,39 @@
 """Layers (`keras.layers`)."""
 
+from minitorch_ciml.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from minitorch_ciml.keras.layers.convolutional import Conv1D, Conv2D, Conv3D
+from minitorch_ciml.keras.layers.convolutional_relatives import (
+    Conv1DTranspose,
+    Conv2DTranspose,
+    Conv3DTranspose,
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from minitorch_ciml.keras.layers.core import Activation, Dense, Flatten
+from minitorch_ciml.keras.layers.embedding import Embedding
 from minitorch_ciml.keras.layers.input import Input, InputLayer
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
+from minitorch_ciml.keras.layers.normalization import BatchNormalization, LayerNormalization
 from minitorch_ciml.keras.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -18,9 +48,32 @@ from minitorch_ciml.keras.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from minitorch_ciml.keras.layers.regularization import (
+    ActivityRegularization,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
+from minitorch_ciml.keras.layers.reshaping import (
+    Cropping1D,
+    Cropping2D,
+    Cropping3D,
+    Permute,
+    RepeatVector,
+    Reshape,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+    ZeroPadding3D,
+)
 
 # The names of Keras 2 and Keras' short ones.
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution2DTranspose, SeparableConvolution2D = Conv2DTranspose, SeparableConv2D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D = GlobalMaxPooling1D, GlobalMaxPooling2D

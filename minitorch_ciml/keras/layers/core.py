@@ -9,7 +9,7 @@ from minitorch_ciml import ops
 from minitorch_ciml.keras import activations
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
-from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.layers")

@@ -23,7 +23,7 @@ class Merge(Layer):
         count = len(inputs) if isinstance(inputs, (list, tuple)) else 1
         if count < self.fewest:
             raise ValueError(
-                f"{type(self).__name__} merges a list of at least {self.fewest} inputs, got {count}; "
+                f"{type(self).__name__} takes a list of {self.fewest} or more inputs, got {count}; "
                 "call it as layer([a, b])."
             )
 

@@ -48,7 +48,7 @@ class Permute(Layer):
         self.dims = tuple(dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(
-                f"Permute: dims must be the numbers 1 to {len(self.dims)} in some order, got {dims}."
+                f"Permute: dims must be the numbers 1 to {len(self.dims)} in any order, got {dims}."
             )
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
         self.built = True
@@ -247,7 +247,8 @@ class UpSampling2D(Layer):
         self.interpolation = interpolation.lower()
         if self.interpolation not in ("nearest", "bilinear"):
             raise ValueError(
-                f"UpSampling2D: interpolation must be 'nearest' or 'bilinear', got {interpolation!r}."
+                f"UpSampling2D: got interpolation={interpolation!r}, expected 'nearest' or "
+                "'bilinear'."
             )
         self.input_spec = InputSpec(ndim=4)
         self.built = True

@@ -2,5 +2,4 @@
 
 from minitorch_ciml.keras.models.model import Functional, Model
 from minitorch_ciml.keras.models.sequential import Sequential
-
-__all__ = ["Functional", "Model", "Sequential"]
+from minitorch_ciml.keras.saving import load_model, save_model

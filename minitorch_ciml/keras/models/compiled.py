@@ -32,7 +32,7 @@ class CompiledLoss:
         per_output = _per_output(self.user_loss, n_outputs, names, "loss")
         if not isinstance(self.user_loss, (list, tuple, dict)) and n_outputs > 1:
             per_output = [self.user_loss] * n_outputs
-        self.losses = [losses_module.get(item) for item in per_output]
+        self.losses = [losses_module.resolve(item) for item in per_output]
         weights = _per_output(self.user_weights, n_outputs, names, "loss_weights")
         self.weights = [1.0 if w is None else float(w) for w in weights]
         if n_outputs > 1:

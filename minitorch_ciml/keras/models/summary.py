@@ -50,7 +50,7 @@ def _width(table: Any, connected: bool) -> int:
 
 
 def _branches(model: Any) -> bool:
-    """Whether the layers do not simply follow one another, so that connections are worth showing."""
+    """Whether the layers do not simply follow one another: then connections are shown."""
     graph = model._graph
     if graph is None or hasattr(model, "_tensors"):
         return False

@@ -1,0 +1,183 @@
+"""Normalisation: over the batch, or within each sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml import ops
+from minitorch_ciml.config import no_grad
+from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.serialization import get, serializable
+
+
+class _ScaleAndShift(Layer):
+    """A base with the weights gamma and beta, and where they come from."""
+
+    def _set_up(
+        self,
+        center: bool,
+        scale: bool,
+        beta_initializer: Any,
+        gamma_initializer: Any,
+        beta_regularizer: Any,
+        gamma_regularizer: Any,
+        beta_constraint: Any,
+        gamma_constraint: Any,
+    ) -> None:
+        self.center = center
+        self.scale = scale
+        self.beta_initializer = get("keras.initializers", beta_initializer, "initializer")
+        self.gamma_initializer = get("keras.initializers", gamma_initializer, "initializer")
+        self.beta_regularizer = get("keras.regularizers", beta_regularizer, "regularizer")
+        self.gamma_regularizer = get("keras.regularizers", gamma_regularizer, "regularizer")
+        self.beta_constraint = get("keras.constraints", beta_constraint, "constraint")
+        self.gamma_constraint = get("keras.constraints", gamma_constraint, "constraint")
+
+    def _add_scale_and_shift(self, shape: tuple) -> None:
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight(
+                shape, self.gamma_initializer, regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint, name="gamma",
+            )  # fmt: skip
+        if self.center:
+            self.beta = self.add_weight(
+                shape, self.beta_initializer, regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint, name="beta",
+            )  # fmt: skip
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+@serializable("keras.layers")
+class BatchNormalization(_ScaleAndShift):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel (Ioffe, Szegedy 2015).
+
+    In training, mean and variance are the batch's, and the moving averages follow them:
+    moving = momentum * moving + (1 - momentum) * batch. Otherwise they are the moving averages.
+    A frozen layer (trainable=False) uses the moving averages in training too.
+
+    Args:
+        axis: the channels.
+        momentum: how slowly the moving averages follow.
+        epsilon: keeps the root away from 0.
+        center, scale: whether there is a beta, a gamma.
+        beta_initializer, gamma_initializer, ...: of the weights, each (channels,).
+        synchronized: statistics over all ranks; the same as without on one process.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self._set_up(
+            center, scale, beta_initializer, gamma_initializer, beta_regularizer,
+            gamma_regularizer, beta_constraint, gamma_constraint,
+        )  # fmt: skip
+        self.axis = axis
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.moving_mean_initializer = get(
+            "keras.initializers", moving_mean_initializer, "initializer"
+        )
+        self.moving_variance_initializer = get(
+            "keras.initializers", moving_variance_initializer, "initializer"
+        )
+        self.synchronized = synchronized
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ValueError(
+                f"BatchNormalization: the size of axis {self.axis} must be known, got shape "
+                f"{tuple(input_shape)}."
+            )
+        self._add_scale_and_shift((channels,))
+        self.moving_mean = self.add_weight(
+            (channels,), self.moving_mean_initializer, trainable=False, name="moving_mean"
+        )
+        self.moving_variance = self.add_weight(
+            (channels,), self.moving_variance_initializer, trainable=False, name="moving_variance"
+        )
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        mean: Any = self.moving_mean
+        variance: Any = self.moving_variance
+        if training and self.trainable:
+            axes = [i for i in range(inputs.ndim) if i != self.axis % inputs.ndim]
+            mean, variance = ops.moments(inputs, axes)
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance)
+        return ops.batch_normalization(
+            inputs, mean, variance, self.axis, self.beta, self.gamma, self.epsilon
+        )
+
+    @no_grad()
+    def _follow(self, average: Any, value: Any) -> None:
+        average.assign(average.value * self.momentum + value.value * (1 - self.momentum))
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        # As in Keras, `synchronized` is written only where it is set.
+        if not self.synchronized:
+            config.pop("synchronized")
+        return config
+
+
+@serializable("keras.layers")
+class LayerNormalization(_ScaleAndShift):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, within each sample (Ba et al. 2016).
+
+    Args:
+        axis: the axis or axes over which mean and variance are taken; gamma and beta have their
+            sizes.
+        epsilon: keeps the root away from 0.
+        center, scale: whether there is a beta, a gamma.
+        beta_initializer, gamma_initializer, ...: of the weights.
+    """
+
+    def __init__(
+        self,
+        axis: Any = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self._set_up(
+            center, scale, beta_initializer, gamma_initializer, beta_regularizer,
+            gamma_regularizer, beta_constraint, gamma_constraint,
+        )  # fmt: skip
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple) -> None:
+        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        self._add_scale_and_shift(tuple(input_shape[axis] for axis in axes))
+
+    def call(self, inputs: Any) -> Any:
+        return ops.layer_normalization(inputs, self.gamma, self.beta, self.axis, self.epsilon)

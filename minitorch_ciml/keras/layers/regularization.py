@@ -1,0 +1,157 @@
+"""Layers that act in training only: dropout and noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml.keras import regularizers
+from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.ops import random
+
+
+class _TrainingOnly(Layer):
+    """The identity outside training."""
+
+    def __init__(self, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+def _checked_rate(layer: Layer, rate: float) -> float:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{type(layer).__name__}: rate must be between 0 and 1, got {rate!r}.")
+    return rate
+
+
+@serializable("keras.layers")
+class Dropout(_TrainingOnly):
+    """In training, y = 0 with probability `rate`, else x / (1 - rate) (Srivastava et al. 2014).
+
+    Args:
+        rate: the share of inputs set to 0.
+        noise_shape: the shape of the mask, with 1 for axes along which it is the same.
+        seed: an integer that fixes the masks.
+    """
+
+    def __init__(
+        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(seed, **kwargs)
+        self.rate = _checked_rate(self, rate)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        return random.dropout(inputs, self.rate, self._mask_shape(inputs), self.seed_generator)
+
+    def _mask_shape(self, inputs: Any) -> tuple | None:
+        return self.noise_shape
+
+
+class _SpatialDropout(Dropout):
+    """Dropout of whole channels: x (N, *S, C), one draw per sample and channel.
+
+    Args:
+        rate: the share of channels set to 0.
+        seed: an integer that fixes the masks.
+        data_format: "channels_last" or "channels_first".
+    """
+
+    rank: int
+
+    def __init__(
+        self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(rate, None, seed, **kwargs)
+        self.data_format = data_format or "channels_last"
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def _mask_shape(self, inputs: Any) -> tuple:
+        n, *sizes = inputs.shape
+        ones = (1,) * self.rank
+        last = self.data_format == "channels_last"
+        return (n, *ones, sizes[-1]) if last else (n, sizes[0], *ones)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        config.pop("noise_shape")
+        if self.rank == 1:
+            config.pop("data_format")
+        return config
+
+
+@serializable("keras.layers")
+class SpatialDropout1D(_SpatialDropout):
+    __doc__ = _SpatialDropout.__doc__
+    rank = 1
+
+
+@serializable("keras.layers")
+class SpatialDropout2D(_SpatialDropout):
+    __doc__ = _SpatialDropout.__doc__
+    rank = 2
+
+
+@serializable("keras.layers")
+class SpatialDropout3D(_SpatialDropout):
+    __doc__ = _SpatialDropout.__doc__
+    rank = 3
+
+
+@serializable("keras.layers")
+class GaussianNoise(_TrainingOnly):
+    """In training, y = x + normal noise with standard deviation `stddev`."""
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(seed, **kwargs)
+        if stddev < 0:
+            raise ValueError(f"GaussianNoise: stddev must not be negative, got {stddev!r}.")
+        self.stddev = stddev
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.stddev == 0:
+            return inputs
+        noise = random.normal(
+            inputs.shape, 0.0, self.stddev, self.compute_dtype, self.seed_generator
+        )
+        return inputs + noise
+
+
+@serializable("keras.layers")
+class GaussianDropout(_TrainingOnly):
+    """In training, y = x * normal noise with mean 1 and variance rate / (1 - rate)."""
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
+        super().__init__(seed, **kwargs)
+        self.rate = _checked_rate(self, rate)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        stddev = (self.rate / (1 - self.rate)) ** 0.5
+        noise = random.normal(inputs.shape, 1.0, stddev, self.compute_dtype, self.seed_generator)
+        return inputs * noise
+
+
+@serializable("keras.layers")
+class ActivityRegularization(Layer):
+    """y = x, and adds l1 * sum |x| + l2 * sum x^2 (per sample) to the loss."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
+        super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)
+        self.l1 = l1
+        self.l2 = l2
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape

@@ -1,0 +1,136 @@
+"""Every layer against Keras 3: outputs, gradients, configuration, shapes."""
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import Tensor, grad, keras
+from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
+from tests.keras_peer import (
+    drop_ids,
+    keras_peer,
+    output_and_gradients,
+    seeded,
+)
+
+IMAGE, SERIES, VOLUME = (2, 9, 8, 3), (2, 11, 3), (2, 6, 5, 7, 2)
+
+# (layer, arguments, shapes of the inputs)
+CASES = [
+    ("Dense", dict(units=4), [(3, 5)]),
+    ("Dense", dict(units=4, activation="relu", use_bias=False), [(3, 2, 5)]),
+    ("Dense", dict(units=4, activation="softmax", kernel_regularizer="l2"), [(3, 5)]),
+    ("Dense", dict(units=2, activation="gelu"), [(3, 5)]),
+    ("Activation", dict(activation="tanh"), [(3, 5)]),
+    ("Flatten", {}, [IMAGE]),
+    ("Flatten", dict(data_format="channels_first"), [IMAGE]),
+    ("Reshape", dict(target_shape=(-1, 3)), [IMAGE]),
+    ("Permute", dict(dims=(2, 3, 1)), [IMAGE]),
+    ("RepeatVector", dict(n=3), [(2, 4)]),
+    ("Conv1D", dict(filters=4, kernel_size=3, padding="causal", dilation_rate=2), [SERIES]),
+    ("Conv1D", dict(filters=4, kernel_size=3, strides=2, padding="same"), [SERIES]),
+    ("Conv2D", dict(filters=5, kernel_size=(3, 2), activation="relu"), [IMAGE]),
+    ("Conv2D", dict(filters=6, kernel_size=3, groups=3, padding="same", strides=2), [IMAGE]),
+    ("Conv2D", dict(filters=4, kernel_size=1, activation="sigmoid"), [IMAGE]),
+    ("Conv3D", dict(filters=3, kernel_size=2, padding="same"), [VOLUME]),
+    ("MaxPooling1D", dict(pool_size=3, padding="same"), [SERIES]),
+    ("MaxPooling2D", {}, [IMAGE]),
+    ("MaxPooling2D", dict(pool_size=(3, 2), strides=2, padding="same"), [IMAGE]),
+    ("MaxPooling3D", {}, [VOLUME]),
+    ("AveragePooling1D", dict(pool_size=2), [SERIES]),
+    ("AveragePooling2D", dict(pool_size=2, padding="same"), [IMAGE]),
+    ("AveragePooling3D", {}, [VOLUME]),
+    ("GlobalMaxPooling1D", {}, [SERIES]),
+    ("GlobalMaxPooling2D", dict(keepdims=True), [IMAGE]),
+    ("GlobalAveragePooling1D", {}, [SERIES]),
+    ("GlobalAveragePooling2D", {}, [IMAGE]),
+    ("ZeroPadding1D", dict(padding=(1, 2)), [SERIES]),
+    ("ZeroPadding2D", dict(padding=((1, 2), (0, 3))), [IMAGE]),
+    ("Cropping2D", dict(cropping=((1, 2), (0, 3))), [IMAGE]),
+    ("UpSampling1D", dict(size=3), [SERIES]),
+    ("UpSampling2D", dict(size=(2, 3)), [IMAGE]),
+    ("UpSampling2D", dict(size=2, interpolation="bilinear"), [IMAGE]),
+    ("ReLU", {}, [(4, 5)]),
+    ("ReLU", dict(max_value=0.5, negative_slope=0.1, threshold=0.1), [(4, 5)]),
+    ("LeakyReLU", dict(negative_slope=0.2), [(4, 5)]),
+    ("ELU", {}, [(4, 5)]),
+    ("PReLU", dict(alpha_initializer="ones", shared_axes=[1, 2]), [IMAGE]),
+    ("Softmax", {}, [(4, 5)]),
+    ("BatchNormalization", {}, [IMAGE]),
+    ("BatchNormalization", dict(axis=1, center=False), [(6, 4)]),
+    ("LayerNormalization", {}, [(3, 4, 5)]),
+    ("LayerNormalization", dict(axis=[1, 2], scale=False), [(3, 4, 5)]),
+    ("Add", {}, [(3, 4), (3, 4), (3, 4)]),
+    ("Subtract", {}, [(3, 4), (3, 4)]),
+    ("Multiply", {}, [(3, 4), (3, 1)]),
+    ("Average", {}, [(3, 4), (3, 4)]),
+    ("Maximum", {}, [(3, 4), (3, 4)]),
+    ("Minimum", {}, [(3, 4), (3, 4)]),
+    ("Concatenate", dict(axis=1), [(3, 4), (3, 2)]),
+    ("Dot", dict(axes=1), [(3, 4), (3, 4)]),
+    ("Dot", dict(axes=(2, 1), normalize=True), [(3, 5, 4), (3, 4, 2)]),
+    ("Conv2DTranspose", dict(filters=4, kernel_size=3, strides=2, padding="same"), [IMAGE]),
+    ("DepthwiseConv2D", dict(kernel_size=3, depth_multiplier=2, padding="same"), [IMAGE]),
+    ("SeparableConv2D", dict(filters=4, kernel_size=3), [IMAGE]),
+    ("ActivityRegularization", dict(l2=0.1), [(3, 4)]),
+]
+IDS = [f"{name}-{'-'.join(map(str, kw.values()))}" for name, kw, _ in CASES]
+
+
+def draw(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def pair(name, kwargs, x):
+    """The layer here and Keras', with the same weights."""
+    ours = getattr(keras.layers, name)(**kwargs, name="layer")
+    theirs = getattr(keras_peer.layers, name)(**kwargs, name="layer")
+    given = x if len(x) > 1 else x[0]
+    theirs(given)
+    ours(given)
+    rng = np.random.default_rng(3)
+    weights = [rng.uniform(0.1, 1, w.shape).astype(w.dtype) for w in theirs.get_weights()]
+    theirs.set_weights(weights)
+    ours.set_weights(weights)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name, kwargs, shapes", CASES, ids=IDS)
+def test_output_and_gradients_equal_keras(name, kwargs, shapes, training):
+    x = draw(shapes)
+    ours, theirs = pair(name, kwargs, x)
+    y_peer, dx_peer, dw_peer = output_and_gradients(theirs, x, theirs.weights, seeded, training)
+
+    inputs = [Tensor(a, requires_grad=True) for a in x]
+    y = ours(inputs if len(inputs) > 1 else inputs[0], training=training)
+    np.testing.assert_allclose(y.numpy(), y_peer, rtol=1e-5, atol=1e-5)
+    assert y.dtype == "float32"
+    wanted = [*inputs, *ours.trainable_weights]
+    gradients = grad((y * seeded(y.shape)).sum(), wanted)
+    for g, peer in zip(gradients, [*dx_peer, *dw_peer]):
+        np.testing.assert_allclose(g.numpy(), peer, rtol=2e-5, atol=2e-5)
+    for w, peer in zip(ours.weights, theirs.get_weights()):  # moving averages
+        np.testing.assert_allclose(w.numpy(), peer, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name, kwargs, shapes", CASES, ids=IDS)
+def test_configuration_equals_keras(name, kwargs, shapes):
+    ours, theirs = pair(name, kwargs, draw(shapes))
+    config = drop_ids(serialize_keras_object(ours))
+    assert config == drop_ids(keras_peer.saving.serialize_keras_object(theirs))
+    again = deserialize_keras_object(config)
+    assert drop_ids(serialize_keras_object(again)) == config
+    keras_peer.saving.deserialize_keras_object(config)
+
+
+@pytest.mark.parametrize("name, kwargs, shapes", CASES, ids=IDS)
+def test_symbolic_shapes_equal_keras(name, kwargs, shapes):
+    inputs = [keras.Input(shape[1:]) for shape in shapes]
+    peers = [keras_peer.Input(shape[1:]) for shape in shapes]
+    y = getattr(keras.layers, name)(**kwargs)(inputs if len(inputs) > 1 else inputs[0])
+    y_peer = getattr(keras_peer.layers, name)(**kwargs)(peers if len(peers) > 1 else peers[0])
+    assert y.shape == tuple(y_peer.shape)
+    x = draw(shapes)
+    result = keras.Model(inputs, y).predict(x, verbose=0)
+    assert tuple(n if m is not None else None for n, m in zip(result.shape, y.shape)) == y.shape
