@@ -336,7 +336,7 @@ class Dice(_Named):
 
 @serializable("keras.losses")
 class Tversky(_Named):
-    """1 - TP / (TP + alpha FP + beta FN), over `axis` or everything."""
+    """1 - TP / (TP + alpha FN + beta FP), over `axis` or everything."""
 
     fn = functions.tversky
 

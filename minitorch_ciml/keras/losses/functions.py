@@ -291,11 +291,13 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Tensor:
 def tversky(
     y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None
 ) -> Tensor:
-    """1 - TP / (TP + alpha FP + beta FN), with sums of products along `axis` (S. Salehi, 2017)."""
+    """1 - TP / (TP + alpha FN + beta FP), with sums of products along `axis`.
+
+    As in Keras, alpha weighs what is missed and beta what is wrongly found; the source (S. Salehi
+    et al., 2017) has them the other way round.
+    """
     t, p = _pair("tversky", y_true, y_pred)
     both = sum_(t * p, axis=axis)
-    false_positives = sum_((1.0 - t) * p, axis=axis)
-    false_negatives = sum_(t * (1.0 - p), axis=axis)
-    return 1.0 - (both + EPSILON) / (
-        both + alpha * false_positives + beta * false_negatives + EPSILON
-    )
+    missed = sum_(t * (1.0 - p), axis=axis)
+    wrong = sum_((1.0 - t) * p, axis=axis)
+    return 1.0 - (both + EPSILON) / (both + alpha * missed + beta * wrong + EPSILON)
