@@ -1,7 +1,7 @@
 """Rows for `ops/linalg.py`: products, norms, triangles, and what solves equations."""
 
 import numpy as np
-from op_table import NONZERO, REAL, Row, fixed, jnp, shaped
+from op_table import NONZERO, REAL, Row, fixed, jnp, shaped, torch
 
 from minitorch_ciml import ops
 
@@ -145,9 +145,14 @@ rows(ops.logdet, fixed(POSITIVE), {}, torch="logdet")
 ROWS.append(Row(ops.slogdet, fixed(-SQUARE), jax=lambda x: tuple(jnp.linalg.slogdet(x))))
 
 
-def _symmetric(cholesky):
-    """Both read one triangle only, and differ in how they share the gradient between the two."""
-    return lambda x, **params: cholesky((x + x.swapaxes(-1, -2)) / 2, **params)
+def _symmetric(function):
+    """Those that read one triangle only differ in how they share the gradient between the two."""
+    return lambda x, **params: function((x + x.swapaxes(-1, -2)) / 2, **params)
+
+
+def _sizes(function):
+    """The signs of eigenvectors are nobody's business."""
+    return lambda x: (function(x)[0], abs(function(x)[1]))
 
 
 ROWS += [
@@ -159,4 +164,16 @@ ROWS += [
         jax=_symmetric(lambda x, upper: jnp.linalg.cholesky(x, upper=upper)),
     )
     for upper in (False, True)
+]
+
+ROWS += [
+    Row(
+        ops.eigh,
+        fixed(POSITIVE),
+        call=_symmetric(_sizes(ops.eigh)),
+        jax=_symmetric(_sizes(lambda x: jnp.linalg.eigh(x))),
+    ),
+    Row(ops.qr, fixed(SQUARE), call=_sizes(ops.qr), torch=_sizes(lambda x: torch.linalg.qr(x))),
+    Row(ops.qr, fixed(SQUARE[0, :, :2]), {"mode": "reduced"}, torch="linalg.qr"),
+    Row(ops.qr, fixed(SQUARE[:, :2]), numpy=np.linalg.qr),
 ]

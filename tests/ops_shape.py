@@ -84,6 +84,9 @@ rows(ops.append, shaped(REAL, (2, 3), (2, 3)), {}, {"axis": 0}, {"axis": -1}, ja
 
 with_positions(ops.split, lambda: jnp.split, X, [2], [[1, 2], 1], [4, -1], [[2], -1])
 with_positions(ops.array_split, lambda: jnp.array_split, X, [3, 2], [[1, 1, 3], -1], [5, 0])
+for _op, _name in ((ops.vsplit, "vsplit"), (ops.hsplit, "hsplit"), (ops.dsplit, "dsplit")):
+    with_positions(_op, lambda _name=_name: getattr(jnp, _name), X, [[1, 2]], [1])
+with_positions(ops.hsplit, lambda: jnp.hsplit, shaped(REAL, (6,)), [3])
 rows(ops.unstack, X, {}, {"axis": -1}, jax="unstack")
 ROWS.append(
     Row(ops.unstack, X, {"num": 3, "axis": 1}, jax=lambda x, num, axis: jnp.unstack(x, axis=axis))

@@ -40,6 +40,9 @@ A, CUBE = np.arange(6.0).reshape(2, 3), np.arange(24.0).reshape(2, 3, 4)
         (lambda: ops.det([1.0]), r"det: got shape \(1,\), expected square matrices"),
         (lambda: ops.solve(A, [1.0]), r"solve: got shape \(2, 3\), expected square matrices"),
         (lambda: ops.solve(np.eye(2), [1.0, 2.0, 3.0]), r"solve: .*got shapes \(2, 2\), \(3, 1\)"),
+        (lambda: ops.eigh(A), r"eigh: got shape \(2, 3\), expected square matrices"),
+        (lambda: ops.qr(A, "complete"), "qr: got mode 'complete', expected 'reduced'"),
+        (lambda: ops.qr([1.0]), r"qr: got shape \(1,\), expected matrices"),
         (lambda: ops.cholesky(-np.eye(2)), "cholesky: Matrix is not positive definite"),
     ],
 )
@@ -87,6 +90,12 @@ def test_einsum_broadcasts_the_axes_of_an_ellipsis():
     x, y = np.ones((3, 1, 2)), np.arange(8.0).reshape(1, 4, 2)
     check_grads(lambda a, b: ops.einsum("...i,...i->...", a, b), x, y)
     check_grads(lambda a, b: ops.einsum("...i,...i->i", a, b), x, y)
+
+
+def test_equal_eigenvalues_have_gradients():
+    x = Tensor(np.eye(3), requires_grad=True)
+    w, _ = ops.eigh(x)
+    np.testing.assert_allclose(grad(w.sum(), x).numpy(), np.eye(3), atol=1e-15)
 
 
 def test_operators():

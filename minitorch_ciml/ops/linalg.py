@@ -33,8 +33,9 @@ from minitorch_ciml.ops.shape import (
 )
 
 __all__ = [
-    "cholesky", "cross", "det", "dot", "einsum", "inner", "inv", "kron", "logdet", "matmul", "norm",
-    "outer", "slogdet", "solve", "solve_triangular", "tensordot", "trace", "tril", "triu", "vdot",
+    "cholesky", "cross", "det", "dot", "eigh", "einsum", "inner", "inv", "kron", "logdet",
+    "matmul", "norm", "outer", "qr", "slogdet", "solve", "solve_triangular", "tensordot",
+    "trace", "tril", "triu", "vdot",
 ]  # fmt: skip
 
 # --- products -----------------------------------------------------------------------------------
@@ -435,6 +436,75 @@ def _cholesky_rule(g, y, x):
 _cholesky = Op(
     "cholesky", _cholesky_rule, dtypes="float", doc="The lower triangular y with y @ y.T = x."
 )
+
+
+def _eigenvectors_rule(g, y, x):
+    # M. Giles, "An extended collection of matrix derivative results", 2008, section 3.1.
+    w = _eigenvalues(x, y)
+    one = np.eye(y.shape[-1], dtype=y.dtype)
+    gaps = _expand_dims(w, axis=-2) - _expand_dims(w, axis=-1) + one
+    yt = _transposed(y)
+    s = _matmul(_matmul(y, _matmul(yt, g) * (1 - one) / gaps), yt)
+    return (s + _transposed(s)) / 2
+
+
+_eigenvectors = Op(
+    "eigenvectors",
+    _eigenvectors_rule,
+    dtypes="float",
+    doc="The eigenvectors of symmetric x, as columns; the derivative needs distinct eigenvalues.",
+)
+_eigenvalues: Op = Op(
+    "eigenvalues",
+    lambda g, y, x, v: _matmul(v * _expand_dims(g, axis=-2), _transposed(v)),
+    None,  # where v are eigenvectors, the eigenvalues do not change with them to first order
+    dtypes="float",
+    doc="The eigenvalues of symmetric x that belong to its eigenvectors v.",
+)
+
+
+def _orthonormal_rule(g, y, x):
+    # S. Walter and L. Lehmann, "Algorithmic differentiation of linear algebra functions", 2010.
+    r = _matmul(_transposed(y), x)
+    m = _tril(_matmul(_transposed(g), y), k=-1)
+    s = g - _matmul(y, m + _transposed(m) + _diagonal_part(_matmul(_transposed(g), y)))
+    return _transposed(_solve(r, _transposed(s)))
+
+
+def _diagonal_part(x):
+    return x * np.eye(x.shape[-1], dtype=x.dtype)
+
+
+_orthonormal = Op(
+    "orthonormal", _orthonormal_rule, dtypes="float", doc="The Q of x = Q R, for tall x."
+)
+
+
+def eigh(x: Any) -> tuple[Tensor, Tensor]:
+    """The eigenvalues of symmetric matrices, ascending, and the eigenvectors as columns.
+
+    The gradient of the eigenvectors needs distinct eigenvalues.
+    """
+    x = _square(x, "eigh")
+    v = _eigenvectors(x)
+    return _eigenvalues(x, v), v
+
+
+def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
+    """x = Q R, with orthonormal columns in Q and an upper triangular R.
+
+    Args:
+        x: (..., M, N); its first K = min(M, N) columns must be independent for the gradient.
+        mode: 'reduced': Q is (..., M, K) and R (..., K, N).
+    """
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"qr: got shape {x.shape}, expected matrices (..., M, N).")
+    if mode != "reduced":
+        raise ValueError(f"qr: got mode {mode!r}, expected 'reduced'.")
+    m, n = x.shape[-2:]
+    q = _orthonormal(x if m >= n else _getitem(x, index=(..., slice(m))))
+    return q, triu(_matmul(_transposed(q), x))
 
 
 def solve(a: Any, b: Any) -> Tensor:

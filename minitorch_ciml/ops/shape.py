@@ -27,10 +27,10 @@ from minitorch_ciml.ops.indexing import (
 
 __all__ = [
     "append", "argsort", "array_split", "broadcast_to", "concatenate", "diag", "diagflat",
-    "diagonal", "dstack", "expand_dims", "flatten", "flip", "fliplr", "flipud", "hstack",
-    "in_top_k", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape", "roll", "rot90",
-    "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k", "transpose", "unstack",
-    "vstack",
+    "diagonal", "dsplit", "dstack", "expand_dims", "flatten", "flip", "fliplr", "flipud",
+    "hsplit", "hstack", "in_top_k", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
+    "roll", "rot90", "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k",
+    "transpose", "unstack", "vsplit", "vstack",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -274,6 +274,22 @@ def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0)
         _getitem(x, index=(*front, slice(start, stop)))
         for start, stop in zip([0, *cuts], [*cuts, n])
     ]
+
+
+def vsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
+    """Cuts `x` along its first axis; see `split`."""
+    return split(x, indices_or_sections, 0)
+
+
+def hsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
+    """Cuts `x` along its second axis, or its only one; see `split`."""
+    x = as_tensor(x)
+    return split(x, indices_or_sections, 0 if x.ndim == 1 else 1)
+
+
+def dsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
+    """Cuts `x` along its third axis; see `split`."""
+    return split(x, indices_or_sections, 2)
 
 
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:

@@ -89,6 +89,20 @@ def vector_norm(x: np.ndarray, axis: tuple[int, ...]) -> np.ndarray:
     return np.sqrt(np.square(x).sum(axis, keepdims=True))
 
 
+def eigenvectors(x: np.ndarray) -> np.ndarray:
+    return np.linalg.eigh(x)[1]
+
+
+def eigenvalues(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Those of the eigenvectors v."""
+    return (v * (x @ v)).sum(-2)
+
+
+def orthonormal(x: np.ndarray) -> np.ndarray:
+    """The Q of x = Q R."""
+    return np.linalg.qr(x)[0]
+
+
 def det_sign(x: np.ndarray) -> np.ndarray:
     return np.linalg.slogdet(x)[0]
 
