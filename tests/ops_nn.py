@@ -1,9 +1,9 @@
 """Rows of the table: activations, softmax, dense, one-hot codes, cross-entropies, normalisation."""
 
 import numpy as np
-from op_table import REAL, Integer, Real, Row, anyshape, fixed, jax, shaped, torch
+from op_table import NONZERO, REAL, Integer, Real, Row, anyshape, fixed, jax, shaped, torch
 
-from minitorch_ciml.ops import losses, nn
+from minitorch_ciml.ops import losses, nn, normalization
 
 PROBABILITY = Real(0.05, 0.95)
 
@@ -281,5 +281,120 @@ _LOSSES = [
     ),
 ]
 
-ROWS = _ACTIVATIONS + _SOFTMAX + _DENSE + _CODES + _LOSSES
+
+def _torch_batch(x, mean, variance, offset=None, scale=None, axis=-1, epsilon=1e-3):
+    # By its formula: torch's own function has no gradient for the moments.
+    y = (x.movedim(axis, -1) - mean) / torch.sqrt(variance + epsilon)
+    y = y if scale is None else y * scale + offset
+    return y.movedim(-1, axis)
+
+
+def _torch_train(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
+    last = x.movedim(axis, 1)
+    y = torch.nn.functional.batch_norm(last, None, None, scale, offset, training=True, eps=epsilon)
+    return y.movedim(1, axis)
+
+
+def _train(*inputs, **params):
+    """The result alone; the moments are constants (see `test_normalization.py`)."""
+    return normalization.normalize_batch(*inputs, **params)[0]
+
+
+def _torch_layer(x, gamma=None, beta=None, axis=-1, epsilon=1e-7):
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    ends = tuple(range(-len(axes), 0))
+    moved = x.movedim(axes, ends)
+    y = torch.nn.functional.layer_norm(moved, moved.shape[-len(axes) :], gamma, beta, epsilon)
+    return y.movedim(ends, axes)
+
+
+def _torch_rms(x, scale=None, axis=-1, epsilon=1e-7):
+    y = x * torch.rsqrt((x * x).mean(axis, keepdim=True) + epsilon)
+    return y if scale is None else y * scale
+
+
+def _torch_normalize(x, axis=-1, order=2):
+    return torch.nn.functional.normalize(x, float(order), axis, 1e-7)
+
+
+_five = (REAL, REAL, PROBABILITY, REAL, REAL)
+_NORMALIZATION = [
+    Row(
+        normalization.batch_normalization,
+        shaped(_five, (4, 3), (3,), (3,), (3,), (3,)),
+        {"axis": -1},
+        call=lambda x, m, v, o, s, axis: normalization.batch_normalization(x, m, v, axis, o, s),
+        torch=_torch_batch,
+        integers=False,
+    ),
+    Row(
+        normalization.batch_normalization,
+        shaped(_five, (2, 3, 4, 5), (3,), (3,), (3,), (3,)),
+        {"axis": 1, "epsilon": 0.1},
+        call=lambda x, m, v, o, s, axis, epsilon: normalization.batch_normalization(
+            x, m, v, axis, o, s, epsilon
+        ),
+        torch=_torch_batch,
+        integers=False,
+    ),
+    Row(
+        normalization.batch_normalization,
+        shaped(_five[:3], (4, 3), (3,), (3,)),
+        {"axis": 1},
+        torch=_torch_batch,
+        integers=False,
+    ),
+    Row(
+        normalization.normalize_batch,
+        shaped(REAL, (5, 3), (3,), (3,)),
+        call=_train,
+        torch=_torch_train,
+    ),
+    Row(
+        normalization.normalize_batch,
+        shaped(REAL, (3, 2, 4, 5), (5,), (5,)),
+        {"epsilon": 0.1},
+        call=_train,
+        torch=_torch_train,
+    ),
+    Row(
+        normalization.normalize_batch,
+        shaped(REAL, (3, 2, 4), (2,), (2,)),
+        {"axis": 1},
+        call=_train,
+        torch=_torch_train,
+    ),
+    Row(normalization.normalize_batch, shaped(REAL, (33, 3)), call=_train, torch=_torch_train),
+    Row(normalization.layer_normalization, shaped(REAL, (4, 5), (5,), (5,)), torch=_torch_layer),
+    Row(
+        normalization.layer_normalization,
+        shaped(REAL, (2, 3, 33), (33,), (33,)),
+        {"epsilon": 0.01},
+        torch=_torch_layer,
+    ),
+    Row(
+        normalization.layer_normalization,
+        shaped(REAL, (2, 3, 4), (3, 4), (3, 4)),
+        {"axis": (1, 2)},
+        torch=_torch_layer,
+    ),
+    Row(
+        normalization.layer_normalization,
+        shaped(REAL, (2, 3, 4), (3,), (3,)),
+        {"axis": 1},
+        torch=_torch_layer,
+    ),
+    Row(normalization.layer_normalization, shaped(REAL, (4, 5)), torch=_torch_layer),
+    Row(normalization.rms_normalization, shaped(REAL, (4, 5), (5,)), torch=_torch_rms),
+    Row(normalization.rms_normalization, shaped(REAL, (4, 5)), {"axis": 0}, torch=_torch_rms),
+    Row(normalization.normalize, shaped(REAL, (4, 5)), torch=_torch_normalize),
+    Row(
+        normalization.normalize,
+        shaped(NONZERO, (4, 5)),
+        {"axis": 0, "order": 1},
+        torch=_torch_normalize,
+    ),
+]
+
+ROWS = _NORMALIZATION + _ACTIVATIONS + _SOFTMAX + _DENSE + _CODES + _LOSSES
 EXCEPTIONS = {"hard_swish": "another name of hard_silu", "swish": "another name of silu"}

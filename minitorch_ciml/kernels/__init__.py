@@ -23,7 +23,8 @@ _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python",
 
 _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
-    "reference.nn", "reference.optimizer", "reference.random", "reference_conv",
+    "reference.nn", "reference.optimizer", "reference.random",
+    "reference.normalization", "reference_conv",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -35,6 +36,10 @@ _CPU = {
     "indexing": ("put",),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
+    ),
+    "normalization": (
+        "batch_moments", "batch_normalization", "batch_normalization_grad", "layer_normalization",
+        "layer_normalization_grad", "normalize_batch", "normalize_batch_grad",
     ),
     "random": ("dropout", "random_words"),
     "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),

@@ -6,8 +6,9 @@ from minitorch_ciml.ops import indexing as _indexing
 from minitorch_ciml.ops import linalg as _linalg
 from minitorch_ciml.ops import losses as _losses
 from minitorch_ciml.ops import math as _math
-from minitorch_ciml.ops import methods as _methods  # noqa: F401  (gives tensors their methods)
+from minitorch_ciml.ops import methods as _methods  # gives tensors their methods
 from minitorch_ciml.ops import nn as _nn
+from minitorch_ciml.ops import normalization as _normalization
 from minitorch_ciml.ops import pool as _pool
 from minitorch_ciml.ops import reduce as _reduce
 from minitorch_ciml.ops import shape as _shape
@@ -17,6 +18,7 @@ from minitorch_ciml.ops.linalg import *  # noqa: F403
 from minitorch_ciml.ops.losses import *  # noqa: F403
 from minitorch_ciml.ops.math import *  # noqa: F403
 from minitorch_ciml.ops.nn import *  # noqa: F403
+from minitorch_ciml.ops.normalization import *  # noqa: F403
 from minitorch_ciml.ops.pool import *  # noqa: F403
 from minitorch_ciml.ops.reduce import *  # noqa: F403
 from minitorch_ciml.ops.shape import *  # noqa: F403
@@ -27,7 +29,8 @@ from minitorch_ciml.ops.creation import *  # noqa: F403  # isort: skip
 __all__ = [
     name
     for module in (
-        _conv, _creation, _indexing, _linalg, _losses, _math, _nn, _pool, _reduce, _shape,
+        _conv, _creation, _indexing, _linalg, _losses, _math, _nn, _normalization, _pool, _reduce,
+        _shape,
     )
     for name in module.__all__
 ]  # fmt: skip

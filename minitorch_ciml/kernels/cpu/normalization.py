@@ -1,0 +1,217 @@
+"""Normalisation on the CPU: each kernel reads its arrays once, where NumPy reads them five times.
+
+Rows are samples (and places), columns are channels. Sums over rows are kept in float64, one per
+column, so that a batch of a million rows loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from minitorch_ciml.kernels.reference import normalization as reference
+
+Array = np.ndarray
+Needs = tuple[bool, ...]
+Gradients = tuple[Array | None, ...]
+
+compiled = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"}, cache=True)
+
+
+def _is_simple(*arrays: Array) -> bool:
+    return all(x.dtype.char in "fd" and x.dtype == arrays[0].dtype for x in arrays)
+
+
+def _rows(x: Array, axis: int) -> Array:
+    """`x` as contiguous rows of its channels."""
+    if axis != x.ndim - 1:
+        x = np.moveaxis(x, axis, -1)
+    if x.ndim != 2:
+        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return np.ascontiguousarray(x)
+
+
+def _restored(rows: Array, x: Array, axis: int) -> Array:
+    """The inverse of `_rows`."""
+    if axis == x.ndim - 1:
+        return rows.reshape(x.shape)
+    shape = [n for a, n in enumerate(x.shape) if a != axis]
+    return np.ascontiguousarray(np.moveaxis(rows.reshape(*shape, x.shape[axis]), -1, axis))
+
+
+# --- per channel --------------------------------------------------------------------------------
+
+
+@compiled
+def _moments(x):
+    # Sums of differences from the first row, which is near enough to the mean.
+    total, squares = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for i in range(1, x.shape[0]):
+        for j in range(x.shape[1]):
+            d = np.float64(x[i, j]) - np.float64(x[0, j])
+            total[j] += d
+            squares[j] += d * d
+    moments = np.empty((2, x.shape[1]), x.dtype)
+    for j in range(x.shape[1]):
+        shift = total[j] / x.shape[0]
+        moments[0, j] = x[0, j] + shift
+        moments[1, j] = max(squares[j] / x.shape[0] - shift * shift, 0)
+    return moments
+
+
+@compiled
+def _scaled(x, mean, factor, offset):
+    y = np.empty_like(x)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            y[i, j] = (x[i, j] - mean[j]) * factor[j] + offset[j]
+    return y
+
+
+@compiled
+def _two_sums(g, x, mean):
+    """For every column, the sums of g and of g (x - mean)."""
+    plain, weighted = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            plain[j] += g[i, j]
+            weighted[j] += g[i, j] * (x[i, j] - mean[j])
+    return plain.astype(x.dtype), weighted.astype(x.dtype)
+
+
+@compiled
+def _rest(g, x, mean, factor, common, slope):
+    """factor (g - common - slope (x - mean))."""
+    dx = np.empty_like(x)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            dx[i, j] = factor[j] * (g[i, j] - common[j] - slope[j] * (x[i, j] - mean[j]))
+    return dx
+
+
+def batch_moments(x: Array, *, axis: int) -> Array:
+    if not _is_simple(x) or not x.size:
+        return reference.batch_moments(x, axis=axis)
+    return _moments(_rows(x, axis))
+
+
+def batch_normalization(
+    x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
+    axis: int, epsilon: float,
+) -> Array:  # fmt: skip
+    if not _is_simple(x, mean, variance, scale, offset):
+        return reference.batch_normalization(
+            x, mean, variance, scale, offset, axis=axis, epsilon=epsilon
+        )
+    factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
+    return _restored(_scaled(_rows(x, axis), mean, factor, offset), x, axis)
+
+
+def batch_normalization_grad(
+    g: Array, y: Array, x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
+    needs: Needs, axis: int, epsilon: float,
+) -> Gradients:  # fmt: skip
+    if not _is_simple(g, x, mean, variance, scale):
+        return reference.batch_normalization_grad(
+            g, y, x, mean, variance, scale, offset, needs=needs, axis=axis, epsilon=epsilon
+        )
+    rows = _rows(g, axis)
+    rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    dx, nothing = None, np.zeros_like(mean)
+    if needs[0]:
+        dx = _restored(_scaled(rows, nothing, scale * rstd, nothing), x, axis)
+    if not any(needs[1:]):
+        return dx, None, None, None, None
+    d_offset, d_scale = _two_sums(rows, _rows(x, axis), mean)
+    d_scale *= rstd
+    return dx, -d_offset * scale * rstd, -0.5 * d_scale * scale * rstd**2, d_scale, d_offset
+
+
+def normalize_batch(
+    x: Array, scale: Array, offset: Array, moments: Array, *, axis: int, epsilon: float
+) -> Array:
+    return batch_normalization(x, *moments, scale, offset, axis=axis, epsilon=epsilon)
+
+
+def normalize_batch_grad(
+    g: Array, y: Array, x: Array, scale: Array, offset: Array, moments: Array, *,
+    needs: Needs, axis: int, epsilon: float,
+) -> Gradients:  # fmt: skip
+    if not _is_simple(g, x, scale, moments):
+        return reference.normalize_batch_grad(
+            g, y, x, scale, offset, moments, needs=needs, axis=axis, epsilon=epsilon
+        )
+    g_rows, x_rows, mean = _rows(g, axis), _rows(x, axis), moments[0]
+    rstd = 1 / np.sqrt(moments[1] + x.dtype.type(epsilon))
+    d_offset, d_scale = _two_sums(g_rows, x_rows, mean)
+    d_scale *= rstd
+    dx = None
+    if needs[0]:
+        share = x.dtype.type(1 / max(len(x_rows), 1))
+        dx = _rest(g_rows, x_rows, mean, scale * rstd, d_offset * share, d_scale * rstd * share)
+        dx = _restored(dx, x, axis)
+    return dx, d_scale, d_offset, None
+
+
+# --- per row ------------------------------------------------------------------------------------
+
+
+@compiled
+def _layer(x, gamma, beta, epsilon):
+    y, z, rstd = np.empty_like(x), np.empty_like(x), np.empty(x.shape[0], x.dtype)
+    n = x.shape[1]
+    for i in range(x.shape[0]):
+        total = x.dtype.type(0)
+        for j in range(n):
+            total += x[i, j]
+        mean = total / x.dtype.type(n)
+        squares = x.dtype.type(0)
+        for j in range(n):
+            squares += (x[i, j] - mean) * (x[i, j] - mean)
+        rstd[i] = 1 / math.sqrt(squares / x.dtype.type(n) + epsilon)
+        for j in range(n):
+            z[i, j] = (x[i, j] - mean) * rstd[i]
+            y[i, j] = z[i, j] * gamma[j] + beta[j]
+    return y, z, rstd
+
+
+@compiled
+def _layer_slope(g, z, rstd, gamma):
+    dx, n = np.empty_like(g), g.shape[1]
+    d_gamma, d_beta = np.zeros(n), np.zeros(n)
+    for i in range(g.shape[0]):
+        plain, weighted = g.dtype.type(0), g.dtype.type(0)
+        for j in range(n):
+            dz = g[i, j] * gamma[j]
+            plain += dz
+            weighted += dz * z[i, j]
+            d_gamma[j] += g[i, j] * z[i, j]
+            d_beta[j] += g[i, j]
+        plain /= g.dtype.type(n)
+        weighted /= g.dtype.type(n)
+        for j in range(n):
+            dx[i, j] = rstd[i] * (g[i, j] * gamma[j] - plain - z[i, j] * weighted)
+    return dx, d_gamma.astype(g.dtype), d_beta.astype(g.dtype)
+
+
+def layer_normalization(
+    x: Array, gamma: Array, beta: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, Array]]:
+    if not _is_simple(x, gamma, beta):
+        return reference.layer_normalization(x, gamma, beta, epsilon=epsilon)
+    y, z, rstd = _layer(_rows(x, x.ndim - 1), gamma, beta, x.dtype.type(epsilon))
+    return y.reshape(x.shape), (z, rstd)
+
+
+def layer_normalization_grad(
+    g: Array, y: Array, x: Array, gamma: Array, beta: Array, *,
+    needs: Needs, saved: tuple[Array, Array], epsilon: float,
+) -> Gradients:  # fmt: skip
+    if not _is_simple(g, x, gamma):
+        return reference.layer_normalization_grad(
+            g, y, x, gamma, beta, needs=needs, saved=saved, epsilon=epsilon
+        )
+    dx, d_gamma, d_beta = _layer_slope(_rows(g, g.ndim - 1), *saved, gamma)
+    return dx.reshape(x.shape), d_gamma, d_beta

@@ -1,0 +1,96 @@
+"""Normalisation: what each kernel means.
+
+Batch normalisation works per channel: x has its channels along `axis`, and mean, variance, scale
+and offset have shape (C,). Layer normalisation works along the last axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray
+Needs = tuple[bool, ...]
+Gradients = tuple[Array | None, ...]
+
+
+def _others(x: Array, axis: int) -> tuple[int, ...]:
+    """All axes but one."""
+    return tuple(a for a in range(x.ndim) if a != axis)
+
+
+def _along(v: Array, x: Array, axis: int) -> Array:
+    """(C,) in a shape that broadcasts along `axis` of x."""
+    return v.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+
+
+# --- per channel --------------------------------------------------------------------------------
+
+
+def batch_moments(x: Array, *, axis: int) -> Array:
+    """(2, C): the mean and the variance of every channel."""
+    others = _others(x, axis)
+    return np.stack([x.mean(axis=others), x.var(axis=others)])
+
+
+def batch_normalization(
+    x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
+    axis: int, epsilon: float,
+) -> Array:  # fmt: skip
+    """y = scale (x - mean) / sqrt(variance + epsilon) + offset."""
+    factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
+    return (x - _along(mean, x, axis)) * _along(factor, x, axis) + _along(offset, x, axis)
+
+
+def batch_normalization_grad(
+    g: Array, y: Array, x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
+    needs: Needs, axis: int, epsilon: float,
+) -> Gradients:  # fmt: skip
+    rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    centred, others = x - _along(mean, x, axis), _others(x, axis)
+    d_offset = g.sum(axis=others)
+    d_scale = (g * centred).sum(axis=others) * rstd
+    d_mean = -d_offset * scale * rstd
+    d_variance = -0.5 * d_scale * scale * rstd**2
+    return g * _along(scale * rstd, x, axis), d_mean, d_variance, d_scale, d_offset
+
+
+def normalize_batch(
+    x: Array, scale: Array, offset: Array, moments: Array, *, axis: int, epsilon: float
+) -> Array:
+    """`batch_normalization` with the moments of x itself: mean, variance = moments."""
+    return batch_normalization(x, *moments, scale, offset, axis=axis, epsilon=epsilon)
+
+
+def normalize_batch_grad(
+    g: Array, y: Array, x: Array, scale: Array, offset: Array, moments: Array, *,
+    needs: Needs, axis: int, epsilon: float,
+) -> Gradients:  # fmt: skip
+    """As the moments depend on x, what g has in common with 1 and with x does not arrive."""
+    rstd = 1 / np.sqrt(moments[1] + x.dtype.type(epsilon))
+    z = (x - _along(moments[0], x, axis)) * _along(rstd, x, axis)
+    others, n = _others(x, axis), max(x.size // x.shape[axis], 1)
+    d_offset, d_scale = g.sum(axis=others), (g * z).sum(axis=others)
+    rest = g - _along(d_offset / n, x, axis) - z * _along(d_scale / n, x, axis)
+    return rest * _along(scale * rstd, x, axis), d_scale, d_offset, None
+
+
+# --- per row ------------------------------------------------------------------------------------
+
+
+def layer_normalization(
+    x: Array, gamma: Array, beta: Array, *, epsilon: float
+) -> tuple[Array, tuple[Array, Array]]:
+    """y = gamma z + beta, with z = (x - mean) / sqrt(variance + epsilon); also z and 1 / sqrt."""
+    rstd = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + x.dtype.type(epsilon))
+    z = (x - x.mean(axis=-1, keepdims=True)) * rstd
+    return z * gamma + beta, (z, rstd)
+
+
+def layer_normalization_grad(
+    g: Array, y: Array, x: Array, gamma: Array, beta: Array, *,
+    needs: Needs, saved: tuple[Array, Array], epsilon: float,
+) -> Gradients:  # fmt: skip
+    z, rstd = saved
+    dz, others = g * gamma, tuple(range(g.ndim - 1))
+    common = dz.mean(axis=-1, keepdims=True) + z * (dz * z).mean(axis=-1, keepdims=True)
+    return rstd * (dz - common), (g * z).sum(axis=others), g.sum(axis=others)
