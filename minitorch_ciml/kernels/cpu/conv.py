@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import (
     Window,
     as_record,
@@ -30,6 +31,9 @@ from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.simd import (
     add,
     addresses,
+    clear,
+    copy,
+    keep_positive,
     lane_fma,
     lanes,
     load,
@@ -43,12 +47,17 @@ from minitorch_ciml.kernels.cpu.simd import (
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
-# A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  A tile two vectors wide fills the
-# registers but for two vectors of weights and one broadcast number; a tile of one vector is limited by the registers
-# that hold its rows' addresses.  Measured with 64 channels and AVX-512, GFLOP/s on two cores where the matrix product
-# has 430: 8 x 2 gives 430, 14 x 2 450, 8 x 1 290, 12 x 1 370, 16 x 1 320.
-WIDE = (simd.REGISTERS - 4) // 2
+# A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  Each row needs
+# an address in one of 16 integer registers, and each sum a vector register; eight sums or more hide
+# the latency of the arithmetic.  Measured with 64 channels and AVX-512, GFLOP/s on one core whose
+# matrix product has 225: 6 x 2 vectors 246, 8 x 2 211, 12 x 2 211, 14 x 2 244 (but 60 for the
+# gradient: too few registers), 6 x 4 217; 8 x 1 182, 12 x 1 190, 14 x 1 155.
+WIDE = 6
 NARROW = 12
+
+# Outputs over which the kernel gradient sums before it turns to the next places of the window: their
+# gradients (two vectors each) stay in the first-level cache.
+GRAD_OUTPUTS = 192
 
 
 class Weights(NamedTuple):
@@ -70,30 +79,37 @@ def _round_up(n, unit):
 
 
 @kernel
+def _copy_masked(to, i, source, j, n, mask):
+    """``to[i : i + n] = source[j : j + n]``, zero where the mask, if there is one, is not positive."""
+    if mask.size == 0:
+        copy(to, i, source, j, n)
+        return
+    step = lanes(source)
+    whole = n // step * step
+    for q in range(0, whole, step):
+        store(to, i + q, keep_positive(load(source, j + q, 1), load(mask, j + q, 1)))
+    for q in range(whole, n):
+        to[i + q] = source[j + q] if mask[j + q] > 0 else 0
+
+
+@kernel
 def _fill_slab(slab, source, mask, plan, image, row):
-    """Copies the part of the source that a chunk meets into the slab, with zeros around; zero where mask <= 0."""
-    masked = mask.size > 0
+    """Copies the part of the source that a chunk meets into the slab, with zeros around."""
     to = 0
     for n in range(image, min(image + plan.images_per_chunk, plan.images)):
         for i in range(plan.slab_depth):
             d = row * plan.row_step + i - plan.before_depth
             for j in range(plan.slab_lines):
                 h = j - plan.before_lines
-                left, right = plan.slab_line, plan.slab_line
                 if 0 <= d < plan.depth and 0 <= h < plan.lines:
                     left = plan.before_line
                     right = min(left + plan.line, plan.slab_line)
-                start = n * plan.image_step + d * plan.plane_step + h * plan.line - left
-                for q in range(left):
-                    slab[to + q] = 0
-                if masked:
-                    for q in range(left, right):
-                        slab[to + q] = source[start + q] if mask[start + q] > 0 else 0
+                    start = n * plan.image_step + d * plan.plane_step + h * plan.line
+                    clear(slab, to, left)
+                    _copy_masked(slab, to + left, source, start, right - left, mask)
+                    clear(slab, to + right, plan.slab_line - right)
                 else:
-                    for q in range(left, right):
-                        slab[to + q] = source[start + q]
-                for q in range(right, plan.slab_line):
-                    slab[to + q] = 0
+                    clear(slab, to, plan.slab_line)
                 to += plan.slab_line
 
 
@@ -224,20 +240,22 @@ def _correlate(chunks, source, mask, w, bias, clip, y, pix, to, taps, order, pla
     _correlate_chunk(chunks, ALL, work)
 
 
-def _grad_panel(places: int, vectors: int, lanewise: int) -> Any:
-    """Compiles the tile of ``places`` of the window x ``vectors`` vectors of filters, summed over a chunk."""
+def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
+    """Compiles the tile of ``places`` of the window x ``vectors`` of filters, summed over outputs."""
     size = places * vectors
 
     @kernel
-    def panel(x, base, pix, count, at_places, place, g, g_at, g_step, sums, to):
+    def panel(x, base, pix, first, end, at_places, place, g, sums, to):
+        width = vectors * lanes(x)
         at = addresses(at_places, place, at_places.size - 1, places)
         acc = zeros(x, size)
-        for p in range(count):
+        g_at = first * width
+        for p in range(first, end):
             if lanewise:
                 acc = lane_fma(acc, x, at, base + pix[p], load(g, g_at, 1))
             else:
                 acc = outer_fma(acc, x, at, base + pix[p], load(g, g_at, vectors))
-            g_at += g_step
+            g_at += width
         store(sums, to, add(load(sums, to, size), acc))
 
     return panel
@@ -249,39 +267,44 @@ _lanewise_grad_panel = _grad_panel(NARROW, 1, True)
 
 
 @kernel
-def _fill_masked(to, g, mask, first, count):
-    for q in range(count):
-        to[q] = g[first + q]
-    if mask.size > 0:
-        for q in range(count):
-            to[q] = to[q] if mask[first + q] > 0 else 0
+def _panel_of_grad(g, mask, first, count, stride, width, valid, panel, bias_sums, f):
+    """Copies ``width`` filters of the (masked) g of a chunk next to each other; adds up db."""
+    to = 0
+    step = lanes(g)
+    masked = mask.size > 0
+    for at in range(first, first + count * stride, stride):
+        if valid >= width:
+            for q in range(0, width, step):
+                value = load(g, at + q, 1)
+                if masked:
+                    value = keep_positive(value, load(mask, at + q, 1))
+                store(panel, to + q, value)
+                store(bias_sums, f + q, add(load(bias_sums, f + q, 1), value))
+        else:
+            clear(panel, to, width)
+            _copy_masked(panel, to, g, at, valid, mask)
+            for q in range(valid):
+                bias_sums[f + q] += panel[to + q]
+        to += width
 
 
 @kernel
 def _grad_chunk(chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, plans, bys):
+    """Adds one chunk's part of dw and db; works on slice ``part`` of the window's places."""
     plan, by = plans[0], bys[0]
-    """Adds one chunk's part of dw and db; ``part`` of ``slices`` tells which places of the window to work on."""
     image = chunk // plan.row_blocks * plan.images_per_chunk
     row = chunk % plan.row_blocks * plan.rows_per_chunk
     count = _chunk_outputs(plan, image, row)
     step = lanes(x)
     base = image * plan.image_step + row * plan.row_step * plan.plane_step
+    filters = by.groups * by.outputs
+    g_base = (image * plan.rows + row) * plan.row_outputs * filters
+    panel = np.empty(count * 2 * step, g.dtype)
     if plan.use_slab:
         slab = np.empty(plan.slab_size + step, x.dtype)
         _fill_slab(slab, x, g[:0], plan, image, row)
         x = slab
         base = 0
-    filters = by.groups * by.outputs
-    g_base = (image * plan.rows + row) * plan.row_outputs * filters
-    if mask.size > 0 or by.outputs % step:
-        masked = np.empty(count * filters + 2 * step, g.dtype)
-        _fill_masked(masked, g, mask, g_base, count * filters)
-        g = masked
-        g_base = 0
-    if part == 0:
-        for p in range(g_base, g_base + count * filters, filters):
-            for f in range(filters):
-                bias_sums[f] += g[p + f]
     to = 0
     for group in range(by.groups):
         f = group * by.outputs
@@ -290,24 +313,23 @@ def _grad_chunk(chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, p
             wide = end - f > step and not by.lanewise
             height = WIDE if wide else NARROW
             width = 2 * step if wide else step
+            _panel_of_grad(g, mask, g_base + f, count, filters, width, end - f, panel, bias_sums, f)
             tiles = _round_up(places.size, height) // height
-            for tile_ in range(part * tiles // slices, (part + 1) * tiles // slices):
-                at = to + tile_ * height * width
-                if by.lanewise:
-                    _lanewise_grad_panel(
-                        x, base + f, pix, count, places, tile_ * height, g, g_base + f, filters,
-                        sums, at,
-                    )  # fmt: skip
-                elif wide:
-                    _wide_grad_panel(
-                        x, base + group * by.inputs, pix, count, places, tile_ * height, g,
-                        g_base + f, filters, sums, at,
-                    )  # fmt: skip
-                else:
-                    _narrow_grad_panel(
-                        x, base + group * by.inputs, pix, count, places, tile_ * height, g,
-                        g_base + f, filters, sums, at,
-                    )  # fmt: skip
+            for p in range(0, count, GRAD_OUTPUTS):
+                stop = min(p + GRAD_OUTPUTS, count)
+                for index in range(part * tiles // slices, (part + 1) * tiles // slices):
+                    at = to + index * height * width
+                    k = index * height
+                    if by.lanewise:
+                        _lanewise_grad_panel(x, base + f, pix, p, stop, places, k, panel, sums, at)
+                    elif wide:
+                        _wide_grad_panel(
+                            x, base + group * by.inputs, pix, p, stop, places, k, panel, sums, at
+                        )
+                    else:
+                        _narrow_grad_panel(
+                            x, base + group * by.inputs, pix, p, stop, places, k, panel, sums, at
+                        )
             to += tiles * height * width
             f += width
 
@@ -343,7 +365,7 @@ def _grad_unit(unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, p
     parts = sums.shape[0]
     for chunk in range(part * chunks // parts, (part + 1) * chunks // parts):
         _grad_chunk(
-            chunk, x, g, mask, sums[part], bias_sums[part], piece, slices, pix, places, plans, bys
+            chunk, x, g, mask, sums[part], bias_sums[unit], piece, slices, pix, places, plans, bys
         )
 
 
@@ -356,7 +378,7 @@ def _correlate_grad(chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, pl
     _unpack(sums, dw, places.size, bys)
     for part in range(parts):
         for f in range(db.size):
-            db[f] += bias_sums[part, f]
+            db[f] += bias_sums[part * slices, f]
 
 
 @lru_cache(maxsize=64)
@@ -499,7 +521,7 @@ def _conv(
     if depthwise and w.shape[-1] > groups:
         x, groups = np.repeat(x, w.shape[-1] // groups, axis=-1), w.shape[-1]
     shape = _output_shape(x.shape, w.shape, strides, padding, dilation)
-    y = np.empty(shape, dtype)
+    y = empty(shape, dtype)
     if y.size == 0:
         return y
     where = _forward_window(x.shape, w.shape, strides, padding, dilation, groups)
@@ -552,7 +574,7 @@ def _input_grad(
         wide_shape = (*input_shape[:-1], filters)
         dx = _input_grad(g, mask, w, wide_shape, strides, padding, dilation, filters)
         return dx.reshape(*input_shape, filters // channels).sum(axis=-1)
-    dx = np.empty(input_shape, dtype)
+    dx = empty(input_shape, dtype)
     if dx.size == 0:
         return dx
     if g.size == 0:
@@ -589,7 +611,7 @@ def conv_kernel_grad(
 # Work units of the kernel gradient: their number depends on the shapes only, never on the threads, so that any number
 # of threads gives the same sums to the last bit.
 UNITS = 64
-SUMS_ELEMENTS = 1 << 20
+SUMS_ELEMENTS = 1 << 22
 
 
 def _kernel_grad(
@@ -619,7 +641,7 @@ def _kernel_grad(
     step = simd.VECTOR_BITS // 8 // dtype.itemsize
     size = (places.size + max(WIDE, NARROW)) * by.groups * (by.outputs + 2 * step)
     parts = max(1, min(plan.chunks, UNITS, SUMS_ELEMENTS // size))
-    slices = min(-(-UNITS // parts), -(-places.size // WIDE))
+    slices = min(-(-UNITS // parts), -(-places.size // NARROW))
     _correlate_grad(
         plan.chunks,
         ready(x, dtype),
@@ -628,7 +650,7 @@ def _kernel_grad(
         dw.reshape(-1),
         db,
         np.zeros((parts, size), dtype),
-        np.zeros((parts, filters), dtype),
+        np.zeros((parts * slices, filters + step), dtype),
         slices,
         where.pix,
         places,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import as_three
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.threads import ALL, task
@@ -222,8 +223,8 @@ def max_pool(
     ``uint8`` when the window has at most 255 places, else ``int64``.
     """
     shape = _output_shape(x.shape, pool_size, strides, padding)
-    y = np.empty(shape, x.dtype)
-    saved = np.empty(shape, np.uint8 if prod(pool_size) <= 255 else np.int64)
+    y = empty(shape, x.dtype)
+    saved = empty(shape, np.uint8 if prod(pool_size) <= 255 else np.int64)
     plan = _plan(x.shape, pool_size, strides, padding)
     _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan)
     return y, saved
@@ -239,7 +240,7 @@ def max_pool_grad(
     padding: Pads,
 ) -> np.ndarray:
     """``dx``: g ``(N, *O, C)`` added at the places that :func:`max_pool` saved -> ``input_shape``."""
-    dx = np.empty(input_shape, g.dtype)
+    dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _max_pool_grad(ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan)
     return dx
@@ -249,7 +250,7 @@ def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
     """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of :func:`max_pool_grad`."""
-    y = np.empty(saved.shape, x.dtype)
+    y = empty(saved.shape, x.dtype)
     plan = _plan(x.shape, pool_size, strides, padding)
     _max_pool_gather(ready(x, x.dtype), ready(saved, saved.dtype), y.reshape(-1), *plan)
     return y
@@ -257,7 +258,7 @@ def max_pool_gather(
 
 def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:
     """``y[n, o, c]`` = mean of x over those places of the window at ``o`` that lie inside x."""
-    y = np.empty(_output_shape(x.shape, pool_size, strides, padding), x.dtype)
+    y = empty(_output_shape(x.shape, pool_size, strides, padding), x.dtype)
     _avg_pool(ready(x, x.dtype), y.reshape(-1), *_plan(x.shape, pool_size, strides, padding))
     return y
 
@@ -266,7 +267,7 @@ def avg_pool_grad(
     g: np.ndarray, *, input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
     """``dx`` of :func:`avg_pool`: each output's gradient, shared evenly by the places it averaged."""
-    dx = np.empty(input_shape, g.dtype)
+    dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan)
     return dx

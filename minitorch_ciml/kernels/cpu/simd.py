@@ -264,3 +264,52 @@ def store_at(typingctx, y, to, i, acc):
         return context.get_dummy_value()
 
     return types.void(y, to, types.intp, acc), codegen
+
+
+@intrinsic
+def keep_positive(typingctx, values, mask):
+    """The values where mask > 0, else 0: ReLU's derivative, applied to two tiles."""
+
+    def codegen(context, builder, signature, arguments):
+        zero = ir.Constant(context.get_value_type(values.dtype), None)
+        pairs = zip(_items(builder, values, arguments[0]), _items(builder, mask, arguments[1]))
+        kept = [
+            builder.select(builder.fcmp_ordered(">", gate, zero), value, zero)
+            for value, gate in pairs
+        ]
+        return context.make_tuple(builder, values, kept)
+
+    return values(values, mask), codegen
+
+
+@intrinsic
+def copy(typingctx, y, i, x, j, n):
+    """``y[i : i + n] = x[j : j + n]`` for n >= 0."""
+
+    def codegen(context, builder, signature, arguments):
+        target, i, source, j, n = arguments
+        size = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
+        cgutils.raw_memcpy(
+            builder,
+            _address(context, builder, signature.args[0], target, i),
+            _address(context, builder, signature.args[2], source, j),
+            n,
+            size,
+        )
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, x, types.intp, types.intp), codegen
+
+
+@intrinsic
+def clear(typingctx, y, i, n):
+    """``y[i : i + n] = 0`` for n >= 0."""
+
+    def codegen(context, builder, signature, arguments):
+        target, i, n = arguments
+        size = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
+        start = _address(context, builder, signature.args[0], target, i)
+        cgutils.memset(builder, start, builder.mul(n, size), 0)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.intp), codegen

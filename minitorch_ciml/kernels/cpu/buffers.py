@@ -1,0 +1,96 @@
+"""Arrays whose memory is used again: ``empty`` is ``np.empty`` without the page faults.
+
+A training step makes and drops the same activations and gradients each time.  The C library gives
+large blocks back to the operating system, which must zero every page of them when they are touched
+again: measured, filling a new array of 5 MB took 0.6 ms, and 0.09 ms once its pages were there,
+which is as long as a convolution that fills it.  So the memory of large arrays is kept, and handed
+out again when nobody else holds it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from math import prod
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+# Below this, the C library reuses its memory itself.
+SMALLEST = 64 * 1024
+# Sizes are rounded up to a multiple of this, so that arrays of almost the same size can share.
+GRANULE = 16 * 1024
+# Arrays start on one, so that no vector of theirs lies across two.
+CACHE_LINE = 64
+# Memory that may be kept, in bytes.
+LARGEST_TOTAL = 1 << 30
+
+
+class Pool:
+    """Blocks of memory by size.  A block is free when the pool holds the only reference to it.
+
+    NumPy makes sure of that test: every view, also a view of a view, and whatever else shares an
+    array's memory (a memoryview, a DLPack capsule, a tensor of another library) holds a reference
+    to the array that owns the memory, which is the block.
+    """
+
+    def __init__(self, largest_total: int = LARGEST_TOTAL) -> None:
+        self.largest_total = largest_total
+        self.total = 0
+        self._blocks: dict[int, list[np.ndarray]] = {}  # sizes in the order of their last use
+        self._lock = Lock()
+
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
+        """A C-contiguous array of this shape and dtype with arbitrary contents."""
+        dtype, shape = np.dtype(dtype), tuple(shape)
+        needed = prod(shape) * dtype.itemsize
+        if needed < SMALLEST:
+            return np.empty(shape, dtype)
+        size = -(-needed // GRANULE) * GRANULE
+        with self._lock:
+            block = self._free_block(size)
+            if block is None:
+                block = self._new_block(size)
+            return np.ndarray(shape, dtype, block, -block.ctypes.data % CACHE_LINE)
+
+    def _free_block(self, size: int) -> np.ndarray | None:
+        blocks = self._blocks.pop(size, [])
+        self._blocks[size] = blocks
+        for i in range(len(blocks)):
+            if sys.getrefcount(blocks[i]) == _ONE_OWNER:
+                return blocks[i]
+        return None
+
+    def _new_block(self, size: int) -> np.ndarray:
+        block = np.empty(size + CACHE_LINE, np.uint8)
+        if size <= self.largest_total:
+            self._blocks[size].append(block)
+            self.total += size
+        while self.total > self.largest_total:
+            self._forget_one(keep=block)
+        return block
+
+    def _forget_one(self, keep: np.ndarray) -> None:
+        """Drops the block that was used longest ago; whoever holds it keeps its memory alive."""
+        size = next(s for s, blocks in self._blocks.items() if any(b is not keep for b in blocks))
+        blocks = self._blocks[size]
+        del blocks[next(i for i, b in enumerate(blocks) if b is not keep)]
+        self.total -= size
+        if not blocks:
+            del self._blocks[size]
+
+
+def _count_one_owner() -> int:
+    """What ``sys.getrefcount`` says of an element of a list that nothing else refers to."""
+    blocks = [np.empty(1)]
+    return sys.getrefcount(blocks[0])
+
+
+_ONE_OWNER = _count_one_owner()
+_POOL = Pool()
+
+
+def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
+    """A C-contiguous array of this shape and dtype with arbitrary contents, of reused memory."""
+    return _POOL.empty(shape, dtype)
