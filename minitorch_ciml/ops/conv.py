@@ -30,21 +30,21 @@ Pads = tuple[tuple[int, int], ...]
 
 # --- the ops ------------------------------------------------------------------------------------
 
-_conv = Op(
+_conv: Op = Op(
     "conv",
     lambda g, y, x, w, **how: _conv_input_grad(g, w, input_shape=x.shape, **how),
     lambda g, y, x, w, **how: _conv_kernel_grad(x, g, kernel_shape=w.shape, **how),
     dtypes="float",
     doc="y[n, o, f] = sum over k, c of x[n, strides o + dilation k - before, c] w[k, c, f].",
 )
-_conv_input_grad = Op(
+_conv_input_grad: Op = Op(
     "conv_input_grad",
     lambda g, y, h, w, input_shape, **how: _conv(g, w, **how),
     lambda g, y, h, w, input_shape, **how: _conv_kernel_grad(g, h, kernel_shape=w.shape, **how),
     dtypes="float",
     doc="The gradient of conv(x, w) for x, where h is the gradient of its result.",
 )
-_conv_kernel_grad = Op(
+_conv_kernel_grad: Op = Op(
     "conv_kernel_grad",
     lambda g, y, x, h, kernel_shape, **how: _conv_input_grad(h, g, input_shape=x.shape, **how),
     lambda g, y, x, h, kernel_shape, **how: _conv(x, g, **how),

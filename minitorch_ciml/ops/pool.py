@@ -31,13 +31,13 @@ __all__ = ["average_pool", "max_pool"]
 
 # --- the ops ------------------------------------------------------------------------------------
 
-_avg_pool = Op(
+_avg_pool: Op = Op(
     "avg_pool",
     lambda g, y, x, **how: _avg_pool_grad(g, input_shape=x.shape, **how),
     dtypes="float",
     doc="y = the mean over every window, of the elements that lie inside x.",
 )
-_avg_pool_grad = Op(
+_avg_pool_grad: Op = Op(
     "avg_pool_grad",
     lambda g, y, h, input_shape, **how: _avg_pool(g, **how),
     dtypes="float",
@@ -45,13 +45,13 @@ _avg_pool_grad = Op(
 )
 
 _max_pool_places = Op("max_pool_places", doc="Where in each window of x the maximum is.")
-_max_pool_gather = Op(
+_max_pool_gather: Op = Op(
     "max_pool_gather",
     lambda g, y, x, places, **how: _max_pool_scatter(g, places, input_shape=x.shape, **how),
     None,
     doc="y = x at the given place of each window.",
 )
-_max_pool_scatter = Op(
+_max_pool_scatter: Op = Op(
     "max_pool_scatter",
     lambda g, y, h, places, input_shape, **how: _max_pool_gather(g, places, **how),
     None,

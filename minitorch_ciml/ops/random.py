@@ -238,7 +238,7 @@ def shuffle(x: Any, axis: int = 0, seed: Seed = None) -> Tensor:
 # --- dropout ------------------------------------------------------------------------------------
 
 # Linear in x with a mask that depends on the parameters alone: its derivative is itself.
-_dropout = Op(
+_dropout: Op = Op(
     "dropout",
     lambda g, y, x, **how: _dropout(g, **how),
     dtypes="float",

@@ -57,14 +57,25 @@ def _along_last(kernel):
     return apply
 
 
+LANES = 16  # so many maxima at a time fill a vector register; LLVM does not split one by itself
+
+
 @compiled
 def _shifted(x):
-    """Every row minus its maximum."""
-    z = np.empty_like(x)
+    """Every row minus its maximum. A NaN is no maximum, but stays one in the result."""
+    z, tops = np.empty_like(x), np.empty(LANES, x.dtype)
+    blocks = x.shape[1] // LANES * LANES
     for i in range(x.shape[0]):
         top = x.dtype.type(-np.inf)
-        for j in range(x.shape[1]):
-            top = x[i, j] if x[i, j] > top else top  # a NaN stays one in z
+        for k in range(LANES):
+            tops[k] = top
+        for j in range(0, blocks, LANES):
+            for k in range(LANES):
+                tops[k] = x[i, j + k] if x[i, j + k] > tops[k] else tops[k]
+        for k in range(LANES):
+            top = tops[k] if tops[k] > top else top
+        for j in range(blocks, x.shape[1]):
+            top = x[i, j] if x[i, j] > top else top
         for j in range(x.shape[1]):
             z[i, j] = x[i, j] - top
     return z

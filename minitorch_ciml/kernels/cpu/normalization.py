@@ -132,7 +132,8 @@ def batch_normalization_grad(
 def normalize_batch(
     x: Array, scale: Array, offset: Array, moments: Array, *, axis: int, epsilon: float
 ) -> Array:
-    return batch_normalization(x, *moments, scale, offset, axis=axis, epsilon=epsilon)
+    mean, variance = moments
+    return batch_normalization(x, mean, variance, scale, offset, axis=axis, epsilon=epsilon)
 
 
 def normalize_batch_grad(

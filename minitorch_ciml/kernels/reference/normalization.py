@@ -58,7 +58,8 @@ def normalize_batch(
     x: Array, scale: Array, offset: Array, moments: Array, *, axis: int, epsilon: float
 ) -> Array:
     """`batch_normalization` with the moments of x itself: mean, variance = moments."""
-    return batch_normalization(x, *moments, scale, offset, axis=axis, epsilon=epsilon)
+    mean, variance = moments
+    return batch_normalization(x, mean, variance, scale, offset, axis=axis, epsilon=epsilon)
 
 
 def normalize_batch_grad(
