@@ -78,7 +78,7 @@ def _labels_and_scores(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray,
     if t.shape != p.shape[:-1]:
         raise ValueError(
             f"{name}: got labels of shape {t.shape} for scores of shape {p.shape}; expected "
-            f"indices of shape {p.shape[:-1]}. For one-hot labels use {name.replace('sparse_', '')}."
+            f"indices of shape {p.shape[:-1]}; for one-hot use {name.removeprefix('sparse_')}."
         )
     return t, p
 

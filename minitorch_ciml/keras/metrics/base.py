@@ -17,7 +17,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Parameter, Tensor
-from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.autograd.tensor import as_array, as_tensor
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.serialization import (
@@ -263,7 +263,7 @@ class MeanMetricWrapper(Mean):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         with no_grad():
-            values = self._fn(y_true, y_pred, **self._fn_kwargs)
+            values = self._fn(as_tensor(y_true), as_tensor(y_pred), **self._fn_kwargs)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict:

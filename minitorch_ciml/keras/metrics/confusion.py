@@ -25,7 +25,7 @@ def count(
     between neighbouring thresholds, and to add up the counts from the highest one down.
 
     Args:
-        y_true: labels (N, L) from 0 to 1.
+        y_true: labels (N, L), True or False.
         y_pred: predictions (N, L).
         thresholds: (T,), ascending.
         weight: (N, L), or None for 1.
@@ -38,7 +38,7 @@ def count(
     bins = (below + np.arange(n_labels) * n_bins).ravel()
     weight = np.ones(y_true.shape) if weight is None else weight
     counts = {}
-    for word, share in (("positives", weight * y_true), ("negatives", weight * (1.0 - y_true))):
+    for word, share in (("positives", weight * y_true), ("negatives", weight * ~y_true)):
         histogram = np.bincount(bins, share.ravel(), n_labels * n_bins).reshape(n_labels, n_bins)
         above = histogram[:, ::-1].cumsum(1)[:, ::-1].T  # row t: in bin t or higher
         right = "true_" if word == "positives" else "false_"
@@ -407,9 +407,7 @@ class AUC(_Confusion):
         elif self.label_weights is not None:
             label_weights = np.broadcast_to(np.asarray(self.label_weights, float), t.shape)
             weight = label_weights if weight is None else weight * label_weights
-        if self._init_thresholds is not None:
-            t = t.astype(bool)
-        p = np.clip(p, 0, 1)
+        t, p = t.astype(bool), np.clip(p, 0, 1)
         if not self.multi_label:
             self._add(t, p, weight)
             return
@@ -457,7 +455,9 @@ def _curve(curve: str, tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[np.ndarray, 
     if curve == "PR":
         return recall, divide_no_nan(tp, tp + fp)
     odds = divide_no_nan(tp + fn, fp + tn)
-    return 1 - odds * divide_no_nan(fn, tp), 1 - odds * divide_no_nan(fp, tp)
+    # A recall below that of chance counts as no gain, also where there are no true positives.
+    recall_gain = np.where(tp > 0, np.maximum(1 - odds * divide_no_nan(fn, tp), 0), 0)
+    return recall_gain, 1 - odds * divide_no_nan(fp, tp)
 
 
 def _area(x: np.ndarray, y: np.ndarray, method: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import as_array
 from minitorch_ciml.keras import losses
 from minitorch_ciml.keras.metrics.base import (
     Mean,
@@ -154,7 +155,10 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 
 @serializable("keras.metrics")
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
-    """The mean of -ln(y_pred at the label's index); `ignore_class` counts as 0."""
+    """The mean of -ln(y_pred at the label's index).
+
+    As in Keras, samples of `ignore_class` count as 0, and where there are sample weights not at all.
+    """
 
     def __init__(
         self,
@@ -169,6 +173,16 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
             ignore_class=ignore_class, axis=axis,
         )  # fmt: skip
 
+    def update_state(  # type: ignore[override]
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        ignored = self._fn_kwargs["ignore_class"]
+        if sample_weight is not None and ignored is not None:
+            weight = np.asarray(sample_weight)
+            kept = (as_array(y_true) != ignored).reshape(np.shape(y_pred)[:-1])
+            sample_weight = kept * weight.reshape(weight.shape + (1,) * (kept.ndim - weight.ndim))
+        super().update_state(y_true, y_pred, sample_weight)
+
 
 # --- agreement of vectors -----------------------------------------------------------------------
 
@@ -181,7 +195,8 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
     """cov(t, p) / (std(t) std(p)) along `axis`; 0 where one of them is constant."""
     _, var_t, _, var_p, covariance = _moments("pearson_correlation", y_true, y_pred, axis)
-    return Tensor.constant(divide_no_nan(covariance, np.sqrt(var_t * var_p)))
+    correlation = divide_no_nan(covariance, np.sqrt(var_t * var_p))
+    return Tensor.constant(correlation.astype(covariance.dtype))
 
 
 def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
