@@ -3,7 +3,6 @@
 Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
 """
 
-
 from minitorch_ciml.config import floatx, set_floatx
 from minitorch_ciml.keras import (
     activations,

@@ -183,7 +183,7 @@ def _weights_bytes(model: Any) -> bytes:
         for path, item in _walk(model):
             _write_variables(file, path, item)
         optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and getattr(optimizer, "built", False):
+        if optimizer is not None:
             _write_variables(file, "optimizer", optimizer)
     return buffer.getvalue()
 
@@ -215,7 +215,9 @@ def _load(
     optimizer = getattr(model, "optimizer", None)
     group = file.get("optimizer/vars")
     if with_optimizer and optimizer is not None and group is not None and len(group):
-        optimizer.build(model.trainable_weights)
+        # A model that was never trained has an optimizer without slots in its file.
+        if len(group) > len(optimizer.variables):
+            optimizer.build(model.trainable_weights)
         optimizer.load_own_variables({key: group[key][()] for key in group})
 
 

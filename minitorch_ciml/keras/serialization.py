@@ -6,9 +6,9 @@ A class of the facade is registered under the module in which users of Keras kno
     class MeanSquaredError(Loss): ...
 
 Then `get("keras.losses", "mse")`, `"mean_squared_error"`, `"MeanSquaredError"`, an instance, a
-class or a configuration all give the loss. Configurations have Keras 3's form, so that its files can be
-read and ours be read by it. Making an object from a configuration never runs code from a file: only
-registered names are found.
+class or a configuration all give the loss. Configurations have Keras 3's form, so that its files
+can be read and ours be read by it. Making an object from a configuration never runs code from a
+file: only registered names are found.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random as python_random
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.models.data import PyDataset
 from minitorch_ciml.keras.serialization import (
     _custom,
     custom_object_scope,
@@ -21,6 +22,7 @@ from minitorch_ciml.keras.symbolic import clear_session
 from minitorch_ciml.ops.random import set_seed
 
 CustomObjectScope = custom_object_scope
+Sequence = PyDataset  # its name in Keras 2
 
 
 def set_random_seed(seed: int) -> None:
@@ -76,7 +78,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
 
 
 def pad_sequences(
-    sequences: Sequence[Sequence],
+    sequences: SequenceOf[SequenceOf],
     maxlen: int | None = None,
     dtype: Any = "int32",
     padding: str = "pre",

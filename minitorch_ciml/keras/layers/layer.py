@@ -449,8 +449,8 @@ class Layer(Configurable):
     def from_config(cls, config: dict) -> Any:
         """A layer from the dictionary that `get_config` gave, or that a file of Keras holds."""
         known = {*_init_parameters(cls), "name", "trainable", "dtype"}
-        # Keras writes arguments that this layer does not have; None means that they are not used.
-        used = {k: v for k, v in config.items() if v is not None or k in known}
+        # Keras also writes arguments that this layer does not have: switched off, they are ignored.
+        used = {k: v for k, v in config.items() if k in known or v not in (None, False)}
         return super().from_config(used)
 
     def get_build_config(self) -> dict | None:

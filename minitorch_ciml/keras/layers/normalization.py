@@ -133,12 +133,12 @@ class BatchNormalization(_ScaleAndShift):
     def _follow(self, average: Any, value: Any) -> None:
         average.assign(average.value * self.momentum + value.value * (1 - self.momentum))
 
-    def get_config(self) -> dict:
-        config = super().get_config()
-        # As in Keras, `synchronized` is written only where it is set.
-        if not self.synchronized:
-            config.pop("synchronized")
-        return config
+    @classmethod
+    def from_config(cls, config: dict) -> BatchNormalization:
+        if config.get("renorm"):
+            raise ValueError("BatchNormalization: renorm=True is not supported; use renorm=False.")
+        ignored = ("renorm", "renorm_momentum", "renorm_clipping")
+        return super().from_config({k: v for k, v in config.items() if k not in ignored})
 
 
 @serializable("keras.layers")
@@ -172,12 +172,11 @@ class LayerNormalization(_ScaleAndShift):
             center, scale, beta_initializer, gamma_initializer, beta_regularizer,
             gamma_regularizer, beta_constraint, gamma_constraint,
         )  # fmt: skip
-        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple) -> None:
-        axes = self.axis if isinstance(self.axis, list) else [self.axis]
-        self._add_scale_and_shift(tuple(input_shape[axis] for axis in axes))
+        self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:
         return ops.layer_normalization(inputs, self.gamma, self.beta, self.axis, self.epsilon)

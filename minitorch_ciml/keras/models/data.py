@@ -106,8 +106,36 @@ class IterableBatches(Batches):
             yield unpack(batch)
 
 
-class SequenceBatches(Batches):
-    """Batches from an object with `len()` and `[index]`, as `keras.utils.PyDataset` has."""
+class PyDataset:
+    """A data set that gives its batches by number (`keras.utils.PyDataset`).
+
+    A subclass gives `__len__`, the number of batches, and `__getitem__(index)`, a batch `(x, y)` or
+    `(x, y, sample_weight)`; `on_epoch_end` is called after every epoch.
+
+    Args:
+        workers, use_multiprocessing, max_queue_size: accepted as Keras has them; batches are made
+            by the training process when they are needed.
+    """
+
+    def __init__(
+        self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
+    ):
+        self.workers = workers
+        self.use_multiprocessing = use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must define __len__.")
+
+    def __getitem__(self, index: int) -> tuple:
+        raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index).")
+
+    def on_epoch_end(self) -> None:
+        """Called after every epoch."""
+
+
+class DatasetBatches(Batches):
+    """Batches from a `PyDataset`."""
 
     def __init__(self, source: Any, seed: int | None = None):
         self.source = source
@@ -123,8 +151,7 @@ class SequenceBatches(Batches):
             yield unpack(self.source[int(index)])
 
     def end_epoch(self) -> None:
-        if hasattr(self.source, "on_epoch_end"):
-            self.source.on_epoch_end()
+        self.source.on_epoch_end()
 
 
 def batches(
@@ -138,9 +165,9 @@ def batches(
     """The source of batches for what a user passed as data."""
     if isinstance(x, Batches):
         return x
-    if hasattr(x, "__getitem__") and hasattr(x, "__len__") and _is_sequence(x):
+    if isinstance(x, PyDataset):
         _no_targets(y, sample_weight, x)
-        return SequenceBatches(x, seed)
+        return DatasetBatches(x, seed)
     if _is_iterable(x):
         _no_targets(y, sample_weight, x)
         return IterableBatches(x, steps)
@@ -172,12 +199,6 @@ def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
 
 
 # --- helpers ------------------------------------------------------------------------------------
-
-
-def _is_sequence(x: Any) -> bool:
-    """Whether x is a PyDataset-like object, not an array, a list or a dictionary of arrays."""
-    return not isinstance(x, (np.ndarray, Tensor, list, tuple, dict)) and not hasattr(x, "shape") \
-        and not hasattr(x, "__array__") and not hasattr(x, "__iter__")  # fmt: skip
 
 
 def _is_iterable(x: Any) -> bool:

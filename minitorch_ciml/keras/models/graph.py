@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 
@@ -25,7 +26,8 @@ class LayerGraph:
                     f"Model: inputs and outputs must come from keras.Input and layers called on "
                     f"it, got {type(x).__name__}."
                 )
-        self.nodes = _sorted_nodes(flatten(inputs), flatten(outputs))
+        self.nodes, discovered = _sorted_nodes(flatten(inputs), flatten(outputs))
+        self.layers = _sorted_layers(flatten(inputs), self.nodes, discovered)
 
     def __call__(self, inputs: Any) -> Any:
         """Runs the calls on data; returns tensors in the structure of `outputs`."""
@@ -70,22 +72,25 @@ class LayerGraph:
         return pack_as(self.outputs, leaves)
 
 
-def _sorted_nodes(inputs: list, outputs: list) -> list[Node]:
-    """Every call between `inputs` and `outputs`, each after the calls that it needs."""
+def _sorted_nodes(inputs: list, outputs: list) -> tuple[list[Node], list[Node]]:
+    """Every call between `inputs` and `outputs`: each after those it needs, and as discovered.
+
+    The second list includes the calls that make the inputs.
+    """
     order: list[Node] = []
-    done: set[int] = set()
-    known = {id(x) for x in inputs}
+    discovered: dict[Node, None] = {}
+    done: set[Node] = set()
+    given = {id(x) for x in inputs}
     # Depth first, without recursion: a node is visited again when its inputs have been listed.
     stack = [(y, False) for y in reversed(outputs)]
     while stack:
-        tensor, ready = stack.pop()
+        tensor, inputs_are_listed = stack.pop()
         node = tensor.node
-        if id(tensor) in known or node is None or id(node) in done:
-            if node is None and id(tensor) not in known:
-                raise ValueError(f"{tensor!r} is neither an input nor made by a layer.")
+        discovered.setdefault(node)
+        if id(tensor) in given or node in done:
             continue
-        if ready:
-            done.add(id(node))
+        if inputs_are_listed:
+            done.add(node)
             order.append(node)
             continue
         if not node.inputs:
@@ -95,4 +100,25 @@ def _sorted_nodes(inputs: list, outputs: list) -> list[Node]:
             )
         stack.append((tensor, True))
         stack.extend((x, False) for x in reversed(node.inputs))
-    return order
+    return order, list(discovered)
+
+
+def _sorted_layers(inputs: list, nodes: list[Node], discovered: list[Node]) -> list[Layer]:
+    """The layers in Keras' order, which is that of the weights in its files.
+
+    A layer's depth is the longest way from it to an output; deeper layers come first, and among
+    equals those that are found first on the way back from the outputs.
+    """
+    depths: dict[Node, int] = {}
+    layer_depths: dict[Layer, int] = {}
+    makers = [x.node for x in inputs if not x.node.inputs]
+    for node in [*reversed(nodes), *makers]:
+        # A shared layer counts with its deepest call.
+        depth = max(depths.get(node, 0), layer_depths.get(node.layer, 0))
+        layer_depths[node.layer] = depth
+        for x in node.inputs:
+            depths[x.node] = max(depths.get(x.node, 0), depth + 1)
+    found: dict[Layer, int] = {}
+    for node in discovered:
+        found.setdefault(node.layer, len(found))
+    return sorted(layer_depths, key=lambda layer: (-layer_depths[layer], found.get(layer, -1)))

@@ -42,7 +42,7 @@ class Model(Trainer, Layer):
             raise ValueError("Model: give both, inputs and outputs.")
         self._graph = LayerGraph(inputs, outputs)
         self.inputs, self.outputs = flatten(inputs), flatten(outputs)
-        self._graph_layers = _layers_of(self._graph)
+        self._graph_layers = self._graph.layers
         self._build_shape = map_structure(lambda t: t.shape, inputs)
         self.built = True
 
@@ -154,12 +154,6 @@ class Functional(Model):
         from minitorch_ciml.keras.models.configuration import functional_from_config
 
         return functional_from_config(cls, config)
-
-
-def _layers_of(graph: LayerGraph) -> list[Layer]:
-    """The input layers, then the others in the order of their first call."""
-    inputs = [x.node.layer for x in flatten(graph.inputs) if not x.node.inputs]
-    return list(dict.fromkeys([*inputs, *(node.layer for node in graph.nodes)]))
 
 
 def _same_rank(a: Any, b: Any) -> bool:

@@ -238,6 +238,8 @@ class Trainer:
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch)
             logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
+            if stream.exhausted and not logs:
+                break
             if validation is not None and (epoch + 1) % validation_freq == 0:
                 scores = self._evaluate(validation, validation_steps, callbacks)
                 logs |= {f"val_{name}": value for name, value in scores.items()}
@@ -291,14 +293,7 @@ class Trainer:
                 steps=steps or source.steps,
             )  # fmt: skip
         logs = self._evaluate(source, steps, callbacks)
-        if return_dict:
-            return logs
-        ordered = [logs.pop("loss")] if "loss" in logs else []
-        names = [m.name for m in self.metrics if m.name in logs]
-        if self._compile_metrics is not None:
-            names += [m.name for m in self._compile_metrics.metrics]
-        ordered += [logs[name] for name in names]
-        return ordered[0] if len(ordered) == 1 else ordered
+        return self._in_order(logs, return_dict)
 
     def _evaluate(self, source: Batches, steps: int | None, callbacks: CallbackList) -> dict:
         self.reset_metrics()
@@ -353,16 +348,18 @@ class Trainer:
         class_weight: dict[int, float] | None = None,
         return_dict: bool = False,
     ) -> Any:
-        """Trains on one batch; returns the loss and metrics so far (see `reset_metrics`)."""
+        """Trains on one batch; returns its loss and metrics."""
         self._check_compiled("train_on_batch")
         batch = _only_batch(x, y, sample_weight)
+        self.reset_metrics()
         return self._in_order(self._train_batch(batch, class_weight), return_dict)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """Scores one batch; returns the loss and metrics so far (see `reset_metrics`)."""
+        """Scores one batch; returns its loss and metrics."""
         self._check_compiled("test_on_batch")
+        self.reset_metrics()
         with config.no_grad():
             self._clear_losses()  # type: ignore[attr-defined]
             logs = _logs(self.test_step(_tensors(*_only_batch(x, y, sample_weight))))
@@ -375,10 +372,15 @@ class Trainer:
         return map_structure(lambda y: np.array(y), outputs)
 
     def _in_order(self, logs: dict, return_dict: bool) -> Any:
+        """The logs, or their values in the order of the metrics: the loss first."""
         if return_dict:
             return logs
-        values = [logs[name] for name in ("loss",) if name in logs]
-        values += [value for name, value in logs.items() if name != "loss"]
+        names: list[str] = []
+        for metric in self.metrics:
+            compiled = metric is self._compile_metrics
+            names += [m.name for m in metric.metrics] if compiled else [metric.name]
+        names = [name for name in names if name in logs]
+        values = [logs[name] for name in (*names, *(name for name in logs if name not in names))]
         return values[0] if len(values) == 1 else values
 
     # --- helpers ---------------------------------------------------------------------------------
@@ -410,44 +412,39 @@ class Trainer:
         from minitorch_ciml.keras.serialization import deserialize_keras_object
 
         self.compile(**deserialize_keras_object(config))
-        if self.built and self.optimizer is not None:  # type: ignore[attr-defined]
-            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
 
 
 class _Stream:
-    """The epochs of a source; with a number of steps, each goes on where the last one ended."""
+    """The epochs of a source; with a number of steps, each goes on where the last one ended.
+
+    Data that end within such an epoch end it, with a warning; the next one starts them again.
+    """
 
     def __init__(self, source: Batches, steps: int | None):
         self.source, self.steps = source, steps
         self.exhausted = False
         self._running: Iterator | None = None
-        self._round = 0
+        self._seen = 0
 
     def epoch(self, number: int) -> Iterator:
         if self.steps is None:
             yield from self.source.epoch(number)
             return
+        if self._running is None or self._seen == self.source.steps:
+            self._running, self._seen = self.source.epoch(number), 0
         for done in range(self.steps):
-            batch = self._next()
+            batch = next(self._running, None)
             if batch is None:
                 warnings.warn(
-                    f"the data ended after {done} of {self.steps} steps of this epoch; training "
-                    "stops. Give fewer steps_per_epoch, or a source that goes on.",
+                    f"the data ended after {done} of {self.steps} steps of this epoch; give fewer "
+                    "steps_per_epoch, or a source that goes on.",
                     stacklevel=2,
                 )
-                self.exhausted = True
+                self._running = None
+                self.exhausted = getattr(self.source, "endless", False)
                 return
+            self._seen += 1
             yield batch
-
-    def _next(self) -> tuple | None:
-        if self._running is None:
-            self._running = self.source.epoch(self._round)
-        batch = next(self._running, None)
-        if batch is None and not getattr(self.source, "endless", False):
-            self._round += 1
-            self._running = self.source.epoch(self._round)
-            batch = next(self._running, None)
-        return batch
 
 
 def _only_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:
