@@ -13,6 +13,7 @@ from minitorch_ciml.keras.layers.convolutional_relatives import (
 )
 from minitorch_ciml.keras.layers.core import Activation, Dense, Flatten
 from minitorch_ciml.keras.layers.embedding import Embedding
+from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.input import Input, InputLayer
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
 from minitorch_ciml.keras.layers.merging import (

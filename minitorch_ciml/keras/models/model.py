@@ -144,6 +144,8 @@ class Model(Trainer, Layer):
 class Functional(Model):
     """What `Model(inputs, outputs)` gives: a model that is its graph."""
 
+    serialized_as = ("keras.src.models.functional", "Functional")  # where Keras looks for it
+
     def get_config(self) -> dict:
         from minitorch_ciml.keras.models.configuration import functional_config
 
