@@ -33,6 +33,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     addresses,
     clear,
     copy,
+    full,
     keep_positive,
     lane_fma,
     lanes,
@@ -42,7 +43,6 @@ from minitorch_ciml.kernels.cpu.simd import (
     store,
     store_at,
     tile,
-    zeros,
 )
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
@@ -248,7 +248,7 @@ def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
     def panel(x, base, pix, first, end, at_places, place, g, sums, to):
         width = vectors * lanes(x)
         at = addresses(at_places, place, at_places.size - 1, places)
-        acc = zeros(x, size)
+        acc = full(x, 0.0, size)
         g_at = first * width
         for p in range(first, end):
             if lanewise:

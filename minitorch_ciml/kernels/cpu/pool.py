@@ -15,6 +15,16 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import as_three
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.simd import (
+    add_where,
+    clear,
+    full,
+    keep_larger,
+    lanes,
+    load,
+    store,
+    store_integers,
+)
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
@@ -76,31 +86,69 @@ def _max_line(line, x, y, saved, depth, height, width, channels):
         to += channels
 
 
+@task
+def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels):
+    """The same with the maxima of one vector of channels at a time held in registers.
+
+    The last vector overlaps the one before where the channels are no multiple of its width.
+    """
+    n, d, h = _split(line, depth.outputs, height.outputs)
+    to = line * width.outputs * channels
+    a0, a1 = _meets(depth, d)
+    b0, b1 = _meets(height, h)
+    first = (a0 * height.window + b0) * width.window
+    step = lanes(x)
+    for w in range(width.outputs):
+        c0, c1 = _meets(width, w)
+        for q in range(0, channels, step):
+            q = min(q, channels - step)
+            best = full(x, -np.inf, 1) + full(x, first + c0, 1)
+            for a in range(a0, a1):
+                for b in range(b0, b1):
+                    place = n * depth.size + d * depth.stride - depth.before + a
+                    place = place * height.size + h * height.stride - height.before + b
+                    place = place * width.size + w * width.stride - width.before
+                    k = (a * height.window + b) * width.window
+                    for c in range(c0, c1):
+                        best = keep_larger(best, x, (place + c) * channels + q, k + c)
+            store(y, to + q, best[:1])
+            store_integers(saved, to + q, best[1:])
+        to += channels
+
+
 @entry
 def _max_pool(x, y, saved, depth, height, width, images, channels):
     lines = images * depth.outputs * height.outputs
-    _max_line(lines, ALL, (x, y, saved, depth, height, width, channels))
+    work = (x, y, saved, depth, height, width, channels)
+    if channels < lanes(x):
+        _max_line(lines, ALL, work)
+    else:
+        _max_line_of_vectors(lines, ALL, work)
 
 
 @task
 def _max_grad_line(line, g, saved, dx, depth, height, width, channels):
     n, d, h = _split(line, depth.size, height.size)
-    to = (((n * depth.size + d) * height.size + h) * width.size) * channels
-    for w in range(width.size):
-        total = dx[to : to + channels]
-        total[:] = 0
-        for a in range(*_met_by(depth, d)):
-            for b in range(*_met_by(height, h)):
-                for c in range(*_met_by(width, w)):
-                    k = d + depth.before - a * depth.stride
-                    k = k * height.window + h + height.before - b * height.stride
-                    k = k * width.window + w + width.before - c * width.stride
-                    place = (n * depth.outputs + a) * height.outputs + b
-                    place = (place * width.outputs + c) * channels
-                    where, share = saved[place : place + channels], g[place : place + channels]
-                    for q in range(channels):
-                        total[q] += share[q] if where[q] == k else 0
-        to += channels
+    to = line * width.size * channels
+    clear(dx, to, width.size * channels)
+    step = lanes(g)
+    whole = channels // step * step
+    for a in range(*_met_by(depth, d)):
+        for b in range(*_met_by(height, h)):
+            place = ((n * depth.outputs + a) * height.outputs + b) * width.outputs * channels
+            k = d + depth.before - a * depth.stride
+            k = (k * height.window + h + height.before - b * height.stride) * width.window
+            for w in range(width.outputs):
+                first, end = _meets(width, w)
+                for c in range(first, end):
+                    at = to + (w * width.stride - width.before + c) * channels
+                    for q in range(0, whole, step):
+                        total = load(dx, at + q, 1)
+                        store(dx, at + q, add_where(total, g, saved, place + q, k + c))
+                    for q in range(whole, channels):
+                        if saved[place + q] == k + c:
+                            dx[at + q] += g[place + q]
+                place += channels
 
 
 @entry

@@ -43,11 +43,11 @@ REGISTERS = 32 if VECTOR_BITS == 512 or _TRIPLE.startswith(("aarch64", "arm64"))
 
 
 class Vector(types.Type):
-    """The type of one register full of ``dtype``."""
+    """The type of one register full of ``dtype``, or of another number of lanes."""
 
-    def __init__(self, dtype: types.Type) -> None:
+    def __init__(self, dtype: types.Type, lanes: int | None = None) -> None:
         self.dtype = dtype
-        self.lanes = VECTOR_BITS // dtype.bitwidth
+        self.lanes = lanes or VECTOR_BITS // dtype.bitwidth
         super().__init__(name=f"vector({dtype} x {self.lanes})")
 
 
@@ -132,15 +132,16 @@ def load(typingctx, x, i, n):
 
 
 @intrinsic(prefer_literal=True)
-def zeros(typingctx, x, n):
-    """A tile of n vectors of zeros of x's dtype."""
+def full(typingctx, x, value, n):
+    """A tile of n vectors of x's dtype, every element of which is ``value``."""
     result = types.UniTuple(Vector(x.dtype), n.literal_value)
 
     def codegen(context, builder, signature, arguments):
-        zero = ir.Constant(context.get_value_type(result.dtype), None)
-        return context.make_tuple(builder, result, [zero] * result.count)
+        number = context.cast(builder, arguments[1], signature.args[1], result.dtype.dtype)
+        vector = _splat(builder, context.get_value_type(result.dtype), number)
+        return context.make_tuple(builder, result, [vector] * result.count)
 
-    return result(x, n), codegen
+    return result(x, types.unliteral(value), n), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -313,3 +314,60 @@ def clear(typingctx, y, i, n):
         return context.get_dummy_value()
 
     return types.void(y, types.intp, types.intp), codegen
+
+
+@intrinsic
+def keep_larger(typingctx, best, x, i, k):
+    """``best = (values, places)``: where ``x[i : i + lanes]`` is larger than values, it and k.
+
+    NaN counts as larger than any number, and the first of equals stays, as in ``np.argmax``.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        state, array, start, place = arguments
+        values, places = _items(builder, best, state)
+        start = _address(context, builder, signature.args[1], array, start)
+        new = _read(context, builder, best.dtype, start)
+        place = builder.sitofp(place, values.type.element)
+        larger = builder.fcmp_unordered(">", new, values)
+        wins = builder.and_(larger, builder.fcmp_ordered("ord", values, values))
+        chosen = [
+            builder.select(wins, new, values),
+            builder.select(wins, _splat(builder, values.type, place), places),
+        ]
+        return context.make_tuple(builder, best, chosen)
+
+    return best(best, x, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_integers(typingctx, y, i, vector):
+    """Writes a vector of whole numbers from ``y[i]`` on, as the integers of y."""
+
+    def codegen(context, builder, signature, arguments):
+        array, start, value = arguments
+        target = Vector(signature.args[0].dtype, vector.dtype.lanes)
+        value = builder.extract_value(value, 0)
+        value = builder.fptoui(value, context.get_value_type(target))
+        _write(context, builder, target, value, _address(context, builder, y, array, start))
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, vector), codegen
+
+
+@intrinsic
+def add_where(typingctx, acc, g, places, i, k):
+    """``acc + g[i : i + lanes]`` where ``places[i : ...] == k``."""
+
+    def codegen(context, builder, signature, arguments):
+        total, array, integers, start, place = arguments
+        total = builder.extract_value(total, 0)
+        kind = Vector(signature.args[2].dtype, acc.dtype.lanes)
+        here = _read(context, builder, kind, _address(context, builder, places, integers, start))
+        place = builder.trunc(place, here.type.element) if here.type.element.width < 64 else place
+        share = _read(context, builder, acc.dtype, _address(context, builder, g, array, start))
+        met = builder.icmp_unsigned("==", here, _splat(builder, here.type, place))
+        share = builder.select(met, share, ir.Constant(share.type, None))
+        return context.make_tuple(builder, acc, [builder.fadd(total, share)])
+
+    return acc(acc, g, places, types.intp, types.intp), codegen
