@@ -20,7 +20,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import add, relu
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
-from minitorch_ciml.ops.nn import FUSED_ACTIVATIONS, activate
+from minitorch_ciml.ops.nn import FUSED_ACTIVATIONS, activate, shape_of
 from minitorch_ciml.ops.shape import reshape, transpose
 
 __all__ = ["conv", "conv_bias_act", "conv_transpose", "depthwise_conv", "separable_conv"]
@@ -130,7 +130,7 @@ def conv_bias_act(
     how = _geometry(inputs, kernel, strides, padding, dilation_rate)
     if bias is None:
         return activate(_conv(inputs, kernel, **how), activation)
-    filters, given = np.shape(kernel)[-1], np.shape(bias)
+    filters, given = shape_of(kernel)[-1], shape_of(bias)
     if given != (filters,):
         raise ValueError(
             f"conv_bias_act: the bias has shape {given}, expected ({filters},): one per filter."
@@ -153,12 +153,12 @@ def depthwise_conv(
     The result has C * M channels; those of input channel c are c * M to c * M + M - 1. The other
     arguments, and the errors, are those of `conv`.
     """
-    *window, channels, multiplier = np.shape(kernel)
+    *window, channels, multiplier = shape_of(kernel)
     axis = 1 if is_channels_first(data_format) else -1
-    given = np.shape(inputs)
+    given = shape_of(inputs)
     if len(given) != len(window) + 2 or given[axis] != channels:
         raise ValueError(
-            f"depthwise_conv: the kernel of shape {np.shape(kernel)} takes {channels} channels and "
+            f"depthwise_conv: the kernel of shape {shape_of(kernel)} takes {channels} channels and "
             f"{len(window)} spatial dimensions, the inputs have shape {given}."
         )
     grouped = reshape(kernel, (*window, 1, channels * multiplier))
@@ -223,7 +223,7 @@ def conv_transpose(
         y = conv_transpose(x, kernel, strides, padding, output_padding, None, dilation_rate)
         return channels_first(y)
     sizes, how = _transposed_geometry(
-        np.shape(inputs), np.shape(kernel), frozen(strides), padding, frozen(output_padding),
+        shape_of(inputs), shape_of(kernel), frozen(strides), padding, frozen(output_padding),
         frozen(dilation_rate),
     )  # fmt: skip
     return _conv_input_grad(inputs, kernel, input_shape=sizes, **how)
@@ -234,7 +234,7 @@ def conv_transpose(
 
 def _geometry(inputs: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -> dict:
     return _conv_geometry(
-        np.shape(inputs), np.shape(kernel), frozen(strides), padding, frozen(dilation)
+        shape_of(inputs), shape_of(kernel), frozen(strides), padding, frozen(dilation)
     )
 
 

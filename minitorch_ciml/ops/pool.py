@@ -13,8 +13,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops.conv import (
@@ -26,6 +24,7 @@ from minitorch_ciml.ops.conv import (
     per_dimension,
     window_pads,
 )
+from minitorch_ciml.ops.nn import shape_of
 
 __all__ = ["average_pool", "max_pool"]
 
@@ -113,7 +112,7 @@ def _pool(
     first = is_channels_first(data_format)
     if first:
         x = channels_last(x)
-    y = op(x, **_geometry(name, np.shape(x), frozen(pool_size), frozen(strides), padding))
+    y = op(x, **_geometry(name, shape_of(x), frozen(pool_size), frozen(strides), padding))
     return channels_first(y) if first else y
 
 
