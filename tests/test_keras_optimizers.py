@@ -355,6 +355,32 @@ def test_constraints_are_applied_after_the_update():
     assert other.value.tolist() == [-1.0]
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "read-only", "float64"])
+def test_large_gradients_are_used_where_they_lie_with_the_same_result(layout):
+    shapes = [(300, 40), (40,), (40, 300)]
+    large, small = parameters(shapes), [Parameter(v) for v in values(shapes)]
+    borrowing, gathering = O.AdamW(0.1), O.AdamW(0.1, clipnorm=1e9)
+    for step in range(3):
+        gradients = values(shapes, seed=step + 1)
+        if layout == "transposed":
+            gradients = [np.asfortranarray(g) for g in gradients]
+        if layout == "float64":
+            gradients = [g.astype("f8") for g in gradients]
+        if layout == "read-only":
+            gradients[0].flags.writeable = False
+        copies = [g.copy() for g in gradients]
+        borrowing.apply(gradients, large)
+        gathering.apply(copies, small)
+        for g, c in zip(gradients, copies):
+            np.testing.assert_array_equal(g, c)  # they are read only
+    buffer = borrowing._buffers[0]
+    assert (layout == "contiguous") == (not buffer.gradient.any())
+    for a, b in zip(large, small):
+        np.testing.assert_array_equal(a.value, b.value)
+    with pytest.raises(ValueError, match=r"gradient of w1 has shape \(1,\)"):
+        borrowing.apply([gradients[0], np.ones(1, "f"), gradients[2]])
+
+
 def test_parameters_of_two_dtypes():
     weights = [Parameter(v, dtype=d) for v, d in zip(values(), ["float32", "float64"] * 2)]
     reference = [Parameter(w.value) for w in weights]

@@ -89,12 +89,39 @@ class FlatBuffer:
             if value is view:
                 continue
             if value.shape != view.shape:
-                raise ValueError(
-                    f"the gradient of {self.parameters[i].name or 'a parameter'} has shape "
-                    f"{value.shape}, the parameter {view.shape}; they must be equal."
-                )
+                self._refuse(i, value)
             view[...] = value
         return missing
+
+    def borrow(self, gradients: Sequence[Tensor | np.ndarray | None]) -> list[np.ndarray | None]:
+        """Each gradient as a flat array where it lies; None for those that are missing.
+
+        Only what no kernel could take (another dtype, or not contiguous) is copied. Large
+        gradients are better borrowed than gathered: the copy costs more than an optimizer's pass.
+
+        Raises:
+            ValueError: a gradient has another shape than its parameter.
+        """
+        arrays: list[np.ndarray | None] = []
+        for i, g in enumerate(gradients):
+            if g is None:
+                arrays.append(None)
+                continue
+            value = g.value if isinstance(g, Tensor) else as_array(g)
+            if value.shape != self._views[i].shape:
+                self._refuse(i, value)
+            if value.dtype != self._data.dtype or not value.flags.carray:
+                self.gradient_views[i][...] = value
+                value = self.gradient_views[i]
+            arrays.append(value.reshape(-1))
+        return arrays
+
+    def _refuse(self, i: int, value: np.ndarray) -> None:
+        p = self.parameters[i]
+        raise ValueError(
+            f"the gradient of {p.name or 'a parameter'} has shape {value.shape}, the parameter "
+            f"{p.shape}; they must be equal."
+        )
 
     def touch(self) -> None:
         """Marks all parameters as changed (`Parameter.touch`)."""

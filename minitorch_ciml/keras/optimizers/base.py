@@ -1,7 +1,8 @@
 """`Optimizer`: what all optimizers share; the rules themselves are in `rules.py`.
 
 `apply` gathers the gradients into one array (`FlatBuffer`), treats them (accumulation, clipping),
-and calls the rule's kernel once, over all parameters.
+and calls the rule's kernel once, over all parameters. Large gradients that need no treatment are
+used where they lie: then the kernel is called once per parameter, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from minitorch_ciml.keras.serialization import (
     snake_case,
 )
 from minitorch_ciml.keras.symbolic import unique_name
+
+# From so many elements per parameter on, a copy costs more than another call of the kernel.
+_LARGE = 4096
 
 
 class Optimizer(Configurable):
@@ -286,7 +290,8 @@ class Optimizer(Configurable):
                 f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
                 "parameters; expected one for each, in the same order."
             )
-        missing = self._gather(grads, skipped)
+        missing = self._check_missing(grads, skipped)
+        parts = [self._take(k, grads) for k in range(len(self._buffers))]
         if self.loss_scale_factor is not None:
             for buffer in self._buffers:
                 buffer.gradient /= self.loss_scale_factor
@@ -294,7 +299,7 @@ class Optimizer(Configurable):
         every = self.gradient_accumulation_steps or 1
         if every == 1 or self._accumulate(step, every):
             self._clip()
-            self._update(step // every + 1, missing)
+            self._update(step // every + 1, parts, missing)
         if self.use_ema:
             self._average(step // every)
         for variable in self._constrained:
@@ -333,12 +338,9 @@ class Optimizer(Configurable):
             skipped.discard(position)
         return ordered, skipped
 
-    def _gather(self, grads: Sequence, skipped: set[int]) -> list[int]:
-        """Copies the gradients into the buffers; returns the positions of the missing ones."""
-        missing: list[int] = []
-        for buffer, members in zip(self._buffers, self._members):
-            own = grads if len(members) == len(grads) else [grads[i] for i in members]
-            missing += [members[j] for j in buffer.gather(own)]
+    def _check_missing(self, grads: Sequence, skipped: set[int]) -> list[int]:
+        """The positions of parameters without a gradient; warns of those not in `skipped`."""
+        missing = [i for i, g in enumerate(grads) if g is None]
         if missing:
             if len(missing) == len(grads):
                 raise ValueError("apply: there is no gradient for any parameter.")
@@ -351,6 +353,19 @@ class Optimizer(Configurable):
                     stacklevel=3,
                 )
         return missing
+
+    def _take(self, k: int, grads: Sequence) -> list[np.ndarray | None] | None:
+        """Brings the gradients into buffer `k` (None), or gives them as they lie, one by one."""
+        buffer, members = self._buffers[k], self._members[k]
+        own = grads if len(members) == len(grads) else [grads[i] for i in members]
+        treated = (
+            self.clipnorm or self.clipvalue or self.global_clipnorm
+            or self.gradient_accumulation_steps or self.loss_scale_factor
+        )  # fmt: skip
+        if not treated and buffer.size >= _LARGE * len(members):
+            return buffer.borrow(own)
+        buffer.gather(own)
+        return None
 
     def _accumulate(self, step: int, every: int) -> bool:
         """Adds the gradients up; at every `every`-th step turns them into the mean (True)."""
@@ -379,20 +394,28 @@ class Optimizer(Configurable):
                 for buffer in self._buffers:
                     buffer.gradient *= self.global_clipnorm / norm
 
-    def _update(self, step: int, missing: list[int]) -> None:
+    def _update(self, step: int, parts: list, missing: list[int]) -> None:
+        """Calls the kernel for every buffer; or for every parameter, where they differ."""
         rate = float(self.learning_rate)
         keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
         constants = (rate, *self.hyperparameters(step))
-        for kernel, buffer, slots in zip(self._kernels, self._buffers, self._arrays):
-            arrays = (buffer.data, buffer.gradient, *slots)
-            if not missing and (keep == 1.0 or self._undecayed is None):
-                kernel(*arrays, keep, *constants)
-                continue
-            left_alone = {id(self._trainable_variables[i]) for i in missing}
-            for variable, part in zip(buffer.parameters, buffer.slices):
-                if id(variable) not in left_alone:
+        alike = not missing and (keep == 1.0 or self._undecayed is None)
+        for k, (kernel, buffer) in enumerate(zip(self._kernels, self._buffers)):
+            arrays = (buffer.data, *self._arrays[k])
+            gradients = parts[k]
+            if gradients is None:
+                if alike:
+                    kernel(arrays[0], buffer.gradient, *arrays[1:], keep, *constants)
+                    continue
+                gradients = [
+                    None if i in missing else buffer.gradient[part]
+                    for i, part in zip(self._members[k], buffer.slices)
+                ]
+            for variable, part, g in zip(buffer.parameters, buffer.slices, gradients):
+                if g is not None:
+                    p, *slots = (a if a is None else a[part] for a in arrays)
                     own = keep if self._decays(variable) else 1.0
-                    kernel(*(a if a is None else a[part] for a in arrays), own, *constants)
+                    kernel(p, g, *slots, own, *constants)
 
     def _average(self, updates: int) -> None:
         momentum = self.ema_momentum if updates else 0.0
