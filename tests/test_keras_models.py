@@ -354,6 +354,8 @@ def test_nan_loss_stops_training():
 # --- files ---------------------------------------------------------------------------------------
 
 
+# Keras warns when it loads its own untrained model too.
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_files_go_both_ways(tmp_path):
     for build in (small_model, two_headed):
         x = X if build is small_model else [X[:, :4], X[:, :3]]

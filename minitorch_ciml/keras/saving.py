@@ -184,8 +184,6 @@ def _weights_bytes(model: Any) -> bytes:
             _write_variables(file, path, item)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None:
-            # Keras refuses a file whose optimizer has no slots, even before any training.
-            optimizer.build(model.trainable_weights)
             _write_variables(file, "optimizer", optimizer)
     return buffer.getvalue()
 
