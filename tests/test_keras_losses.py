@@ -252,7 +252,8 @@ def test_an_empty_batch_has_loss_zero():
 )  # fmt: skip
 def test_names_mean_what_they_mean_in_keras(name):
     assert losses.get(name).__name__ == keras.losses.get(name).__name__
-    assert isinstance(losses.resolve(name), losses.Loss)
+    resolved = losses.resolve(name)
+    assert isinstance(resolved, losses.Loss) and type(resolved).fn is losses.get(name)
 
 
 def test_get_takes_objects_classes_and_configurations():

@@ -62,16 +62,17 @@ _ALIASES = {
     "binary_crossentropy": ("bce", "BCE"),
 }
 
-FUNCTIONS = {
-    fn.__name__: fn
-    for fn in (
-        binary_crossentropy, binary_focal_crossentropy, categorical_crossentropy,
-        categorical_focal_crossentropy, categorical_generalized_cross_entropy, categorical_hinge,
-        cosine_similarity, dice, hinge, huber, kl_divergence, log_cosh, mean_absolute_error,
-        mean_absolute_percentage_error, mean_squared_error, mean_squared_logarithmic_error, poisson,
-        sparse_categorical_crossentropy, squared_hinge, tversky,
+_CLASSES = {
+    cls.fn: cls
+    for cls in (
+        BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
+        CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy, CategoricalHinge,
+        CosineSimilarity, Dice, Hinge, Huber, KLDivergence, LogCosh, MeanAbsoluteError,
+        MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
+        SparseCategoricalCrossentropy, SquaredHinge, Tversky,
     )
 }  # fmt: skip
+FUNCTIONS = {fn.__name__: fn for fn in _CLASSES}
 
 # After the classes, so that "mean_squared_error" and the like mean the functions, as in Keras.
 for _name, _fn in FUNCTIONS.items():
@@ -92,7 +93,9 @@ def get(identifier: Any) -> Any:
 def resolve(identifier: Any) -> Loss | None:
     """What `compile(loss=identifier)` uses: as `get`, with functions made into a `Loss`."""
     item = get(identifier)
-    return item if item is None or isinstance(item, Loss) else LossFunctionWrapper(item)
+    if item is None or isinstance(item, Loss):
+        return item
+    return _CLASSES[item]() if item in _CLASSES else LossFunctionWrapper(item)
 
 
 def serialize(loss: Any) -> Any:

@@ -71,10 +71,14 @@ class Loss(Configurable):
             mask: True where a value counts, aligned as the weights are.
         """
         p = as_float(y_pred, self._dtype)
-        t = as_targets(y_true, p)
+        t = self.targets(y_true, p)
         if mask is None:
             mask = self.mask(t)
         return reduce_weighted_values(self.call(t, p), sample_weight, mask, self.reduction)
+
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
+        """The targets as `call` gets them: tensors of the predictions' dtype."""
+        return as_targets(y_true, y_pred)
 
     def mask(self, y_true: Any) -> Any:
         """Which values count, where the targets tell: None for all."""

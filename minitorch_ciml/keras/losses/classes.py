@@ -300,6 +300,9 @@ class SparseCategoricalCrossentropy(_Named):
         super().__init__(reduction, name, dtype, from_logits=from_logits,
                          ignore_class=ignore_class, axis=axis)  # fmt: skip
 
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
+        return as_tensor(y_true)  # integers stay such
+
     def mask(self, y_true: Any) -> Any:
         ignored = self._fn_kwargs["ignore_class"]
         return None if ignored is None else as_tensor(y_true) != ignored

@@ -157,7 +157,7 @@ class CategoricalCrossentropy(MeanMetricWrapper):
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
     """The mean of -ln(y_pred at the label's index).
 
-    As in Keras, samples of `ignore_class` count as 0, and where there are sample weights not at all.
+    As in Keras, samples of `ignore_class` count as 0, and not at all if there are weights.
     """
 
     def __init__(

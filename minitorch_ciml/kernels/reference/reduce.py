@@ -18,7 +18,11 @@ def prod(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
 
 
 def mean(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
-    return np.mean(x, axis=axis, keepdims=keepdims)
+    if x.dtype == np.float16:
+        return np.mean(x, axis=axis, keepdims=keepdims)  # adds in float32
+    # What np.mean does, at a quarter of its cost for small arrays.
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return total / total.dtype.type(x.size // (total.size or 1))
 
 
 def var(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
