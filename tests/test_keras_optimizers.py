@@ -395,6 +395,37 @@ def test_parameters_of_two_dtypes():
         assert w.dtype == r.dtype
 
 
+def test_an_optimizer_of_the_user_as_keras_documents_it():
+    class Momentum(O.Optimizer):
+        def __init__(self, learning_rate=0.01, **options):
+            super().__init__(learning_rate, **options)
+            self.momentum = 0.9
+
+        def build(self, variables):
+            super().build(variables)
+            self.momentums = [
+                self.add_variable_from_reference(v, name="momentum") for v in variables
+            ]
+
+        def update_step(self, gradient, variable, learning_rate):
+            m = self.momentums[self._get_variable_index(variable)]
+            self.assign(m, m * self.momentum - gradient * learning_rate)
+            self.assign_add(variable, m)
+
+    ours, expected = Momentum(0.05, weight_decay=0.1), O.SGD(0.05, 0.9, weight_decay=0.1)
+    weights, reference = parameters(), parameters()
+    for step in range(4):
+        ours.apply(values(seed=step), weights)
+        expected.apply(values(seed=step), reference)
+    assert [v.name for v in ours.variables] == [v.name for v in expected.variables]
+    assert_all_close(weights, reference)
+    assert_all_close(ours.variables, expected.variables)
+    with pytest.raises(NotImplementedError, match="define update_step"):
+        O.Optimizer(0.1).apply([np.ones(1, "f")], [Parameter([1.0])])
+    with pytest.raises(ValueError, match="expected 'zeros' or 'ones'"):
+        ours.add_variable_from_reference(weights[0], initializer="twos")
+
+
 def test_training_reaches_the_minimum():
     target = np.array([1.0, -2.0, 3.0], "float32")
     for optimizer in (O.Adam(0.1), O.SGD(0.02, momentum=0.9), O.Nadam(0.1)):

@@ -34,6 +34,9 @@ _LARGE = 4096
 class Optimizer(Configurable):
     """The base of all optimizers. A rule gives `kernel`, `slots` and `hyperparameters(step)`.
 
+    An optimizer of your own may instead give `update_step(gradient, variable, learning_rate)`, as
+    in Keras, and make its variables in `build` with `add_variable_from_reference`.
+
     Args:
         learning_rate: a number, a schedule, or a function without arguments.
         weight_decay: w -= weight_decay * learning_rate * w in every step, before the update.
@@ -55,7 +58,7 @@ class Optimizer(Configurable):
     """
 
     # The kernel, and the names of the arrays that it gets after parameters and gradients.
-    kernel: str
+    kernel: str | None = None
     slots: tuple[str, ...] = ()
 
     def __init__(
@@ -159,7 +162,8 @@ class Optimizer(Configurable):
             tuple(self._slot_arrays[s][k] if s in self._slot_arrays else None for s in self.slots)
             for k in range(len(self._buffers))
         ]
-        self._kernels = [_kernel(buffer, self.kernel) for buffer in self._buffers]
+        if self.kernel is not None:
+            self._kernels = [_kernel(buffer, self.kernel) for buffer in self._buffers]
         self._constrained = [
             v for v in self._trainable_variables if getattr(v, "constraint", None) is not None
         ]
@@ -362,7 +366,7 @@ class Optimizer(Configurable):
             self.clipnorm or self.clipvalue or self.global_clipnorm
             or self.gradient_accumulation_steps or self.loss_scale_factor
         )  # fmt: skip
-        if not treated and buffer.size >= _LARGE * len(members):
+        if self.kernel is not None and not treated and buffer.size >= _LARGE * len(members):
             return buffer.borrow(own)
         buffer.gather(own)
         return None
@@ -399,6 +403,9 @@ class Optimizer(Configurable):
         rate = float(self.learning_rate)
         keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
         constants = (rate, *self.hyperparameters(step))
+        if self.kernel is None:
+            self._update_by_hand(rate, keep, set(missing))
+            return
         alike = not missing and (keep == 1.0 or self._undecayed is None)
         for k, (kernel, buffer) in enumerate(zip(self._kernels, self._buffers)):
             arrays = (buffer.data, *self._arrays[k])
@@ -416,6 +423,51 @@ class Optimizer(Configurable):
                     p, *slots = (a if a is None else a[part] for a in arrays)
                     own = keep if self._decays(variable) else 1.0
                     kernel(p, g, *slots, own, *constants)
+
+    # --- optimizers of users ---------------------------------------------------------------------
+
+    def update_step(self, gradient: Tensor, variable: Parameter, learning_rate: Any) -> None:
+        """Changes one parameter by its gradient: for optimizers that have no kernel."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: define update_step(self, gradient, variable, learning_rate)."
+        )
+
+    def _update_by_hand(self, rate: float, keep: float, missing: set[int]) -> None:
+        for buffer, members in zip(self._buffers, self._members):
+            for i, variable, g in zip(members, buffer.parameters, buffer.gradient_views):
+                if i in missing:
+                    continue
+                if keep != 1.0 and self._decays(variable):
+                    variable.assign(variable.value * keep)
+                self.update_step(Tensor.constant(g), variable, rate)
+
+    def add_variable_from_reference(
+        self, reference_variable: Parameter, name: str = "var", initializer: str = "zeros"
+    ) -> Parameter:
+        """A variable like `reference_variable`, filled with "zeros" or "ones", that is saved."""
+        if initializer not in ("zeros", "ones"):
+            raise ValueError(f"initializer: got {initializer!r}, expected 'zeros' or 'ones'.")
+        make = np.zeros if initializer == "zeros" else np.ones
+        path = str(getattr(reference_variable, "path", reference_variable.name)).replace("/", "_")
+        value = make(reference_variable.shape, reference_variable.dtype)
+        variable = Parameter(value, trainable=False, name=f"{path}_{name}")
+        self._slot_variables.append(variable)
+        return variable
+
+    def _get_variable_index(self, variable: Parameter) -> int:
+        return self._positions[id(variable)]
+
+    def assign(self, variable: Parameter, value: Any) -> None:
+        """Gives a variable another value."""
+        variable.assign(value)
+
+    def assign_add(self, variable: Parameter, value: Any) -> None:
+        """Adds to a variable."""
+        variable.assign_add(value)
+
+    def assign_sub(self, variable: Parameter, value: Any) -> None:
+        """Subtracts from a variable."""
+        variable.assign_sub(value)
 
     def _average(self, updates: int) -> None:
         momentum = self.ema_momentum if updates else 0.0
