@@ -24,7 +24,7 @@ _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python",
 _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
     "reference.nn", "reference.optimizer", "reference.random",
-    "reference.normalization", "reference_conv",
+    "reference.normalization", "reference.recurrent", "reference.attention", "reference_conv",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -33,6 +33,7 @@ _CPU = {
     "conv": (
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
+    "elementwise": ("sigmoid", "where"),
     "indexing": ("put",),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
@@ -42,6 +43,10 @@ _CPU = {
         "layer_normalization_grad", "normalize_batch", "normalize_batch_grad",
     ),
     "random": ("dropout", "random_words"),
+    "attention": ("attention", "attention_grad"),
+    "recurrent": (
+        "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",
+    ),
     "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
