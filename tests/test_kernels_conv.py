@@ -1,0 +1,391 @@
+"""Convolution and pooling: the NumPy reference against PyTorch, and the numba kernels against it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitorch_ciml.kernels import reference_conv as reference
+from minitorch_ciml.kernels.cpu import conv as cpu_conv
+from minitorch_ciml.kernels.cpu import pool as cpu_pool
+from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu.buffers import Pool
+from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.threads import ALL, task
+
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
+
+
+def assert_close(got, expected, tolerance):
+    """Equal up to `tolerance`, relative to the largest number of an array, as sums are."""
+    assert got.shape == expected.shape and got.dtype == expected.dtype
+    scale = np.abs(expected).max(initial=1e-30, where=np.isfinite(expected))
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def random_arrays(seed, dtype, *shapes):
+    random = np.random.default_rng(seed)
+    return [random.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+# --- the reference against PyTorch -----------------------------------------------------------
+
+
+def channels_first(torch, a, grad=True):
+    tensor = torch.tensor(np.moveaxis(a, -1, 1).copy())
+    return tensor.requires_grad_(grad)
+
+
+def channels_last(tensor):
+    return np.moveaxis(tensor.detach().numpy(), 1, -1)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("stride", "dilation", "pad", "groups"),
+    [(1, 1, 0, 1), (1, 2, 2, 2), (2, 1, 1, 4), (3, 2, 2, 1), (4, 1, 3, 1)],
+)
+def test_reference_convolution_is_that_of_torch(rank, stride, dilation, pad, groups):
+    torch = pytest.importorskip("torch")
+    x, w, b = random_arrays(
+        0, np.float64, (2, *(9, 8, 7)[:rank], 4), (*(3, 2, 3)[:rank], 4 // groups, 8), (8,)
+    )
+    how = {
+        "strides": (stride,) * rank,
+        "dilation": (dilation,) * rank,
+        "padding": ((pad, pad),) * rank,
+        "groups": groups,
+    }
+    tx, tb = channels_first(torch, x), torch.tensor(b).requires_grad_()
+    tw = torch.tensor(np.moveaxis(w, (-1, -2), (0, 1)).copy()).requires_grad_()
+    convolve = getattr(torch.nn.functional, f"conv{rank}d")
+    ty = torch.relu(convolve(tx, tw, tb, stride, pad, dilation, groups))
+    y = reference.conv_bias_act(x, w, b, activation="relu", **how)
+    assert_close(y, channels_last(ty), 1e-10)
+
+    (g,) = random_arrays(1, np.float64, y.shape)
+    ty.backward(channels_first(torch, g, grad=False))
+    grads = reference.conv_bias_act_grad(
+        g, y, x, w, b, needs=(True, True, True), activation="relu", **how
+    )
+    tdw = np.moveaxis(tw.grad.numpy(), (0, 1), (-1, -2))
+    for got, expected in zip(grads, (channels_last(tx.grad), tdw, tb.grad.numpy())):
+        assert_close(got, expected, 1e-10)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(("window", "stride", "pad"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 1)])
+def test_reference_pooling_is_that_of_torch(rank, window, stride, pad):
+    torch = pytest.importorskip("torch")
+    (x,) = random_arrays(0, np.float64, (2, *(9, 8, 7)[:rank], 4))
+    how = {
+        "pool_size": (window,) * rank,
+        "strides": (stride,) * rank,
+        "padding": ((pad, pad),) * rank,
+    }
+    functional = torch.nn.functional
+    tx = channels_first(torch, x)
+    ty = getattr(functional, f"max_pool{rank}d")(tx, window, stride, pad)
+    y, saved = reference.max_pool(x, **how)
+    assert_close(y, channels_last(ty), 1e-10)
+    assert_close(reference.max_pool_gather(x, saved, **how), y, 0)
+    (g,) = random_arrays(1, np.float64, y.shape)
+    ty.backward(channels_first(torch, g, grad=False))
+    dx = reference.max_pool_grad(g, saved, input_shape=x.shape, **how)
+    assert_close(dx, channels_last(tx.grad), 1e-10)
+
+    tx = channels_first(torch, x)
+    average = getattr(functional, f"avg_pool{rank}d")
+    ty = average(tx, window, stride, pad, count_include_pad=False)
+    assert_close(reference.avg_pool(x, **how), channels_last(ty), 1e-10)
+    ty.backward(channels_first(torch, g, grad=False))
+    dx = reference.avg_pool_grad(g, input_shape=x.shape, **how)
+    assert_close(dx, channels_last(tx.grad), 1e-10)
+
+
+# --- the kernels against the reference -------------------------------------------------------
+
+
+def check_convolution(x, w, b, how):
+    """Every convolution kernel on these inputs."""
+    tolerance = TOLERANCE[x.dtype.type]
+    z = reference.conv(x, w, **how)
+    assert_close(cpu_conv.conv(x, w, **how), z, tolerance)
+    (g,) = random_arrays(1, x.dtype, z.shape)
+    for name, arguments, shape in (
+        ("conv_input_grad", (g, w), {"input_shape": x.shape}),
+        ("conv_kernel_grad", (x, g), {"kernel_shape": w.shape}),
+    ):
+        got = getattr(cpu_conv, name)(*arguments, **shape, **how)
+        assert_close(got, getattr(reference, name)(*arguments, **shape, **how), tolerance)
+    for activation in ("linear", "relu"):
+        full = {**how, "activation": activation}
+        y = reference.conv_bias_act(x, w, b, **full)
+        assert_close(cpu_conv.conv_bias_act(x, w, b, **full), y, tolerance)
+        full["needs"] = (True, True, True)
+        expected = reference.conv_bias_act_grad(g, y, x, w, b, **full)
+        for got, wanted in zip(cpu_conv.conv_bias_act_grad(g, y, x, w, b, **full), expected):
+            assert_close(got, wanted, tolerance)
+
+
+# Around the vector widths (4, 8 and 16 floats) and one and two panels of them.
+CHANNELS = st.sampled_from([1, 2, 3, 4, 5, 8, 10, 15, 16, 17, 31, 32, 33, 48, 50])
+
+
+@st.composite
+def convolutions(draw):
+    rank = draw(st.integers(1, 3))
+    sizes = st.integers(0, (24, 9, 4)[rank - 1])
+    each = [
+        draw(
+            st.tuples(
+                sizes,
+                st.integers(1, 4),  # window
+                st.integers(1, 4),  # stride
+                st.tuples(st.integers(0, 3), st.integers(0, 3)),  # padding
+                st.integers(1, 3),  # dilation
+            )
+        )
+        for _ in range(rank)
+    ]
+    extra, window, strides, padding, dilation = zip(*each)
+    spatial = tuple(e + d * (k - 1) + 1 for e, k, d in zip(extra, window, dilation))
+    depthwise = draw(st.booleans()) and draw(st.booleans())
+    groups = draw(CHANNELS) if depthwise else draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inputs = 1 if depthwise else draw(CHANNELS)
+    filters = draw(st.integers(1, 2)) if depthwise else draw(CHANNELS)
+    x, w, b = random_arrays(
+        draw(st.integers(0, 99)),
+        draw(st.sampled_from([np.float32, np.float64])),
+        (draw(st.integers(0, 5)), *spatial, groups * inputs),
+        (*window, inputs, groups * filters),
+        (groups * filters,),
+    )
+    how = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    return x, w, b, how
+
+
+@settings(max_examples=150, deadline=None)
+@given(convolutions())
+def test_convolution_kernels(case):
+    check_convolution(*case)
+
+
+def simple(rank, pad=0, stride=1, groups=1):
+    return {
+        "strides": (stride,) * rank,
+        "padding": ((pad, pad),) * rank,
+        "dilation": (1,) * rank,
+        "groups": groups,
+    }
+
+
+def check_tile_boundaries():
+    """Numbers of outputs, places and filters on both sides of every tile's edge."""
+    edges = sorted({1, *(n + d for n in (cpu_conv.WIDE, cpu_conv.NARROW) for d in (-1, 0, 1))})
+    lanes = simd.VECTOR_BITS // 32
+    for outputs in edges:
+        for filters in (lanes - 1, lanes, lanes + 1, 2 * lanes, 2 * lanes + 1, 3 * lanes + 1):
+            x, w, b = random_arrays(
+                0, np.float32, (1, outputs + 1, outputs), (2, outputs, filters), (filters,)
+            )
+            check_convolution(x, w, b, simple(1))
+
+
+def check_many_chunks():
+    """Images that share a chunk, images cut into several, and both with padding."""
+    for images, size, channels, pad in (
+        (70, 7, 3, 1),
+        (1, 90, 5, 1),
+        (3, 40, 40, 0),
+        (130, 1, 2, 0),
+    ):
+        x, w, b = random_arrays(
+            0, np.float32, (images, size, size, channels), (1 + 2 * pad,) * 2 + (channels, 6), (6,)
+        )
+        check_convolution(x, w, b, simple(2, pad))
+
+
+def test_tile_boundaries():
+    check_tile_boundaries()
+
+
+def test_many_chunks():
+    check_many_chunks()
+
+
+def test_inputs_of_any_layout():
+    x, w, b = random_arrays(0, np.float32, (5, 8, 9, 2), (4, 3, 3, 5), (5,))
+    x, w = x.transpose(3, 2, 1, 0)[:, ::2], w.transpose(1, 2, 0, 3)[..., :3, :]
+    x, w = x[..., 1:4], np.ascontiguousarray(w)
+    w.flags.writeable = False
+    check_convolution(x, w, b, simple(2))
+
+
+@pytest.mark.parametrize(
+    "needs", [(False, True, False), (True, False, False), (False, False, True)]
+)
+def test_only_needed_gradients(needs):
+    x, w, b = random_arrays(0, np.float32, (2, 6, 6, 3), (3, 3, 3, 4), (4,))
+    y = cpu_conv.conv_bias_act(x, w, b, activation="relu", **simple(2))
+    grads = cpu_conv.conv_bias_act_grad(y, y, x, w, b, needs=needs, activation="relu", **simple(2))
+    assert tuple(grad is not None for grad in grads) == needs
+
+
+def test_sums_do_not_depend_on_the_number_of_threads():
+    import numba
+
+    x, w = random_arrays(0, np.float32, (33, 12, 12, 8), (3, 3, 8, 20))
+    y = cpu_conv.conv(x, w, **simple(2))
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        alone = cpu_conv.conv_kernel_grad(x, y, kernel_shape=w.shape, **simple(2))
+    finally:
+        numba.set_num_threads(threads)
+    together = cpu_conv.conv_kernel_grad(x, y, kernel_shape=w.shape, **simple(2))
+    assert np.array_equal(alone, together)
+
+
+def check_pooling(x, how):
+    """Every pooling kernel on this input."""
+    tolerance = TOLERANCE[x.dtype.type]
+    y, saved = reference.max_pool(x, **how)
+    got_y, got_saved = cpu_pool.max_pool(x, **how)
+    np.testing.assert_array_equal(got_y, y)
+    np.testing.assert_array_equal(got_saved, saved)
+    assert got_saved.dtype == saved.dtype
+    gathered = cpu_pool.max_pool_gather(x, saved, **how)
+    np.testing.assert_array_equal(gathered, reference.max_pool_gather(x, saved, **how))
+    (g,) = random_arrays(1, x.dtype, y.shape)
+    dx = cpu_pool.max_pool_grad(g, saved, input_shape=x.shape, **how)
+    expected = reference.max_pool_grad(g, saved, input_shape=x.shape, **how)
+    assert_close(dx, expected, tolerance)
+    assert_close(cpu_pool.avg_pool(x, **how), reference.avg_pool(x, **how), tolerance)
+    dx = cpu_pool.avg_pool_grad(g, input_shape=x.shape, **how)
+    assert_close(dx, reference.avg_pool_grad(g, input_shape=x.shape, **how), tolerance)
+
+
+@st.composite
+def poolings(draw):
+    rank = draw(st.integers(1, 3))
+    each = []
+    for _ in range(rank):
+        window = draw(st.integers(1, 4))
+        inside = st.integers(0, window - 1)
+        pads = draw(st.tuples(inside, inside))
+        each.append((draw(st.integers(4, 9)), window, draw(st.integers(1, 4)), pads))
+    spatial, pool_size, strides, padding = zip(*each)
+    shape = (draw(st.integers(0, 3)), *spatial, draw(CHANNELS))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    (x,) = random_arrays(draw(st.integers(0, 99)), dtype, shape)
+    if draw(st.booleans()):  # ties, infinities and NaNs
+        x = np.round(x)
+        x[x == 2] = np.nan
+        x[x == -2] = -np.inf
+    return x, {"pool_size": pool_size, "strides": strides, "padding": padding}
+
+
+@settings(max_examples=150, deadline=None)
+@given(poolings())
+def test_pooling_kernels(case):
+    x, how = case
+    with np.errstate(invalid="ignore"):
+        check_pooling(x, how)
+
+
+def test_windows_of_more_than_255_places():
+    (x,) = random_arrays(0, np.float32, (2, 300, 3))
+    check_pooling(x, {"pool_size": (256,), "strides": (7,), "padding": ((128, 100),)})
+
+
+# --- other processors ------------------------------------------------------------------------
+
+NARROWER = {
+    256: ("haswell", "+sse4.2,+avx,+avx2,+fma"),
+    128: ("x86-64", ""),
+}
+
+
+@pytest.mark.parametrize("bits", NARROWER)
+def test_narrower_vectors(bits):
+    """The same kernels, compiled for a processor with fewer and smaller registers."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or simd.VECTOR_BITS < bits:
+        pytest.skip("needs an x86 processor with vectors of that size")
+    name, features = NARROWER[bits]
+    paths = [str(Path(__file__).parent), str(Path(reference.__file__).parents[2])]
+    done = subprocess.run(
+        [sys.executable, "-c", "import test_kernels_conv as t; t.check_processor()", str(bits)],
+        env={
+            **os.environ,
+            "NUMBA_CPU_NAME": name,
+            "NUMBA_CPU_FEATURES": features,
+            "PYTHONPATH": os.pathsep.join(paths),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_processor():
+    """What `test_narrower_vectors` runs in its own process."""
+    assert str(simd.VECTOR_BITS) == sys.argv[1]
+    check_tile_boundaries()
+    check_many_chunks()
+    x, w, b = random_arrays(0, np.float32, (3, 9, 9, 17), (3, 3, 1, 17), (17,))
+    check_convolution(x, w, b, simple(2, pad=1, stride=2, groups=17))
+    check_pooling(x, {"pool_size": (3, 2), "strides": (2, 2), "padding": ((1, 1), (0, 1))})
+
+
+# --- threads and memory ----------------------------------------------------------------------
+
+
+@task
+def _count_one(i, counts):
+    counts[i] += 1
+
+
+@entry
+def _count_all(counts, most):
+    _count_one(counts.size, most, (counts,))
+
+
+def test_task_runs_each_index_once():
+    counts = np.zeros(1000, np.int64)
+    _count_all(counts, ALL)
+    _count_all(counts[:7], 1)
+    assert (counts[:7] == 2).all() and (counts[7:] == 1).all()
+
+
+def test_pool_reuses_memory_that_nobody_holds():
+    pool = Pool()
+    a = pool.empty((100, 1000), np.float32)
+    start = a.ctypes.data
+    assert start % 64 == 0 and a.flags.c_contiguous and a.flags.writeable
+    view = a[3:, ::2].T[1]
+    del a
+    other = pool.empty((100, 1000), np.float32)
+    assert other.ctypes.data != start  # the view is alive
+    shared = memoryview(view)
+    del view
+    assert pool.empty((100, 1000), np.float32).ctypes.data != start  # and so is this
+    del shared
+    assert pool.empty((1000, 50), np.float64).ctypes.data == start
+
+
+def test_pool_is_bounded():
+    pool = Pool(largest_total=1_000_000)
+    arrays = [pool.empty((300_000,), np.uint8) for _ in range(9)]
+    assert pool.total <= 1_000_000
+    assert len({a.ctypes.data for a in arrays}) == 9
+    pool.empty((2_000_000,), np.uint8)
+    assert pool.total <= 1_000_000
