@@ -391,6 +391,16 @@ def test_names_in_logs():
     assert wrapped([[1.0]], [[3.0]]).item() == 2.0
 
 
+@pytest.mark.parametrize("name", ["binary_accuracy", "mean_squared_error", "huber"])
+def test_functions_in_configurations_of_keras(name):
+    function = getattr(metrics, name)
+    config = keras.saving.serialize_keras_object(getattr(keras.metrics, name))
+    assert config["class_name"] == "function"
+    assert deserialize_keras_object(config) is function
+    wrapper = metrics.MeanMetricWrapper(function, name="x")
+    assert metrics.deserialize(metrics.serialize(wrapper))._fn is function
+
+
 def test_precision_counts_unnamed_metrics_as_keras():
     clear_session()
     assert [metrics.Precision().name for _ in range(2)] == ["precision", "precision_1"]

@@ -254,7 +254,10 @@ def _find(record: dict, name: Any) -> Any:
     if name in homes:
         return homes[name]
     # Keras names internal modules such as "keras.src.models.functional"; the class name decides.
-    found = {items[name] for items in _by_module.values() if name in items}
+    # A function may have the name that a class has in snake_case.
+    is_class = record["class_name"] != "function"
+    named = [items[name] for items in _by_module.values() if name in items]
+    found = {item for item in named if isinstance(item, type) == is_class}
     if len(found) == 1:
         return found.pop()
     raise ValueError(

@@ -55,21 +55,20 @@ from minitorch_ciml.keras.metrics.regression import (
     SparseCategoricalCrossentropy,
     SquaredHinge,
     concordance_correlation,
-    cosine_similarity,
     pearson_correlation,
 )
 
-# What can be given to `MeanMetricWrapper` by name: Keras has the losses here too.
-FUNCTIONS = {
-    **{fn.__name__: fn for fn in (
-        accuracy, binary_accuracy, categorical_accuracy, sparse_categorical_accuracy,
-        top_k_categorical_accuracy, sparse_top_k_categorical_accuracy, pearson_correlation,
-        concordance_correlation,
-    )},
-    **losses.FUNCTIONS,
-    "cosine_similarity": cosine_similarity,
-}  # fmt: skip
-globals().update({name: fn for name, fn in losses.FUNCTIONS.items() if name not in globals()})
+_OWN_FUNCTIONS = (
+    accuracy, binary_accuracy, categorical_accuracy, concordance_correlation, pearson_correlation,
+    sparse_categorical_accuracy, sparse_top_k_categorical_accuracy, top_k_categorical_accuracy,
+)  # fmt: skip
+for _function in _OWN_FUNCTIONS:
+    # Not in "keras.metrics": there "binary_accuracy" and the like mean the classes, as in Keras.
+    serialization.serializable("keras.metrics.functions")(_function)
+
+# Keras has the losses' functions here too.
+FUNCTIONS = {**{fn.__name__: fn for fn in _OWN_FUNCTIONS}, **losses.FUNCTIONS}
+globals().update(losses.FUNCTIONS)
 
 
 def get(identifier: Any) -> Any:

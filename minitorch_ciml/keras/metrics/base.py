@@ -279,13 +279,5 @@ class MeanMetricWrapper(Mean):
     def from_config(cls, config: dict) -> Any:
         config = dict(config)
         if "fn" in config:
-            config["fn"] = _function(config["fn"])
+            config["fn"] = deserialize_keras_object(config["fn"])
         return cls(**config)
-
-
-def _function(item: Any) -> Callable:
-    """The function of `keras.metrics` or `keras.losses` in a configuration, or a user's."""
-    from minitorch_ciml.keras import metrics
-
-    name = item["config"] if isinstance(item, dict) else ""
-    return metrics.FUNCTIONS.get(name) or deserialize_keras_object(item)
