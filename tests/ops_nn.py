@@ -387,6 +387,12 @@ _NORMALIZATION = [
     Row(normalization.layer_normalization, shaped(REAL, (4, 5)), torch=_torch_layer),
     Row(normalization.rms_normalization, shaped(REAL, (4, 5), (5,)), torch=_torch_rms),
     Row(normalization.rms_normalization, shaped(REAL, (4, 5)), {"axis": 0}, torch=_torch_rms),
+    Row(
+        normalization.rms_normalization,
+        shaped(REAL, (2, 3, 4), (2, 3)),
+        {"axis": (0, 1)},
+        torch=lambda x, scale, axis: _torch_rms(x, scale[..., None], axis),
+    ),
     Row(normalization.normalize, shaped(REAL, (4, 5)), torch=_torch_normalize),
     Row(
         normalization.normalize,

@@ -67,6 +67,7 @@ X = np.ones((2, 3, 4))
         (lambda: ops.layer_normalization(X, np.ones(3)), r"gamma has shape \(3,\), expected \(4,"),
         (lambda: ops.layer_normalization(X, None, np.ones(3), (0, 1)), "beta has shape"),
         (lambda: ops.layer_normalization(X, axis=3), "axis 3 does not exist"),
+        (lambda: ops.rms_normalization(X, np.ones(3)), r"scale has shape \(3,\), expected \(4,"),
         (lambda: ops.rms_normalization(X, axis=-4), "axis -4 does not exist"),
     ],
 )

@@ -267,7 +267,10 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
 
 
 def sparsemax(x: Any, axis: int = -1) -> Tensor:
-    """The probabilities nearest to x, many of them exactly 0 (Martins and Astudillo 2016)."""
+    """The probabilities nearest to x, many of them exactly 0 (Martins and Astudillo 2016).
+
+    They sum to 1, which those of Keras 3.15 do not where several are positive.
+    """
     return _along(_sparsemax, x, axis)
 
 

@@ -179,15 +179,23 @@ def rms_normalization(
 
     Args:
         x: floats.
-        scale: floats that broadcast with x; 1 if left out.
+        scale: floats in the shape of the normalised axes; 1 if left out.
         axis: one axis or several.
         epsilon: keeps the root from 0; 1e-7 if left out.
+
+    Raises:
+        ValueError: an axis does not exist, or the scale has another shape.
     """
     x = as_tensor(x)
     axes = _axes("rms_normalization", x, axis)
     epsilon = EPSILON if epsilon is None else epsilon
     y = x / sqrt(add(_mean(multiply(x, x), axes, keepdims=True), epsilon))
-    return y if scale is None else multiply(y, scale)
+    if scale is None:
+        return y
+    sizes = tuple(x.shape[a] for a in sorted(axes))
+    if np.shape(scale) != sizes:
+        raise ValueError(f"rms_normalization: scale has shape {np.shape(scale)}, expected {sizes}.")
+    return multiply(y, reshape(scale, [n if a in axes else 1 for a, n in enumerate(x.shape)]))
 
 
 def normalize(
