@@ -1,4 +1,4 @@
-"""Convolution and pooling: the NumPy reference against PyTorch, and the numba kernels against it."""
+"""Convolution and pooling: the reference against PyTorch, and the numba kernels against it."""
 
 from __future__ import annotations
 

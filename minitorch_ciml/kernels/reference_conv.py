@@ -1,12 +1,15 @@
-"""What convolution and pooling mean, in NumPy: one matrix product (or one comparison) per place of the window.
+"""What convolution and pooling mean, in NumPy: one matrix product (or one comparison) per place of
+the window.
 
-Everything is channels-last and works for any number of spatial dimensions: ``x (N, *S, C)``, ``w (*K, C // groups, F)``,
-``y`` and ``g`` ``(N, *O, F)``.  ``strides`` and ``dilation`` hold one int, and ``padding`` one ``(before, after)`` pair,
-per spatial dimension.  With ``k`` running over the places of the window::
+Everything is channels-last and works for any number of spatial dimensions: ``x (N, *S, C)``, ``w
+(*K, C // groups, F)``, ``y`` and ``g`` ``(N, *O, F)``.  ``strides`` and ``dilation`` hold one int,
+and ``padding`` one ``(before, after)`` pair, per spatial dimension.  With ``k`` running over the
+places of the window::
 
     y[n, o, f] = sum over k and c of  x[n, strides * o + dilation * k - before, c] * w[k, c, f]
 
-where ``x`` is zero outside its bounds.  As in every deep-learning library this is a cross-correlation.
+where ``x`` is zero outside its bounds.  As in every deep-learning library this is a
+cross-correlation.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ Pads = tuple[tuple[int, int], ...]
 def output_size(
     size: int, window: int, stride: int, pads: tuple[int, int], dilation: int = 1
 ) -> int:
-    """Number of places a dilated window can take along one padded dimension (zero if it does not fit)."""
+    """Number of places a dilated window can take along one padded dimension (zero if it does not
+    fit).
+    """
     room = size + sum(pads) - dilation * (window - 1) - 1
     return max(0, room // stride + 1)
 
@@ -31,7 +36,9 @@ def output_size(
 def _places(
     window: Ints, spatial: Ints, strides: Ints, padding: Pads, dilation: Ints
 ) -> Iterator[tuple[Ints, tuple[slice, ...]]]:
-    """Each place ``k`` of the window, with the slices of the padded input that it meets at all outputs."""
+    """Each place ``k`` of the window, with the slices of the padded input that it meets at all
+    outputs.
+    """
     outputs = [
         output_size(*sizes)
         for sizes in zip(spatial, window, strides, padding, dilation, strict=True)
@@ -67,7 +74,8 @@ def conv(
 ) -> np.ndarray:
     """``y = x * w``: x ``(N, *S, C)``, w ``(*K, C // groups, F)`` -> y ``(N, *O, F)``.
 
-    Group ``i`` connects the ``i``-th slice of the input channels with the ``i``-th slice of the filters.
+    Group ``i`` connects the ``i``-th slice of the input channels with the ``i``-th slice of the
+    filters.
     """
     window, spatial = w.shape[:-2], x.shape[1:-1]
     padded = _by_group(_pad(x, padding), groups)
@@ -91,7 +99,9 @@ def conv_input_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dx = dL/dx`` for ``y = conv(x, w)``: g ``(N, *O, F)``, w ``(*K, C // groups, F)`` -> dx ``(N, *S, C)``."""
+    """``dx = dL/dx`` for ``y = conv(x, w)``: g ``(N, *O, F)``, w ``(*K, C // groups, F)`` -> dx
+    ``(N, *S, C)``.
+    """
     window, spatial = w.shape[:-2], input_shape[1:-1]
     dx = np.zeros(input_shape, np.result_type(g, w))
     padded = _by_group(_pad(dx, padding), groups)
@@ -110,7 +120,9 @@ def conv_kernel_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dw = dL/dw`` for ``y = conv(x, w)``: x ``(N, *S, C)``, g ``(N, *O, F)`` -> dw ``(*K, C // groups, F)``."""
+    """``dw = dL/dw`` for ``y = conv(x, w)``: x ``(N, *S, C)``, g ``(N, *O, F)`` -> dw ``(*K, C //
+    groups, F)``.
+    """
     padded = _by_group(_pad(x, padding), groups)
     by_place = g.reshape(math.prod(g.shape[:-1]), groups, g.shape[-1] // groups)
     dw = np.zeros(kernel_shape, np.result_type(x, g))
@@ -151,7 +163,9 @@ def conv_bias_act_grad(
     groups: int,
     activation: str,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """``(dx, dw, db)`` of :func:`conv_bias_act`, each None unless ``needs`` asks for it; y is its output."""
+    """``(dx, dw, db)`` of :func:`conv_bias_act`, each None unless ``needs`` asks for it; y is its
+    output.
+    """
     how = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
     if activation == "relu":
         g = np.where(y > 0, g, 0)
@@ -167,8 +181,8 @@ def max_pool(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``y[n, o, c]`` = maximum of x over the window at ``o``; padded places never win; NaN does.
 
-    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the first maximum,
-    ``uint8`` when the window has at most 255 places, else ``int64``.
+    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the
+    first maximum, ``uint8`` when the window has at most 255 places, else ``int64``.
     """
     padded, ones = _pad(x, padding, -np.inf), (1,) * len(pool_size)
     inside = _pad(np.ones(x.shape, bool), padding, False)
@@ -192,7 +206,7 @@ def max_pool_grad(
     strides: Ints,
     padding: Pads,
 ) -> np.ndarray:
-    """``dx``: g ``(N, *O, C)`` added at the places that :func:`max_pool` saved -> ``input_shape``."""
+    """``dx``: g ``(N, *O, C)`` added at the places that `max_pool` saved -> ``input_shape``."""
     spatial, ones = input_shape[1:-1], (1,) * len(pool_size)
     padded = _pad(np.zeros(input_shape, g.dtype), padding)
     for k, (_, at) in enumerate(_places(pool_size, spatial, strides, padding, ones)):
@@ -203,7 +217,9 @@ def max_pool_grad(
 def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of :func:`max_pool_grad`."""
+    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of
+    :func:`max_pool_grad`.
+    """
     padded, ones = _pad(x, padding), (1,) * len(pool_size)
     y = np.zeros(saved.shape, x.dtype)
     for k, (_, at) in enumerate(_places(pool_size, x.shape[1:-1], strides, padding, ones)):
@@ -228,7 +244,7 @@ def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) ->
 def avg_pool_grad(
     g: np.ndarray, *, input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``dx`` of :func:`avg_pool`: each output's gradient, shared evenly by the places it averaged."""
+    """``dx`` of :func:`avg_pool`: each output's gradient, shared by the places it averaged."""
     spatial, ones = input_shape[1:-1], (1,) * len(pool_size)
     share = (g / _window_counts(spatial, pool_size, strides, padding)).astype(g.dtype)
     padded = _pad(np.zeros(input_shape, g.dtype), padding)

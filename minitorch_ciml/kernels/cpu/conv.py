@@ -1,10 +1,14 @@
-"""Convolution on the CPU, and its gradients, as register-tiled matrix products (see ``simd`` and ``geometry``).
+"""Convolution on the CPU, and its gradients, as register-tiled matrix products (see ``simd`` and
+``geometry``).
 
-Two families of kernels do everything, for any number of spatial dimensions, strides, dilations, paddings and groups:
+Two families of kernels do everything, for any number of spatial dimensions, strides, dilations,
+paddings and groups:
 
-- ``_correlate``: ``y[p, f] = act(b[f] + sum over k of x[at(p, k)] w[k, f])``, where k counts taps and channels.  It is
-  the forward pass, and also the input gradient: the gradient correlated with the flipped kernel.
-- ``_correlate_grad``: ``dw[k, f] = sum over p of x[at(p, k)] g[p, f]``, and the bias' gradient beside it.
+- ``_correlate``: ``y[p, f] = act(b[f] + sum over k of x[at(p, k)] w[k, f])``, where k counts taps
+  and channels.  It is the forward pass, and also the input gradient: the gradient correlated with
+  the flipped kernel.
+- ``_correlate_grad``: ``dw[k, f] = sum over p of x[at(p, k)] g[p, f]``, and the bias' gradient
+  beside it.
 
 Both mask g with ReLU's derivative while they read it, so no masked copy of it is ever stored.
 """
@@ -55,13 +59,15 @@ from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 WIDE = 6
 NARROW = 12
 
-# Outputs over which the kernel gradient sums before it turns to the next places of the window: their
-# gradients (two vectors each) stay in the first-level cache.
+# Outputs over which the kernel gradient sums before it turns to the next places of the window:
+# their gradients (two vectors each) stay in the first-level cache.
 GRAD_OUTPUTS = 192
 
 
 class Weights(NamedTuple):
-    """Where ``w[group, tap, i, o]`` lies in a kernel array, as element steps; ``i`` and ``o`` are summed over and kept."""
+    """Where ``w[group, tap, i, o]`` lies in a kernel array, as element steps; ``i`` and ``o`` are
+    summed over and kept.
+    """
 
     groups: int
     inputs: int
@@ -80,7 +86,7 @@ def _round_up(n, unit):
 
 @kernel
 def _copy_masked(to, i, source, j, n, mask):
-    """``to[i : i + n] = source[j : j + n]``, zero where the mask, if there is one, is not positive."""
+    """``to[i : i + n] = source[j : j + n]``, zero where a mask is given and is not > 0."""
     if mask.size == 0:
         copy(to, i, source, j, n)
         return
@@ -117,7 +123,9 @@ def _fill_slab(slab, source, mask, plan, image, row):
 def _pack(w, order, bys):
     by = bys[0]
     width = lanes(w) if by.lanewise else 2 * lanes(w)
-    """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap by tap."""
+    """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap
+    by tap.
+    """
     step = lanes(w)
     padded = _round_up(by.outputs, step)
     packed = np.zeros(by.groups * order.size * by.inputs * padded, w.dtype)
@@ -137,7 +145,9 @@ def _pack(w, order, bys):
 
 
 def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
-    """Compiles the tile of ``pixels`` outputs x ``vectors`` vectors of filters, moved along the outputs of a chunk."""
+    """Compiles the tile of ``pixels`` outputs x ``vectors`` vectors of filters, moved along the
+    outputs of a chunk.
+    """
 
     @kernel
     def panel(x, base, count, pix, taps, run, w, first, bias, clip, y, y_base, to, valid):
@@ -241,7 +251,7 @@ def _correlate(chunks, source, mask, w, bias, clip, y, pix, to, taps, order, pla
 
 
 def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
-    """Compiles the tile of ``places`` of the window x ``vectors`` of filters, summed over outputs."""
+    """Compiles the tile of ``places`` of the window x ``vectors`` of filters, summed over p."""
     size = places * vectors
 
     @kernel
@@ -502,7 +512,9 @@ def conv_bias_act(
     groups: int,
     activation: str,
 ) -> np.ndarray:
-    """``y = activation(conv(x, w) + b)`` in one pass; b ``(F,)``; activation ``"linear"`` or ``"relu"``."""
+    """``y = activation(conv(x, w) + b)`` in one pass; b ``(F,)``; activation ``"linear"`` or
+    ``"relu"``.
+    """
     return _conv(x, w, b, strides, padding, dilation, groups, activation == "relu")
 
 
@@ -553,7 +565,9 @@ def conv_input_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dx = dL/dx`` for ``y = conv(x, w)``: g ``(N, *O, F)``, w ``(*K, C // groups, F)`` -> dx ``(N, *S, C)``."""
+    """``dx = dL/dx`` for ``y = conv(x, w)``: g ``(N, *O, F)``, w ``(*K, C // groups, F)`` -> dx
+    ``(N, *S, C)``.
+    """
     return _input_grad(g, None, w, input_shape, strides, padding, dilation, groups)
 
 
@@ -604,12 +618,14 @@ def conv_kernel_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dw = dL/dw`` for ``y = conv(x, w)``: x ``(N, *S, C)``, g ``(N, *O, F)`` -> dw ``(*K, C // groups, F)``."""
+    """``dw = dL/dw`` for ``y = conv(x, w)``: x ``(N, *S, C)``, g ``(N, *O, F)`` -> dw ``(*K, C //
+    groups, F)``.
+    """
     return _kernel_grad(x, g, None, kernel_shape, strides, padding, dilation, groups)[0]
 
 
-# Work units of the kernel gradient: their number depends on the shapes only, never on the threads, so that any number
-# of threads gives the same sums to the last bit.
+# Work units of the kernel gradient: their number depends on the shapes only, never on the threads,
+# so that any number of threads gives the same sums to the last bit.
 UNITS = 64
 SUMS_ELEMENTS = 1 << 22
 
@@ -674,7 +690,9 @@ def conv_bias_act_grad(
     groups: int,
     activation: str,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """``(dx, dw, db)`` of :func:`conv_bias_act`, each None unless ``needs`` asks for it; y is its output."""
+    """``(dx, dw, db)`` of :func:`conv_bias_act`, each None unless ``needs`` asks for it; y is its
+    output.
+    """
     mask = y if activation == "relu" else None
     how = (strides, padding, dilation, groups)
     dx = _input_grad(g, mask, w, x.shape, *how) if needs[0] else None

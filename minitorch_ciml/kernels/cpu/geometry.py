@@ -1,15 +1,17 @@
 """Where a sliding window finds its input: plain integers and tables, computed once per shape.
 
-The convolution kernels know nothing of ranks, strides, dilation or padding.  They see a *source* array, and tables of
-addresses in it::
+The convolution kernels know nothing of ranks, strides, dilation or padding.  They see a *source*
+array, and tables of addresses in it::
 
     y[to[p] + f] = sum over taps r and q < run of  source[pix[p] + taps[r] + q] * w[r, q, f]
 
-(the indirect convolution of M. Dukhan, 2019).  ``p`` runs over the outputs of a *chunk*, some whole images or some rows
-of one image, and the tables are the same for every chunk.  Where padding is needed the chunk's part of the source is
-first copied into a small zero-framed *slab* that stays in the cache.
+(the indirect convolution of M. Dukhan, 2019).  ``p`` runs over the outputs of a *chunk*, some whole
+images or some rows of one image, and the tables are the same for every chunk.  Where padding is
+needed the chunk's part of the source is first copied into a small zero-framed *slab* that stays in
+the cache.
 
-Spatial dimensions are counted as three: depth (along which an image may be cut into row blocks), height, width.
+Spatial dimensions are counted as three: depth (along which an image may be cut into row blocks),
+height, width.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ from minitorch_ciml.kernels.reference_conv import Ints, output_size
 
 # A chunk should stay in the second-level cache, with room for the weights.
 SLAB_ELEMENTS = 48 * 1024
-# Enough chunks for the threads of a large node, as long as each has enough outputs to be worth a visit.
+# Enough chunks for the threads of a large node, as long as each has enough outputs to be worth a
+# visit.
 CHUNKS = 64
 CHUNK_OUTPUTS = 256
 
 
 class Axis(NamedTuple):
-    """One spatial dimension: output i meets source places ``step * i + at[k]`` with window places ``taps[k]``.
+    """One spatial dimension: output i meets source places ``step * i + at[k]``.
 
-    Output i is stored at ``out_start + out_step * i`` of ``out_size``.
+    There, it is multiplied with the window's places ``taps[k]``.  Output i is stored at ``out_start + out_step * i`` of ``out_size``.
     """
 
     size: int
@@ -56,7 +59,7 @@ class Axis(NamedTuple):
 
 
 def forward_axis(size: int, window: int, stride: int, pads: tuple[int, int], dilation: int) -> Axis:
-    """The axis of ``y = conv(x, w)``: output i meets x at ``stride * i + dilation * k - before``."""
+    """The axis of ``conv(x, w)``: output i meets x at ``stride * i + dilation * k - before``."""
     count = output_size(size, window, stride, pads, dilation)
     taps = tuple(range(window))
     return Axis(size, taps, tuple(dilation * k - pads[0] for k in taps), stride, count, 0, 1, count)
@@ -67,9 +70,10 @@ def backward_axes(
 ) -> list[Axis]:
     """The axes of ``dx = conv_input_grad(g, w)``, one per remainder of x's index modulo the stride.
 
-    ``x[i]`` met ``g[(i + before - dilation * k) / stride]`` for those k that divide.  For ``i = start + stride * m``
-    these k are the same for all m, and g is met at ``m + (start + before - dilation * k) / stride``: a convolution
-    with stride 1, whose outputs are stored ``stride`` apart.
+    ``x[i]`` met ``g[(i + before - dilation * k) / stride]`` for those k that divide.  For ``i =
+    start + stride * m`` these k are the same for all m, and g is met at ``m + (start + before -
+    dilation * k) / stride``: a convolution with stride 1, whose outputs are stored ``stride``
+    apart.
     """
     outputs = output_size(size, window, stride, pads, dilation)
     axes = []
@@ -83,7 +87,7 @@ def backward_axes(
 
 
 class Plan(NamedTuple):
-    """The integers that the kernels need about one convolution; lengths and steps count elements."""
+    """The integers that kernels need about one convolution; lengths and steps count elements."""
 
     images: int
     images_per_chunk: int
@@ -116,18 +120,18 @@ class Plan(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A plan with its tables (int64): places of the outputs of a chunk, and of the taps of the window."""
+    """A plan with its tables (int64) of addresses."""
 
     plan: Plan
-    record: np.ndarray
-    pix: np.ndarray
-    to: np.ndarray
-    taps: np.ndarray
+    record: np.ndarray  # the plan, for the kernels
+    pix: np.ndarray  # of each output of a chunk: where its window starts in the source
+    to: np.ndarray  # and where it is stored
+    taps: np.ndarray  # of each place of the window, relative to its start
     order: np.ndarray  # which place of the window, counted in C order, each tap is
 
 
 def as_record(values: NamedTuple) -> np.ndarray:
-    """A named tuple of ints as an array of one record: one argument to a kernel, with the same names."""
+    """A named tuple of ints as an array of one record: a single argument, with the same names."""
     return np.array([tuple(values)], [(name, np.int64) for name in values._fields])
 
 
@@ -138,7 +142,7 @@ def as_three(values: Sequence, filler: object) -> tuple:
 
 
 def _chunking(images: int, rows: int, row_outputs: int, slab: int, image_outputs: int) -> Ints:
-    """``(images per chunk, rows per chunk)``: small enough for the cache, enough of them for many threads."""
+    """``(images per chunk, rows per chunk)``: small enough for the cache, enough for many threads."""
     fitting = max(1, SLAB_ELEMENTS // max(1, slab))
     for_outputs = -(-CHUNK_OUTPUTS // max(1, image_outputs))
     for_threads = max(1, images // CHUNKS)

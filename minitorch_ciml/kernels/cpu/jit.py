@@ -1,8 +1,9 @@
-"""How kernels are compiled, cached and run on threads.
+"""How kernels are compiled and cached.
 
-``kernel`` compiles a function that runs on one thread; ``parallel_kernel`` one that contains a ``prange`` loop and is
-called from Python.  Only the latter are cached on disk (in ``__pycache__`` beside the source or, where that is
-read-only, in the user's cache directory): what they call is inside of them.
+``kernel`` compiles a function that other kernels call, ``entry`` one that Python calls, and
+``threads.task`` one that runs on all threads.  Only entries are cached on disk (in ``__pycache__``
+beside the source or, where that is read-only, in the user's cache directory): what they call is
+inside of them.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import numpy as np
 from numba import njit
 
 # What every kernel is built from: a change there must recompile them all.
-_FOUNDATION = [Path(__file__).with_name(name) for name in ("jit.py", "simd.py", "threads.py")]
+_FOUNDATION = [
+    Path(__file__).with_name(f"{name}.py") for name in ("exponential", "jit", "simd", "threads")
+]
 
 
 def _source_stamp(function: Callable) -> tuple[tuple[int, int], ...]:
     """Changes with the function's file, which numba watches, and with the foundation's."""
     files = [Path(function.__code__.co_filename), *_FOUNDATION]
-    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    stamps = [file.stat() for file in files if file.exists()]
+    return tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps)
 
 
 def kernel(function: Callable) -> Any:
-    """Compiles for one thread; usable inside other kernels.  Division follows NumPy: no checks for zero."""
+    """Compiles for one thread; usable in other kernels.  Division follows NumPy: no checks for zero."""
     return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(
         function
     )
@@ -39,7 +43,7 @@ def entry(function: Callable) -> Any:
 
 
 def ready(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """``a`` flat, C-contiguous, aligned and writable: numba compiles once for each kind of array."""
+    """``a`` flat, C-contiguous, aligned and writable: numba compiles for each kind of array."""
     if a.dtype != dtype or not a.flags.carray:
         a = np.array(a, dtype, order="C")
     return a.reshape(-1)

@@ -1,7 +1,9 @@
-"""Pooling on the CPU: every kernel walks its result line by line, writes each place once, and runs lines in parallel.
+"""Pooling on the CPU: every kernel walks its result line by line, writes each place once, and runs
+lines in parallel.
 
-The gradients are written as sums over the windows that contain an input place, not as scattered additions: no place is
-written by two threads, nothing needs to be zeroed first, and the order of the additions is always the same.
+The gradients are written as sums over the windows that contain an input place, not as scattered
+additions: no place is written by two threads, nothing needs to be zeroed first, and the order of
+the additions is always the same.
 """
 
 from __future__ import annotations
@@ -267,8 +269,8 @@ def max_pool(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``y[n, o, c]`` = maximum of x over the window at ``o``; padded places never win; NaN does.
 
-    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the first maximum,
-    ``uint8`` when the window has at most 255 places, else ``int64``.
+    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the
+    first maximum, ``uint8`` when the window has at most 255 places, else ``int64``.
     """
     shape = _output_shape(x.shape, pool_size, strides, padding)
     y = empty(shape, x.dtype)
@@ -287,7 +289,7 @@ def max_pool_grad(
     strides: Ints,
     padding: Pads,
 ) -> np.ndarray:
-    """``dx``: g ``(N, *O, C)`` added at the places that :func:`max_pool` saved -> ``input_shape``."""
+    """``dx``: g ``(N, *O, C)`` added at the places that `max_pool` saved -> ``input_shape``."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _max_pool_grad(ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan)
@@ -297,7 +299,9 @@ def max_pool_grad(
 def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of :func:`max_pool_grad`."""
+    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of
+    :func:`max_pool_grad`.
+    """
     y = empty(saved.shape, x.dtype)
     plan = _plan(x.shape, pool_size, strides, padding)
     _max_pool_gather(ready(x, x.dtype), ready(saved, saved.dtype), y.reshape(-1), *plan)
@@ -314,7 +318,7 @@ def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) ->
 def avg_pool_grad(
     g: np.ndarray, *, input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``dx`` of :func:`avg_pool`: each output's gradient, shared evenly by the places it averaged."""
+    """``dx`` of :func:`avg_pool`: each output's gradient, shared by the places it averaged."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan)

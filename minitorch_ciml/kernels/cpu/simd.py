@@ -1,20 +1,21 @@
 """Vector registers for numba: one type, and the few operations the kernels are built from.
 
-LLVM turns plain loops into vector code only when it can prove that it may, and never keeps a whole block of results in
-registers.  The kernels of this package say what they want instead.  A *vector* is one register (16 floats with
-AVX-512, 8 with AVX2, 4 with SSE2 or NEON); a *tile* is a tuple of vectors that LLVM keeps in registers through a loop:
+LLVM turns plain loops into vector code only when it can prove that it may, and never keeps a whole
+block of results in registers.  The kernels of this package say what they want instead.  A *vector*
+is one register (16 floats with AVX-512, 8 with AVX2, 4 with SSE2 or NEON); a *tile* is a tuple of
+vectors that LLVM keeps in registers through a loop:
 
-    acc = tile(load(bias, f, 2), PIXELS)              # PIXELS x 2 vectors, each pair a copy of the bias
+    acc = tile(load(bias, f, 2), ROWS)            # ROWS x 2 vectors, each pair a copy of the bias
     for q in range(run):
         acc = outer_fma(acc, x, at, q, load(w, q * width, 2))
     store_at(y, to, f, acc)
 
-That is a matrix product at the machine's full speed: per step, PIXELS numbers of x are broadcast and multiplied with
-two vectors of w, and the sums never leave the registers.
+That is a matrix product at the machine's full speed: per step, ROWS numbers of x are broadcast
+and multiplied with two vectors of w, and the sums never leave the registers.
 
-All addresses count elements of a contiguous array, without bounds checks: these functions trust their caller.
-The vector width follows the processor that numba compiles for, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``
-(for example ``haswell`` and ``+avx2,+fma``) choose a narrower one.
+All addresses count elements of a contiguous array, without bounds checks: these functions trust
+their caller.  The vector width follows the processor that numba compiles for, so ``NUMBA_CPU_NAME``
+and ``NUMBA_CPU_FEATURES`` (for example ``haswell`` and ``+avx2,+fma``) choose a narrower one.
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# An idle OpenMP thread spins, by default for milliseconds, and takes the core from the BLAS thread that comes next: a
-# 512 x 512 matrix product after a kernel took 7 ms instead of 1.1 ms.  A thousand turns (some microseconds) are enough
-# to keep the launch of the next kernel cheap (2 us).  The libraries read this when they are loaded.
+# An idle OpenMP thread spins, by default for milliseconds, and takes the core from the BLAS thread
+# that comes next: a 512 x 512 matrix product after a kernel took 7 ms instead of 1.1 ms.  A
+# thousand turns (some microseconds) are enough to keep the launch of the next kernel cheap (2 us).
+# The libraries read this when they are loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP
 os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's OpenMP
 
@@ -32,7 +33,8 @@ from numba.np.ufunc import parallel
 
 from minitorch_ciml.kernels.cpu.jit import kernel
 
-# Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come from the cache.
+# Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come
+# from the cache.
 parallel._launch_threads()
 
 # As many threads as `numba.set_num_threads` allows.
@@ -43,10 +45,12 @@ _INT = ir.IntType(64)
 
 
 def _body(context: Any, module: ir.Module, target: Any, data_type: ir.Type) -> ir.Function:
-    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: calls the task for a range of indices.
+    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: calls the task for a
+    range of indices.
 
-    This is the form in which the threading layer wants its work: ``dims[0]`` calls, the first with the index that
-    ``args[0]``, a "pointer" with step 1, has reached.  ``data`` holds the task's arguments and a count of failures.
+    This is the form in which the threading layer wants its work: ``dims[0]`` calls, the first with
+    the index that ``args[0]``, a "pointer" with step 1, has reached.  ``data`` holds the task's
+    arguments and a count of failures.
     """
     signature = ir.FunctionType(
         ir.VoidType(), [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
