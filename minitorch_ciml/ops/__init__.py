@@ -1,5 +1,6 @@
 """Every differentiable function, with the names and meanings of NumPy and `keras.ops`."""
 
+from minitorch_ciml.ops import attention as _attention
 from minitorch_ciml.ops import conv as _conv
 from minitorch_ciml.ops import creation as _creation
 from minitorch_ciml.ops import indexing as _indexing
@@ -10,8 +11,10 @@ from minitorch_ciml.ops import methods as _methods  # gives tensors their method
 from minitorch_ciml.ops import nn as _nn
 from minitorch_ciml.ops import normalization as _normalization
 from minitorch_ciml.ops import pool as _pool
+from minitorch_ciml.ops import recurrent as _recurrent
 from minitorch_ciml.ops import reduce as _reduce
 from minitorch_ciml.ops import shape as _shape
+from minitorch_ciml.ops.attention import *  # noqa: F403
 from minitorch_ciml.ops.conv import *  # noqa: F403
 from minitorch_ciml.ops.indexing import *  # noqa: F403
 from minitorch_ciml.ops.linalg import *  # noqa: F403
@@ -20,6 +23,7 @@ from minitorch_ciml.ops.math import *  # noqa: F403
 from minitorch_ciml.ops.nn import *  # noqa: F403
 from minitorch_ciml.ops.normalization import *  # noqa: F403
 from minitorch_ciml.ops.pool import *  # noqa: F403
+from minitorch_ciml.ops.recurrent import *  # noqa: F403
 from minitorch_ciml.ops.reduce import *  # noqa: F403
 from minitorch_ciml.ops.shape import *  # noqa: F403
 
@@ -29,8 +33,8 @@ from minitorch_ciml.ops.creation import *  # noqa: F403  # isort: skip
 __all__ = [
     name
     for module in (
-        _conv, _creation, _indexing, _linalg, _losses, _math, _nn, _normalization, _pool, _reduce,
-        _shape,
+        _attention, _conv, _creation, _indexing, _linalg, _losses, _math, _nn, _normalization,
+        _pool, _recurrent, _reduce, _shape,
     )
     for name in module.__all__
 ]  # fmt: skip

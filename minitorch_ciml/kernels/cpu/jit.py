@@ -29,7 +29,7 @@ def _source_stamp(function: Callable) -> tuple[tuple[int, int], ...]:
 
 
 def kernel(function: Callable) -> Any:
-    """Compiles for one thread; usable in other kernels.  Division follows NumPy: no checks for zero."""
+    """Compiles a function for use in kernels.  As in NumPy, division does not check for zero."""
     return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(
         function
     )

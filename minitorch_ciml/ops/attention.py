@@ -1,0 +1,115 @@
+"""Attention: every step looks at all others and takes a mean of them, weighted by likeness."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd.arithmetic import exp, where
+from minitorch_ciml.autograd.engine import Op
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.ops.linalg import matmul
+from minitorch_ciml.ops.reduce import max as _max
+from minitorch_ciml.ops.reduce import sum as _sum
+from minitorch_ciml.ops.shape import transpose
+
+__all__ = ["dot_product_attention"]
+
+_HEADS_FIRST = (0, 2, 1, 3)
+
+
+def masked_softmax(scores: Tensor, mask: Any) -> Tensor:
+    """Softmax along the last axis over what `mask` allows; 0 elsewhere, also where it is nothing."""
+    lowest = np.finfo(scores.dtype).min
+    # The shift changes nothing but the range of the exponentials, so it needs no gradient.
+    top = _max(where(mask, scores.detach(), lowest), axis=-1, keepdims=True)
+    e = where(mask, exp(where(mask, scores - top, 0.0)), 0.0)
+    total = _sum(e, axis=-1, keepdims=True)
+    return e / where(total == 0, 1.0, total)
+
+
+def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    return matmul(transpose(q, _HEADS_FIRST), transpose(k, (0, 2, 3, 1))) * scale
+
+
+def _mix(shares: Tensor, v: Tensor) -> Tensor:
+    return transpose(matmul(shares, transpose(v, _HEADS_FIRST)), _HEADS_FIRST)
+
+
+_attention = Op(
+    "attention",
+    ref=lambda q, k, v, mask, scale: _mix(masked_softmax(_scores(q, k, scale), mask), v),
+    saves=True,
+    doc="y = softmax(scale q k^T) v, per head, over what the mask allows.",
+)
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+) -> Tensor:
+    """y = softmax(scale q k^T + bias) v for every head (Vaswani et al. 2017).
+
+    Args:
+        query: floats (N, T, H, K): samples, steps, heads, features.
+        key: floats (N, S, H, K).
+        value: floats (N, S, H, V).
+        bias: floats that broadcast to (N, H, T, S), or None.
+        mask: booleans that broadcast to (N, H, T, S): where step T may look at S; None for
+            everywhere. A step that may look nowhere gives 0.
+        scale: 1 / sqrt(K) if left out.
+        is_causal: no step looks at later ones.
+        flash_attention: accepted as in Keras, without effect.
+
+    Returns:
+        Floats (N, T, H, V).
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    q, k, v = as_tensor(query), as_tensor(key), as_tensor(value)
+    shapes = q.shape, k.shape, v.shape
+    if any(len(s) != 4 for s in shapes) or not (
+        q.shape[0] == k.shape[0] == v.shape[0]
+        and q.shape[2:] == k.shape[2:]
+        and k.shape[1:3] == v.shape[1:3]
+    ):
+        raise ValueError(
+            f"dot_product_attention: query, key and value have shapes {q.shape}, {k.shape}, "
+            f"{v.shape}; expected (N, T, H, K), (N, S, H, K), (N, S, H, V)."
+        )
+    full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+    allowed = combined_mask(mask, is_causal, full)
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
+    if bias is not None:
+        return _mix(masked_softmax(_scores(q, k, scale) + bias, allowed), v)
+    q, k, v = _floats(q, k, v)
+    return _attention(q, k, v, allowed, scale=scale)
+
+
+def _floats(*tensors: Tensor) -> list[Tensor]:
+    """The tensors in the float type they are computed in; the op itself leaves the mask alone."""
+    dtypes = Tensor.promote([x.value for x in tensors], "float")
+    return [x if x.dtype == a.dtype else x.astype(a.dtype) for x, a in zip(tensors, dtypes)]
+
+
+def combined_mask(mask: Any, is_causal: bool, shape: tuple[int, ...]) -> np.ndarray:
+    """Where to look: `mask`, which must broadcast to `shape`, and not ahead if `is_causal`."""
+    allowed = np.ones((1, 1), bool) if mask is None else np.asarray(mask).astype(bool)
+    try:
+        fits = np.broadcast_shapes(allowed.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"attention: the mask has shape {allowed.shape}, which does not broadcast to {shape}."
+        )
+    return allowed & np.tri(*shape[-2:], dtype=bool) if is_causal else allowed
