@@ -222,6 +222,13 @@ def test_many_chunks():
     check_many_chunks()
 
 
+def test_taps_that_meet_only_padding():
+    """A gradient whose window lies outside of it: its slab is all frame."""
+    x, w, b = random_arrays(0, np.float32, (2, 2, 3), (2, 3, 4), (4,))
+    how = {"strides": (2,), "padding": ((0, 8),), "dilation": (9,), "groups": 1}
+    check_convolution(x, w, b, how)
+
+
 def test_inputs_of_any_layout():
     x, w, b = random_arrays(0, np.float32, (5, 8, 9, 2), (4, 3, 3, 5), (5,))
     x, w = x.transpose(3, 2, 1, 0)[:, ::2], w.transpose(1, 2, 0, 3)[..., :3, :]

@@ -108,7 +108,7 @@ def _fill_slab(slab, source, mask, plan, image, row):
             for j in range(plan.slab_lines):
                 h = j - plan.before_lines
                 if 0 <= d < plan.depth and 0 <= h < plan.lines:
-                    left = plan.before_line
+                    left = min(plan.before_line, plan.slab_line)
                     right = min(left + plan.line, plan.slab_line)
                     start = n * plan.image_step + d * plan.plane_step + h * plan.line
                     clear(slab, to, left)

@@ -36,7 +36,8 @@ CHUNK_OUTPUTS = 256
 class Axis(NamedTuple):
     """One spatial dimension: output i meets source places ``step * i + at[k]``.
 
-    There, it is multiplied with the window's places ``taps[k]``.  Output i is stored at ``out_start + out_step * i`` of ``out_size``.
+    There, it is multiplied with the window's places ``taps[k]``.  Output i is stored at
+    ``out_start + out_step * i`` of ``out_size``.
     """
 
     size: int
@@ -142,7 +143,7 @@ def as_three(values: Sequence, filler: object) -> tuple:
 
 
 def _chunking(images: int, rows: int, row_outputs: int, slab: int, image_outputs: int) -> Ints:
-    """``(images per chunk, rows per chunk)``: small enough for the cache, enough for many threads."""
+    """Images and rows per chunk: small enough for the cache, enough of them for many threads."""
     fitting = max(1, SLAB_ELEMENTS // max(1, slab))
     for_outputs = -(-CHUNK_OUTPUTS // max(1, image_outputs))
     for_threads = max(1, images // CHUNKS)
