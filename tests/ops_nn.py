@@ -403,4 +403,3 @@ _NORMALIZATION = [
 ]
 
 ROWS = _NORMALIZATION + _ACTIVATIONS + _SOFTMAX + _DENSE + _CODES + _LOSSES
-EXCEPTIONS = {"hard_swish": "another name of hard_silu", "swish": "another name of silu"}

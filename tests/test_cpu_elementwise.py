@@ -8,6 +8,7 @@ import pytest
 from minitorch_ciml import kernels
 from minitorch_ciml.kernels.cpu import elementwise as fast
 from minitorch_ciml.kernels.reference import elementwise as reference
+from minitorch_ciml.kernels.reference import nn as reference_nn
 
 SHAPES = [(), (3,), (2, 3), (fast.SMALL,), (fast.SMALL + 1,), (40, 33)]
 
@@ -16,7 +17,15 @@ def drawn(shape, dtype, seed=0):
     return np.asarray(np.random.default_rng(seed).normal(size=shape)).astype(dtype)
 
 
-@pytest.mark.parametrize("name", ["where", "sigmoid"])
+UNARY = {
+    "relu": (reference.relu, {}),
+    "sigmoid": (reference.sigmoid, {}),
+    "leaky_relu": (reference_nn.leaky_relu, {"negative_slope": 0.2}),
+    "elu": (reference_nn.elu, {"alpha": 1.5}),
+}
+
+
+@pytest.mark.parametrize("name", ["where", *UNARY])
 def test_they_are_the_kernels_of_the_cpu(name):
     assert kernels.find("cpu", name) is getattr(fast, name)
 
@@ -38,13 +47,17 @@ def test_where(shape, dtype):
         np.testing.assert_array_equal(ours, numpys)
 
 
+@pytest.mark.parametrize("name", UNARY)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sigmoid(shape, dtype):
-    for x in (drawn(shape, dtype), drawn(shape, dtype).T, 1000 * drawn(shape, dtype)):
+def test_functions_of_one_array(shape, dtype, name):
+    function, (slow, how) = getattr(fast, name), UNARY[name]
+    large = np.where(drawn(shape, dtype) > 0, np.inf, -np.inf).astype(dtype)
+    for x in (drawn(shape, dtype), drawn(shape, dtype).T, 0 * drawn(shape, dtype), large):
         before = x.copy()
-        y = fast.sigmoid(x)
-        assert np.asarray(y).dtype == dtype
-        np.testing.assert_allclose(y, reference.sigmoid(x), rtol=1e-6)
+        with np.errstate(invalid="ignore"):
+            y = function(x, **how)
+            assert np.asarray(y).dtype == dtype
+            np.testing.assert_allclose(y, slow(x, **how), rtol=1e-6)
         np.testing.assert_array_equal(x, before)
-    assert np.isnan(fast.sigmoid(np.full((40, 33), np.nan, dtype))).all()
+    assert np.isnan(function(np.full((40, 33), np.nan, dtype), **how)).all()

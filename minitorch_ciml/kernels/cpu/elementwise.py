@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from minitorch_ciml.kernels.reference import elementwise as reference
+from minitorch_ciml.kernels.reference import nn as reference_nn
 
 Array = np.ndarray
 
@@ -44,6 +45,33 @@ def _sigmoid(x, small):
         small[i] = (1 if x[i] >= 0 else small[i]) / (1 + small[i])
 
 
+@compiled
+def _relu(x):
+    y = np.empty_like(x)
+    for i in range(x.size):
+        y[i] = 0 if x[i] <= 0 else x[i]  # NaN stays
+    return y
+
+
+@compiled
+def _leaky(x, slope):
+    y = np.empty_like(x)
+    for i in range(x.size):
+        y[i] = x[i] * slope if x[i] <= 0 else x[i]
+    return y
+
+
+@compiled
+def _elu(x, rest, alpha):
+    """With rest = e^min(x, 0) - 1, in its place."""
+    for i in range(x.size):
+        rest[i] = alpha * rest[i] if x[i] <= 0 else x[i]
+
+
+def _is_simple(x: Array) -> bool:
+    return x.size > SMALL and x.dtype.char in "fd" and x.flags.c_contiguous
+
+
 def where(condition: Array, a: Array, b: Array) -> Array:
     shape = condition.shape
     if (
@@ -61,10 +89,29 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    if x.size <= SMALL or x.dtype.char not in "fd" or not x.flags.c_contiguous:
+    if not _is_simple(x):
         return reference.sigmoid(x)
     small = np.absolute(x)
     np.negative(small, out=small)
     np.exp(small, out=small)
     _sigmoid(x.reshape(-1), small.reshape(-1))
     return small
+
+
+def relu(x: Array) -> Array:
+    return _relu(x.reshape(-1)).reshape(x.shape) if _is_simple(x) else reference.relu(x)
+
+
+def leaky_relu(x: Array, *, negative_slope: float) -> Array:
+    if not _is_simple(x):
+        return reference_nn.leaky_relu(x, negative_slope=negative_slope)
+    return _leaky(x.reshape(-1), x.dtype.type(negative_slope)).reshape(x.shape)
+
+
+def elu(x: Array, *, alpha: float) -> Array:
+    if not _is_simple(x):
+        return reference_nn.elu(x, alpha=alpha)
+    rest = np.minimum(x, 0)
+    np.expm1(rest, out=rest)
+    _elu(x.reshape(-1), rest.reshape(-1), x.dtype.type(alpha))
+    return rest
