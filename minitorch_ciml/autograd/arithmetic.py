@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from minitorch_ciml.autograd.engine import Op, Variable
 
-identity = Op("identity", lambda g, y, x: g, doc="y = x.")
+identity: Op = Op("identity", lambda g, y, x: g, doc="y = x.")
 
 # --- arithmetic ---------------------------------------------------------------------------------
 
-add = Op("add", lambda g, y, a, b: g, lambda g, y, a, b: g, dtypes="common", doc="y = a + b.")
-subtract = Op(
+add: Op = Op("add", lambda g, y, a, b: g, lambda g, y, a, b: g, dtypes="common", doc="y = a + b.")
+subtract: Op = Op(
     "subtract", lambda g, y, a, b: g, lambda g, y, a, b: -g, dtypes="common", doc="y = a - b."
 )
-multiply = Op(
+multiply: Op = Op(
     "multiply",
     lambda g, y, a, b: g * b,
     lambda g, y, a, b: g * a,
     dtypes="common",
     doc="y = a * b.",
 )
-divide = Op(
+divide: Op = Op(
     "divide",
     lambda g, y, a, b: g / b,
     lambda g, y, a, b: -g * y / b,
     dtypes="float",
     doc="y = a / b; integers are divided as floats.",
 )
-negative = Op("negative", lambda g, y, x: -g, doc="y = -x.")
-power = Op(
+negative: Op = Op("negative", lambda g, y, x: -g, doc="y = -x.")
+power: Op = Op(
     "power",
     # Where b is 0 the derivative is 0, also at a = 0, where a ** (b - 1) would be infinite.
     lambda g, y, a, b: g * b * a ** where(b == 0, 1.0, b - 1),
@@ -43,19 +43,23 @@ power = Op(
 
 # --- exponentials, roots, trigonometry ----------------------------------------------------------
 
-exp = Op("exp", lambda g, y, x: g * y, dtypes="float", doc="y = e ** x.")
-expm1 = Op("expm1", lambda g, y, x: g * (y + 1), dtypes="float", doc="y = e ** x - 1.")
-log = Op("log", lambda g, y, x: g / x, dtypes="float", doc="y = ln(x).")
-log1p = Op("log1p", lambda g, y, x: g / (x + 1), dtypes="float", doc="y = ln(1 + x).")
-sqrt = Op("sqrt", lambda g, y, x: g / (y * 2), dtypes="float", doc="y = x ** (1/2).")
-sin = Op("sin", lambda g, y, x: g * cos(x), dtypes="float", doc="y = sin(x), x in radians.")
-cos = Op("cos", lambda g, y, x: -g * sin(x), dtypes="float", doc="y = cos(x), x in radians.")
-tan = Op("tan", lambda g, y, x: g * (y * y + 1), dtypes="float", doc="y = tan(x), x in radians.")
-sinh = Op("sinh", lambda g, y, x: g * cosh(x), dtypes="float", doc="y = (e^x - e^-x) / 2.")
-cosh = Op("cosh", lambda g, y, x: g * sinh(x), dtypes="float", doc="y = (e^x + e^-x) / 2.")
-tanh = Op("tanh", lambda g, y, x: g * (1 - y * y), dtypes="float", doc="y = tanh(x).")
-sigmoid = Op("sigmoid", lambda g, y, x: g * y * (1 - y), dtypes="float", doc="y = 1 / (1 + e^-x).")
-erf = Op(
+exp: Op = Op("exp", lambda g, y, x: g * y, dtypes="float", doc="y = e ** x.")
+expm1: Op = Op("expm1", lambda g, y, x: g * (y + 1), dtypes="float", doc="y = e ** x - 1.")
+log: Op = Op("log", lambda g, y, x: g / x, dtypes="float", doc="y = ln(x).")
+log1p: Op = Op("log1p", lambda g, y, x: g / (x + 1), dtypes="float", doc="y = ln(1 + x).")
+sqrt: Op = Op("sqrt", lambda g, y, x: g / (y * 2), dtypes="float", doc="y = x ** (1/2).")
+sin: Op = Op("sin", lambda g, y, x: g * cos(x), dtypes="float", doc="y = sin(x), x in radians.")
+cos: Op = Op("cos", lambda g, y, x: -g * sin(x), dtypes="float", doc="y = cos(x), x in radians.")
+tan: Op = Op(
+    "tan", lambda g, y, x: g * (y * y + 1), dtypes="float", doc="y = tan(x), x in radians."
+)
+sinh: Op = Op("sinh", lambda g, y, x: g * cosh(x), dtypes="float", doc="y = (e^x - e^-x) / 2.")
+cosh: Op = Op("cosh", lambda g, y, x: g * sinh(x), dtypes="float", doc="y = (e^x + e^-x) / 2.")
+tanh: Op = Op("tanh", lambda g, y, x: g * (1 - y * y), dtypes="float", doc="y = tanh(x).")
+sigmoid: Op = Op(
+    "sigmoid", lambda g, y, x: g * y * (1 - y), dtypes="float", doc="y = 1 / (1 + e^-x)."
+)
+erf: Op = Op(
     "erf",
     lambda g, y, x: g * 1.1283791670955126 * exp(-x * x),  # 2 / sqrt(pi)
     dtypes="float",
@@ -64,14 +68,14 @@ erf = Op(
 
 # --- choices: piecewise functions ---------------------------------------------------------------
 
-equal = Op("equal", dtypes="common", doc="y = (a == b), as bool.")
-not_equal = Op("not_equal", dtypes="common", doc="y = (a != b), as bool.")
-less = Op("less", dtypes="common", doc="y = (a < b), as bool.")
-less_equal = Op("less_equal", dtypes="common", doc="y = (a <= b), as bool.")
-greater = Op("greater", dtypes="common", doc="y = (a > b), as bool.")
-greater_equal = Op("greater_equal", dtypes="common", doc="y = (a >= b), as bool.")
-sign = Op("sign", doc="y = -1, 0 or 1: the sign of x. Its derivative is 0.")
-where = Op(
+equal: Op = Op("equal", dtypes="common", doc="y = (a == b), as bool.")
+not_equal: Op = Op("not_equal", dtypes="common", doc="y = (a != b), as bool.")
+less: Op = Op("less", dtypes="common", doc="y = (a < b), as bool.")
+less_equal: Op = Op("less_equal", dtypes="common", doc="y = (a <= b), as bool.")
+greater: Op = Op("greater", dtypes="common", doc="y = (a > b), as bool.")
+greater_equal: Op = Op("greater_equal", dtypes="common", doc="y = (a >= b), as bool.")
+sign: Op = Op("sign", doc="y = -1, 0 or 1: the sign of x. Its derivative is 0.")
+where: Op = Op(
     "where",
     None,
     lambda g, y, c, a, b: where(c, g, 0.0),
@@ -79,7 +83,7 @@ where = Op(
     dtypes="choice",
     doc="y = a where the condition is true, otherwise b.",
 )
-absolute = Op("absolute", lambda g, y, x: g * sign(x), doc="y = |x|; the derivative at 0 is 0.")
+absolute: Op = Op("absolute", lambda g, y, x: g * sign(x), doc="y = |x|; the derivative at 0 is 0.")
 
 
 def _share(chosen, other):
@@ -87,21 +91,21 @@ def _share(chosen, other):
     return where(chosen == other, 0.5, where(chosen > other, 1.0, 0.0))
 
 
-maximum = Op(
+maximum: Op = Op(
     "maximum",
     lambda g, y, a, b: g * _share(a, b),
     lambda g, y, a, b: g * _share(b, a),
     dtypes="common",
     doc="y = the larger of a and b; at a tie each gets half the gradient.",
 )
-minimum = Op(
+minimum: Op = Op(
     "minimum",
     lambda g, y, a, b: g * _share(b, a),
     lambda g, y, a, b: g * _share(a, b),
     dtypes="common",
     doc="y = the smaller of a and b; at a tie each gets half the gradient.",
 )
-relu = Op(
+relu: Op = Op(
     "relu",
     lambda g, y, x: where(y > 0, g, 0.0),
     doc="y = max(x, 0); the derivative at 0 is 0.",

@@ -53,6 +53,9 @@ class Scalar(Variable):
     def __bool__(self) -> bool:
         return bool(self.value)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
     def __repr__(self) -> str:
         label = f", name={self.name!r}" if self.name else ""
         return f"Scalar({self.value!r}{label})"

@@ -176,6 +176,9 @@ class Tensor(Variable):
     def __iter__(self):
         return (self[i] for i in range(len(self.value)))
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and self.size == 1 else str(self), spec)
+
     def __repr__(self) -> str:
         text = np.array2string(self.value, separator=", ", prefix="Tensor(", threshold=100)
         label = f", name={self.name!r}" if self.name else ""

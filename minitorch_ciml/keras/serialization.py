@@ -218,7 +218,7 @@ def deserialize_keras_object(config: Any, custom_objects: dict | None = None) ->
         return {key: deserialize_keras_object(value) for key, value in config.items()}
     name, inner = config["class_name"], config.get("config")
     if name == "__tuple__":
-        return tuple(deserialize_keras_object(x) for x in config.get("items", config.get("config")))
+        return tuple(deserialize_keras_object(x) for x in config["items"])
     if name == "__numpy__":
         return np.array(inner["value"], dtype=inner["dtype"])  # type: ignore[index]
     if name == "__slice__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
-from typing import Any
+from functools import wraps
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,16 +127,20 @@ class Layer(Configurable):
     """
 
     _init_args: inspect.BoundArguments
+    _takes_training = False  # whether `call` has the argument `training`
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
-        layer._init_args = _signature(cls).bind_partial(layer, *args, **kwargs)
+        # As given: `get_config` falls back on them, for layers that keep no attribute.
+        signature = inspect.signature(cls.__init__)
+        layer._init_args = signature.bind_partial(layer, *args, **kwargs)
         return layer
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
+        cls._takes_training = "training" in inspect.signature(cls.call).parameters
 
     def __init__(
         self,
@@ -215,36 +220,39 @@ class Layer(Configurable):
                     seen.add(id(item))
                     yield item
 
-    def _all_layers(self) -> list[Layer]:
-        """This layer and those inside it, each once."""
-        found: dict[int, Layer] = {}
-        stack: list[Layer] = [self]
-        while stack:
-            layer = stack.pop()
-            if id(layer) not in found:
-                found[id(layer)] = layer
-                stack.extend(reversed(list(layer._sublayers())))
-        return list(found.values())
+    def _inventory(self) -> Inventory:
+        """The layers and weights in here: found by walking the attributes, unless it is kept."""
+        return self.__dict__.get("_kept_inventory") or Inventory.of(self)
+
+    @contextmanager
+    def _keeping_inventory(self) -> Iterator[Callable[[], None]]:
+        """Within the block, calling the result makes the walk of now serve for the rest of it."""
+
+        def keep() -> None:
+            self._kept_inventory = Inventory.of(self)
+
+        try:
+            yield keep
+        finally:
+            self.__dict__.pop("_kept_inventory", None)
 
     @property
     def weights(self) -> list[Parameter]:
         """All weights: of each layer first the trainable ones, then the others."""
-        return list(dict.fromkeys(w for layer in self._all_layers() for w in layer._own_weights()))
-
-    variables = weights
+        return list(self._inventory().weights)
 
     @property
     def trainable_weights(self) -> list[Parameter]:
         """The weights that training changes."""
-        return [w for w in self.weights if w.trainable]
-
-    trainable_variables = trainable_weights
+        return list(self._inventory().trainable)
 
     @property
     def non_trainable_weights(self) -> list[Parameter]:
         """The weights that training does not change."""
-        return [w for w in self.weights if not w.trainable]
+        return [w for w in self._inventory().weights if not w.trainable]
 
+    variables = weights
+    trainable_variables = trainable_weights
     non_trainable_variables = non_trainable_weights
 
     @property
@@ -254,7 +262,7 @@ class Layer(Configurable):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        for layer in self._all_layers():
+        for layer in self._inventory().layers:
             layer._trainable = bool(value)
             roles = layer.__dict__.get("_weight_roles", {})
             for weight in layer._own_weights():
@@ -305,18 +313,14 @@ class Layer(Configurable):
     @property
     def losses(self) -> list[Tensor]:
         """The terms that layers have added in the last call, and the weights' regularizers'."""
-        terms = []
-        for layer in self._all_layers():
-            terms += layer._added_losses
-            for weight in layer._own_weights():
-                regularizer = getattr(weight, "regularizer", None)
-                if regularizer is not None and weight.trainable:
-                    terms.append(regularizer(weight))
-        return terms
+        inventory = self._inventory()
+        terms = [term for layer in inventory.layers for term in layer._added_losses]
+        return terms + [w.regularizer(w) for w in inventory.regularized if w.trainable]
 
     def _clear_losses(self) -> None:
-        for layer in self._all_layers():
-            layer._added_losses.clear()
+        for layer in self._inventory().layers:
+            if layer._added_losses:
+                layer._added_losses.clear()
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -337,20 +341,19 @@ class Layer(Configurable):
             self._build_for(args, kwargs)
         if self.input_spec is not None:
             self._check_inputs(args)
-        takes_training = _takes_training(type(self))
         training = kwargs.pop("training", None)
         if training is None:
             training = _training.get()
         elif training != _training.get():
             token = _training.set(training)
             try:
-                return self._run(args, kwargs, takes_training, training)
+                return self._run(args, kwargs, training)
             finally:
                 _training.reset(token)
-        return self._run(args, kwargs, takes_training, training)
+        return self._run(args, kwargs, training)
 
-    def _run(self, args: tuple, kwargs: dict, takes_training: bool, training: Any) -> Any:
-        if takes_training and training is not None:
+    def _run(self, args: tuple, kwargs: dict, training: Any) -> Any:
+        if self._takes_training and training is not None:
             outputs = self.call(*args, training=training, **kwargs)
         else:
             outputs = self.call(*args, **kwargs)
@@ -402,7 +405,7 @@ class Layer(Configurable):
             if isinstance(shape, list) or (shape and isinstance(shape[0], (tuple, list))):
                 return type(shape)(KerasTensor(s, self.compute_dtype) for s in shape)
             return KerasTensor(shape, self.compute_dtype)
-        if _takes_training(type(self)):
+        if self._takes_training:
             kwargs = {**kwargs, "training": False}
         return infer_outputs(self.call, args, kwargs)
 
@@ -469,6 +472,33 @@ class Layer(Configurable):
 # --- helpers ------------------------------------------------------------------------------------
 
 
+class Inventory(NamedTuple):
+    """What is in a layer: itself and the layers inside it, and their weights, each once."""
+
+    layers: list[Layer]
+    weights: list[Parameter]
+    trainable: list[Parameter]
+    regularized: list[Any]
+
+    @classmethod
+    def of(cls, root: Layer) -> Inventory:
+        """Walks the attributes of `root` and of the layers found in them."""
+        layers: dict[int, Layer] = {}
+        stack = [root]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in layers:
+                layers[id(layer)] = layer
+                stack.extend(reversed(list(layer._sublayers())))
+        weights = list(dict.fromkeys(w for layer in layers.values() for w in layer._own_weights()))
+        return cls(
+            list(layers.values()),
+            weights,
+            [w for w in weights if w.trainable],
+            [w for w in weights if getattr(w, "regularizer", None) is not None],
+        )
+
+
 def _marks_built(build: Callable) -> Callable:
     """`build` that also remembers its shape and marks the layer as built."""
 
@@ -482,12 +512,6 @@ def _marks_built(build: Callable) -> Callable:
     return wrapper
 
 
-@cache
-def _signature(cls: type) -> inspect.Signature:
-    return inspect.signature(cls.__init__)  # type: ignore[misc]
-
-
-@cache
 def _init_parameters(cls: type) -> dict[str, Any]:
     """The named parameters of `__init__`, of the class and of those its **kwargs go to."""
     found: dict[str, Any] = {}
@@ -503,12 +527,6 @@ def _init_parameters(cls: type) -> dict[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
     return found
-
-
-@cache
-def _takes_training(cls: type) -> bool:
-    parameters = inspect.signature(cls.call).parameters  # type: ignore[attr-defined]
-    return "training" in parameters
 
 
 def _layers_in(value: Any) -> Iterator[Layer]:

@@ -15,7 +15,7 @@ from minitorch_ciml.keras import metrics as metrics_module
 from minitorch_ciml.keras import optimizers
 from minitorch_ciml.keras.callbacks import CallbackList
 from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
-from minitorch_ciml.keras.models.data import Batches, IterableBatches, batches, class_weights
+from minitorch_ciml.keras.models.data import ArrayBatches, Batches, batches, class_weights
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
 
@@ -30,6 +30,7 @@ class Trainer:
     history: Any = None
     compiled: bool = False
     stop_training: bool = False
+    _initial_epoch: int | None = None
     _compile_loss: CompiledLoss | None = None
     _compile_metrics: CompiledMetrics | None = None
     _loss_tracker: Any = None
@@ -92,7 +93,7 @@ class Trainer:
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
-            gradients = grad(loss, weights, allow_unused=True)
+            gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
             self.optimizer.apply(gradients, weights)
         self._loss_tracker.update_state(loss.value, sample_weight=len(flatten(x)[0]))
         return self.compute_metrics(x, y, y_pred, sample_weight)
@@ -211,30 +212,21 @@ class Trainer:
             A `History`: its `.history` has a list with one number per epoch for every log.
         """
         self._check_compiled("fit")
-        seed = draw_seed() if shuffle else None
-        source = batches(x, y, sample_weight, batch_size, steps_per_epoch, seed)
-        if validation_split and validation_data is None:
-            if not hasattr(source, "split"):
-                raise ValueError("validation_split needs arrays; pass validation_data instead.")
-            first, validation_data = source.split(validation_split)
-            source = batches(*first, batch_size, None, seed)
-        validation = None
-        if validation_data is not None:
-            parts = validation_data if isinstance(validation_data, (tuple, list)) else (
-                validation_data,)  # fmt: skip
-            size = validation_batch_size or batch_size
-            x_val, y_val, weight_val = (*parts, None, None)[:3]
-            validation = batches(x_val, y_val, weight_val, size, validation_steps)
+        source, validation = _training_data(
+            (x, y, sample_weight), batch_size, steps_per_epoch, draw_seed() if shuffle else None,
+            validation_data, validation_split, validation_steps, validation_batch_size,
+        )  # fmt: skip
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self, verbose=verbose,
                 epochs=epochs, steps=steps_per_epoch or source.steps,
             )  # fmt: skip
         self.stop_training = False
+        self._initial_epoch = None  # set by BackupAndRestore when it resumes
         callbacks.on_train_begin()
         stream = _Stream(source, steps_per_epoch)
         logs: dict = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self._initial_epoch or initial_epoch, epochs):
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch)
             logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
@@ -247,17 +239,21 @@ class Trainer:
             source.end_epoch()
             if self.stop_training or stream.exhausted:
                 break
+        self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         callbacks.on_train_end(logs)
         return self.history
 
     def _train_epoch(self, data: Iterator, callbacks: CallbackList, class_weight: Any) -> dict:
         logs: dict = {}
-        for step, batch in enumerate(data):
-            callbacks.on_train_batch_begin(step)
-            logs = self._train_batch(batch, class_weight)
-            callbacks.on_train_batch_end(step, logs)
-            if self.stop_training:
-                break
+        with self._keeping_inventory() as keep:  # type: ignore[attr-defined]
+            for step, batch in enumerate(data):
+                callbacks.on_train_batch_begin(step)
+                logs = self._train_batch(batch, class_weight)
+                callbacks.on_train_batch_end(step, logs)
+                if self.stop_training:
+                    break
+                if step == 0:  # now all layers are built
+                    keep()
         return dict(logs)
 
     def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
@@ -414,6 +410,30 @@ class Trainer:
         self.compile(**deserialize_keras_object(config))
 
 
+def _training_data(
+    data: tuple,
+    batch_size: int | None,
+    steps: int | None,
+    seed: int | None,
+    validation_data: Any,
+    validation_split: float,
+    validation_steps: int | None,
+    validation_batch_size: int | None,
+) -> tuple[Batches, Batches | None]:
+    """The batches to train on and those to validate on, from the arguments of `fit`."""
+    source = batches(*data, batch_size=batch_size, steps=steps, seed=seed)
+    if validation_split and validation_data is None:
+        if not isinstance(source, ArrayBatches):
+            raise ValueError("validation_split needs arrays; pass validation_data instead.")
+        first, validation_data = source.split(validation_split)
+        source = batches(*first, batch_size=batch_size, seed=seed)
+    if validation_data is None:
+        return source, None
+    held_out = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
+    size = validation_batch_size or batch_size
+    return source, batches(*held_out, batch_size=size, steps=validation_steps)
+
+
 class _Stream:
     """The epochs of a source; with a number of steps, each goes on where the last one ended.
 
@@ -450,7 +470,7 @@ class _Stream:
 def _only_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:
     """Arrays as the one batch that they are."""
     source = batches(x, y, sample_weight)
-    if isinstance(source, IterableBatches) or not hasattr(source, "batch"):
+    if not isinstance(source, ArrayBatches):
         raise ValueError("expected arrays for a single batch; use fit for generators.")
     return source.batch(slice(None))
 
