@@ -48,7 +48,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_at,
     tile,
 )
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import task, threads_for
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
 # A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  Each row needs
@@ -244,10 +244,10 @@ def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans
 
 
 @entry
-def _correlate(chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by):
+def _correlate(most, chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by):
     packed = _pack(w, order, by)
     work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by)
-    _correlate_chunk(chunks, ALL, work)
+    _correlate_chunk(chunks, most, work)
 
 
 def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
@@ -380,11 +380,13 @@ def _grad_unit(unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, p
 
 
 @entry
-def _correlate_grad(chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, plans, bys):
+def _correlate_grad(
+    most, chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, plans, bys
+):
     """Parts of the batch x slices of the window run in parallel, each into its own sums."""
     parts = sums.shape[0]
     work = (x, g, mask, sums, bias_sums, chunks, slices, pix, places, plans, bys)
-    _grad_unit(parts * slices, ALL, work)
+    _grad_unit(parts * slices, most, work)
     _unpack(sums, dw, places.size, bys)
     for part in range(parts):
         for f in range(db.size):
@@ -478,20 +480,24 @@ def _is_depthwise(x_channels: int, groups: int) -> bool:
     return groups == x_channels > 1
 
 
-def _forward_weights(w_shape: Ints, groups: int, depthwise: bool) -> Weights:
+@lru_cache(maxsize=1024)
+def _forward_weights(w_shape: Ints, groups: int, depthwise: bool) -> np.ndarray:
     inputs, filters = w_shape[-2:]
     if depthwise:
-        return Weights(1, 1, filters, 0, filters, 0, 1, True)
+        return as_record(Weights(1, 1, filters, 0, filters, 0, 1, True))
     kept = filters // groups
-    return Weights(groups, inputs, kept, kept, inputs * filters, filters, 1, False)
+    by = Weights(groups, inputs, kept, kept, inputs * filters, filters, 1, False)
+    return as_record(by)
 
 
-def _backward_weights(w_shape: Ints, groups: int, depthwise: bool) -> Weights:
+@lru_cache(maxsize=1024)
+def _backward_weights(w_shape: Ints, groups: int, depthwise: bool) -> np.ndarray:
     inputs, filters = w_shape[-2:]
     if depthwise:
-        return Weights(1, 1, filters, 0, filters, 0, 1, True)
+        return as_record(Weights(1, 1, filters, 0, filters, 0, 1, True))
     summed = filters // groups
-    return Weights(groups, summed, inputs, summed, inputs * filters, 1, filters, False)
+    by = Weights(groups, summed, inputs, summed, inputs * filters, 1, filters, False)
+    return as_record(by)
 
 
 def conv(
@@ -538,6 +544,7 @@ def _conv(
         return y
     where = _forward_window(x.shape, w.shape, strides, padding, dilation, groups)
     _correlate(
+        threads_for(y.size * w.size // shape[-1]),
         where.plan.chunks,
         ready(x, dtype),
         np.empty(0, dtype),
@@ -550,7 +557,7 @@ def _conv(
         where.taps,
         where.order,
         where.record,
-        as_record(_forward_weights(w.shape, groups, depthwise)),
+        _forward_weights(w.shape, groups, depthwise),
     )
     return y
 
@@ -597,13 +604,14 @@ def _input_grad(
     flat_g, flat_w = ready(g, dtype), ready(w, dtype)
     flat_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
     by = _backward_weights(w.shape, groups, depthwise)
+    most = threads_for(g.size * w.size // filters)
     bias = _padded_bias(None, channels, dtype)
     for where in _backward_windows(
         tuple(input_shape), w.shape, strides, padding, dilation, groups, mask is not None
     ):
         _correlate(
-            where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
-            where.pix, where.to, where.taps, where.order, where.record, as_record(by),
+            most, where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
+            where.pix, where.to, where.taps, where.order, where.record, by,
         )  # fmt: skip
     return dx
 
@@ -655,10 +663,11 @@ def _kernel_grad(
     by = _forward_weights(kernel_shape, groups, depthwise)
     places = (where.taps[:, None] + np.arange(plan.run)).ravel()
     step = simd.VECTOR_BITS // 8 // dtype.itemsize
-    size = (places.size + max(WIDE, NARROW)) * by.groups * (by.outputs + 2 * step)
+    size = (places.size + max(WIDE, NARROW)) * (filters + 2 * step * groups)
     parts = max(1, min(plan.chunks, UNITS, SUMS_ELEMENTS // size))
     slices = min(-(-UNITS // parts), -(-places.size // NARROW))
     _correlate_grad(
+        threads_for(g.size * dw.size // filters),
         plan.chunks,
         ready(x, dtype),
         ready(g, dtype),
@@ -671,7 +680,7 @@ def _kernel_grad(
         where.pix,
         places,
         where.record,
-        as_record(by),
+        by,
     )
     return dw, db
 

@@ -27,7 +27,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store,
     store_integers,
 )
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import task, threads_for
 from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
 
 
@@ -119,13 +119,13 @@ def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels):
 
 
 @entry
-def _max_pool(x, y, saved, depth, height, width, images, channels):
+def _max_pool(x, y, saved, depth, height, width, images, channels, most):
     lines = images * depth.outputs * height.outputs
     work = (x, y, saved, depth, height, width, channels)
     if channels < lanes(x):
-        _max_line(lines, ALL, work)
+        _max_line(lines, most, work)
     else:
-        _max_line_of_vectors(lines, ALL, work)
+        _max_line_of_vectors(lines, most, work)
 
 
 @task
@@ -154,9 +154,9 @@ def _max_grad_line(line, g, saved, dx, depth, height, width, channels):
 
 
 @entry
-def _max_pool_grad(g, saved, dx, depth, height, width, images, channels):
+def _max_pool_grad(g, saved, dx, depth, height, width, images, channels, most):
     lines = images * depth.size * height.size
-    _max_grad_line(lines, ALL, (g, saved, dx, depth, height, width, channels))
+    _max_grad_line(lines, most, (g, saved, dx, depth, height, width, channels))
 
 
 @task
@@ -175,9 +175,9 @@ def _gather_line(line, x, saved, y, depth, height, width, channels):
 
 
 @entry
-def _max_pool_gather(x, saved, y, depth, height, width, images, channels):
+def _max_pool_gather(x, saved, y, depth, height, width, images, channels, most):
     lines = images * depth.outputs * height.outputs
-    _gather_line(lines, ALL, (x, saved, y, depth, height, width, channels))
+    _gather_line(lines, most, (x, saved, y, depth, height, width, channels))
 
 
 @kernel
@@ -210,9 +210,9 @@ def _avg_line(line, x, y, depth, height, width, channels):
 
 
 @entry
-def _avg_pool(x, y, depth, height, width, images, channels):
+def _avg_pool(x, y, depth, height, width, images, channels, most):
     lines = images * depth.outputs * height.outputs
-    _avg_line(lines, ALL, (x, y, depth, height, width, channels))
+    _avg_line(lines, most, (x, y, depth, height, width, channels))
 
 
 @task
@@ -237,9 +237,9 @@ def _avg_grad_line(line, g, dx, depth, height, width, channels):
 
 
 @entry
-def _avg_pool_grad(g, dx, depth, height, width, images, channels):
+def _avg_pool_grad(g, dx, depth, height, width, images, channels, most):
     lines = images * depth.size * height.size
-    _avg_grad_line(lines, ALL, (g, dx, depth, height, width, channels))
+    _avg_grad_line(lines, most, (g, dx, depth, height, width, channels))
 
 
 @lru_cache(maxsize=1024)
@@ -264,6 +264,11 @@ def _output_shape(input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pa
     return (input_shape[0], *(output_size(*one) for one in sizes), input_shape[-1])
 
 
+def _threads(x: np.ndarray) -> int:
+    """A place of the input costs about as much as 16 multiplications of a convolution."""
+    return threads_for(16 * x.size)
+
+
 def max_pool(
     x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -276,7 +281,7 @@ def max_pool(
     y = empty(shape, x.dtype)
     saved = empty(shape, np.uint8 if prod(pool_size) <= 255 else np.int64)
     plan = _plan(x.shape, pool_size, strides, padding)
-    _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan)
+    _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan, _threads(x))
     return y, saved
 
 
@@ -292,7 +297,9 @@ def max_pool_grad(
     """``dx``: g ``(N, *O, C)`` added at the places that `max_pool` saved -> ``input_shape``."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
-    _max_pool_grad(ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan)
+    _max_pool_grad(
+        ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan, _threads(dx)
+    )
     return dx
 
 
@@ -304,14 +311,18 @@ def max_pool_gather(
     """
     y = empty(saved.shape, x.dtype)
     plan = _plan(x.shape, pool_size, strides, padding)
-    _max_pool_gather(ready(x, x.dtype), ready(saved, saved.dtype), y.reshape(-1), *plan)
+    _max_pool_gather(
+        ready(x, x.dtype), ready(saved, saved.dtype), y.reshape(-1), *plan, _threads(x)
+    )
     return y
 
 
 def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:
     """``y[n, o, c]`` = mean of x over those places of the window at ``o`` that lie inside x."""
     y = empty(_output_shape(x.shape, pool_size, strides, padding), x.dtype)
-    _avg_pool(ready(x, x.dtype), y.reshape(-1), *_plan(x.shape, pool_size, strides, padding))
+    _avg_pool(
+        ready(x, x.dtype), y.reshape(-1), *_plan(x.shape, pool_size, strides, padding), _threads(x)
+    )
     return y
 
 
@@ -321,5 +332,5 @@ def avg_pool_grad(
     """``dx`` of :func:`avg_pool`: each output's gradient, shared by the places it averaged."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
-    _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan)
+    _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan, _threads(dx))
     return dx

@@ -40,6 +40,15 @@ parallel._launch_threads()
 # As many threads as `numba.set_num_threads` allows.
 ALL = 1 << 30
 
+# Waking the threads takes up to 40 us, in which one thread does some million multiplications.
+WORTH_THREADS = 1 << 20
+
+
+def threads_for(operations: int) -> int:
+    """How many threads so many multiplications, or as costly operations, are worth: one or all."""
+    return 1 if operations < WORTH_THREADS else ALL
+
+
 _BYTES = ir.IntType(8).as_pointer()
 _INT = ir.IntType(64)
 
