@@ -55,9 +55,19 @@ tan: Op = Op(
 )
 sinh: Op = Op("sinh", lambda g, y, x: g * cosh(x), dtypes="float", doc="y = (e^x - e^-x) / 2.")
 cosh: Op = Op("cosh", lambda g, y, x: g * sinh(x), dtypes="float", doc="y = (e^x + e^-x) / 2.")
-tanh: Op = Op("tanh", lambda g, y, x: g * (1 - y * y), dtypes="float", doc="y = tanh(x).")
+tanh: Op = Op(
+    "tanh",
+    lambda g, y, x: g * (1 - y * y),
+    gradient_kernel=True,
+    dtypes="float",
+    doc="y = tanh(x).",
+)
 sigmoid: Op = Op(
-    "sigmoid", lambda g, y, x: g * y * (1 - y), dtypes="float", doc="y = 1 / (1 + e^-x)."
+    "sigmoid",
+    lambda g, y, x: g * y * (1 - y),
+    gradient_kernel=True,
+    dtypes="float",
+    doc="y = 1 / (1 + e^-x).",
 )
 erf: Op = Op(
     "erf",
@@ -108,6 +118,7 @@ minimum: Op = Op(
 relu: Op = Op(
     "relu",
     lambda g, y, x: where(y > 0, g, 0.0),
+    gradient_kernel=True,
     doc="y = max(x, 0); the derivative at 0 is 0.",
 )
 

@@ -194,6 +194,9 @@ class Op:
 
     An op with none of them has a derivative of zero everywhere or none at all (`argmax`, `==`).
 
+    Rules can have a gradient kernel too, where calling one kernel is faster than running several
+    ops; `gradient_kernel=True` says that there is one. The rules remain what it must agree with.
+
     Args:
         dtypes: how inputs are promoted before the kernel: None (not at all), "common" (NumPy's
             rules, but an integer never makes a float32 wider) or "float" (also integers alone
@@ -207,6 +210,7 @@ class Op:
         joint: Callable | None = None,
         ref: Callable | None = None,
         saves: bool = False,
+        gradient_kernel: bool = False,
         dtypes: str | None = None,
         doc: str | None = None,
     ):
@@ -220,6 +224,8 @@ class Op:
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
         self._kernels: dict[type, Callable | None] = {}
+        self._gradient_kernels: dict[type, Callable | None] = {}
+        self._has_gradient_kernel = gradient_kernel or ref is not None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -227,6 +233,14 @@ class Op:
     def kernel(self, array_type: type, suffix: str = "") -> Callable | None:
         """The kernel for values of this type, or None where their device has none."""
         return kernels.find(kernels.device_of(array_type), self.name + suffix)
+
+    def gradient_kernel(self, array_type: type) -> Callable | None:
+        """The kernel of the first-order gradients for values of this type, or None."""
+        if not self._has_gradient_kernel:
+            return None
+        if array_type not in self._gradient_kernels:
+            self._gradient_kernels[array_type] = self.kernel(array_type, "_grad")
+        return self._gradient_kernels[array_type]
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         kind = _kind_of(inputs)
@@ -470,7 +484,11 @@ def _input_gradients(
 ) -> list[Variable | None]:
     """One gradient per input of the op that made `v` (None where not needed)."""
     op, inputs, params = record.op, record.inputs, record.params
-    if op.rules:
+    fused = None if create_graph else op.gradient_kernel(type(v.value))
+    gradients: Sequence[Variable | None]
+    if fused is not None:
+        gradients = _fused_gradients(fused, v, record, g, needs)
+    elif op.rules:
         gradients = [
             rule(g, v, *inputs, **params) if need and rule is not None else None
             for rule, need in zip(op.rules, needs)
@@ -478,11 +496,7 @@ def _input_gradients(
     elif op.joint is not None:
         gradients = op.joint(g, v, *inputs, needs=needs, **params)
     else:
-        fused = None if create_graph else op.kernel(type(v.value), "_grad")
-        if fused is None:
-            gradients = _reference_gradients(record, g, needs, create_graph)
-        else:
-            gradients = _fused_gradients(fused, v, record, g, needs)
+        gradients = _reference_gradients(record, g, needs, create_graph)
     match = v.kind.match
     return [gx if gx is None else match(gx, x) for gx, x in zip(gradients, inputs)]
 

@@ -82,11 +82,9 @@ class Tensor(Variable):
         """
         if mode == "choice":
             return [values[0], *Tensor.promote(values[1:], "common")]
-        dtypes = {v.dtype for v in values}
-        if len(dtypes) == 1:
-            (dtype,) = dtypes
-            if mode != "float" or dtype.kind in "fc":
-                return values
+        dtypes = [v.dtype for v in values]
+        if dtypes.count(dtypes[0]) == len(dtypes) and (mode != "float" or dtypes[0].kind in "fc"):
+            return values
         dtype = promoted(*dtypes)
         if mode == "float" and dtype.kind not in "fc":
             dtype = np.dtype(config.floatx())

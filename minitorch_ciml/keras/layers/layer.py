@@ -222,19 +222,21 @@ class Layer(Configurable):
 
     def _inventory(self) -> Inventory:
         """The layers and weights in here: found by walking the attributes, unless it is kept."""
-        return self.__dict__.get("_kept_inventory") or Inventory.of(self)
+        kept = self.__dict__.get("_kept_inventory")
+        if kept is None:
+            kept = Inventory.of(self)
+            if "_kept_inventory" in self.__dict__ and all(x.built for x in kept.layers):
+                self._kept_inventory = kept
+        return kept
 
     @contextmanager
-    def _keeping_inventory(self) -> Iterator[Callable[[], None]]:
-        """Within the block, calling the result makes the walk of now serve for the rest of it."""
-
-        def keep() -> None:
-            self._kept_inventory = Inventory.of(self)
-
+    def _keeping_inventory(self) -> Iterator[None]:
+        """Within the block, what is found once all layers are built serves for the rest of it."""
+        self._kept_inventory = None
         try:
-            yield keep
+            yield
         finally:
-            self.__dict__.pop("_kept_inventory", None)
+            del self._kept_inventory
 
     @property
     def weights(self) -> list[Parameter]:

@@ -226,34 +226,32 @@ class Trainer:
         callbacks.on_train_begin()
         stream = _Stream(source, steps_per_epoch)
         logs: dict = {}
-        for epoch in range(self._initial_epoch or initial_epoch, epochs):
-            self.reset_metrics()
-            callbacks.on_epoch_begin(epoch)
-            logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
-            if stream.exhausted and not logs:
-                break
-            if validation is not None and (epoch + 1) % validation_freq == 0:
-                scores = self._evaluate(validation, validation_steps, callbacks)
-                logs |= {f"val_{name}": value for name, value in scores.items()}
-            callbacks.on_epoch_end(epoch, logs)
-            source.end_epoch()
-            if self.stop_training or stream.exhausted:
-                break
+        with self._keeping_inventory():  # type: ignore[attr-defined]
+            for epoch in range(self._initial_epoch or initial_epoch, epochs):
+                self.reset_metrics()
+                callbacks.on_epoch_begin(epoch)
+                logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
+                if stream.exhausted and not logs:
+                    break
+                if validation is not None and (epoch + 1) % validation_freq == 0:
+                    scores = self._evaluate(validation, validation_steps, callbacks)
+                    logs |= {f"val_{name}": value for name, value in scores.items()}
+                callbacks.on_epoch_end(epoch, logs)
+                source.end_epoch()
+                if self.stop_training or stream.exhausted:
+                    break
         self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         callbacks.on_train_end(logs)
         return self.history
 
     def _train_epoch(self, data: Iterator, callbacks: CallbackList, class_weight: Any) -> dict:
         logs: dict = {}
-        with self._keeping_inventory() as keep:  # type: ignore[attr-defined]
-            for step, batch in enumerate(data):
-                callbacks.on_train_batch_begin(step)
-                logs = self._train_batch(batch, class_weight)
-                callbacks.on_train_batch_end(step, logs)
-                if self.stop_training:
-                    break
-                if step == 0:  # now all layers are built
-                    keep()
+        for step, batch in enumerate(data):
+            callbacks.on_train_batch_begin(step)
+            logs = self._train_batch(batch, class_weight)
+            callbacks.on_train_batch_end(step, logs)
+            if self.stop_training:
+                break
         return dict(logs)
 
     def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
@@ -421,17 +419,19 @@ def _training_data(
     validation_batch_size: int | None,
 ) -> tuple[Batches, Batches | None]:
     """The batches to train on and those to validate on, from the arguments of `fit`."""
-    source = batches(*data, batch_size=batch_size, steps=steps, seed=seed)
+    x, y, weight = data
+    source = batches(x, y, weight, batch_size, steps, seed)
     if validation_split and validation_data is None:
         if not isinstance(source, ArrayBatches):
             raise ValueError("validation_split needs arrays; pass validation_data instead.")
-        first, validation_data = source.split(validation_split)
-        source = batches(*first, batch_size=batch_size, seed=seed)
+        (x, y, weight), validation_data = source.split(validation_split)
+        source = batches(x, y, weight, batch_size, None, seed)
     if validation_data is None:
         return source, None
     held_out = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
+    x, y, weight = (*held_out, None, None)[:3]
     size = validation_batch_size or batch_size
-    return source, batches(*held_out, batch_size=size, steps=validation_steps)
+    return source, batches(x, y, weight, size, validation_steps)
 
 
 class _Stream:

@@ -102,6 +102,10 @@ def relu(x: Array) -> Array:
     return _relu(x.reshape(-1)).reshape(x.shape) if _is_simple(x) else reference.relu(x)
 
 
+def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
+    return (where(y > 0, g, np.zeros((), g.dtype)),)
+
+
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     if not _is_simple(x):
         return reference_nn.leaky_relu(x, negative_slope=negative_slope)

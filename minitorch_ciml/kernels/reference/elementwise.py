@@ -71,3 +71,18 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
+
+
+# --- gradients in one step, where the rule takes several ops --------------------------------------
+
+
+def tanh_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
+    return (g * (1 - y * y),)
+
+
+def sigmoid_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
+    return (g * y * (1 - y),)
+
+
+def relu_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
+    return (np.where(y > 0, g, g.dtype.type(0)),)
