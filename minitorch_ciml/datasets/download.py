@@ -17,7 +17,7 @@ except ImportError:  # Windows, where downloads by several processes at once are
 CHUNK = 1 << 16  # bytes: several updates of the progress bar a second, even on a slow line
 
 
-def download(url: str, target: Path, sha256: str, timeout: float = 30.0) -> Path:
+def download(url: str, target: Path, sha256: str, timeout: float = 10.0) -> Path:
     """Downloads `url` to `target`, unless `target` exists.
 
     Bytes are collected in `target` + ".part", which outlives a failure, so the next call goes on

@@ -14,6 +14,7 @@ from minitorch_ciml.keras.callbacks.base import Callback, Logs
 
 _REDRAW_SECONDS = 0.1
 _BAR_CELLS = 20
+_FEWEST_CELLS = 5  # on a narrow terminal
 
 
 class ProgbarLogger(Callback):
@@ -167,11 +168,11 @@ class _Line:
     def draw(self, title: str, done: float | None, times: list[str], metrics: list[str]) -> None:
         """Shows an unfinished line: a bar, filled as far as `done` (None: unknown)."""
         self.clear()
-        filled = round(_BAR_CELLS * (done or 0))
         if self.kind == "terminal":
-            parts = self._styled(title, filled, times, metrics)
+            parts = self._styled(title, done or 0, times, metrics)
             self._rich().print(parts, end="", no_wrap=True, overflow="crop", soft_wrap=False)
         else:
+            filled = round(_BAR_CELLS * (done or 0))
             text = _plain(title, times, metrics, "#" * filled + "." * (_BAR_CELLS - filled))
             print(text, end="", flush=True)
             self._length = len(text)
@@ -205,18 +206,23 @@ class _Line:
             self._console = Console(highlight=False)
         return self._console
 
-    @staticmethod
-    def _styled(title: str, filled: int | None, times: list[str], metrics: list[str]) -> Any:
+    def _styled(self, title: str, done: float | None, times: list[str], metrics: list[str]) -> Any:
+        """The line in colours; without a bar if `done` is None."""
         from rich.text import Text
 
         text = Text(title, style="bold")
-        if filled is not None:
-            text.append(" " + "━" * filled, "not bold green")
-            text.append("━" * (_BAR_CELLS - filled), "not bold bright_black")
-        text.append(" " + "  ".join(times), "not bold cyan")
+        rest = Text(" " + "  ".join(times), "not bold cyan")
         for metric in metrics:
-            text.append("  " + metric, "not bold")
-        return text
+            rest.append("  " + metric, "not bold default")
+        if done is not None:
+            # The bar gives way to the numbers; the last column stays free, as some terminals wrap
+            # when it is written.
+            room = self._rich().width - len(text) - len(rest) - 2
+            cells = max(_FEWEST_CELLS, min(_BAR_CELLS, room))
+            filled = round(cells * done)
+            text.append(" " + "━" * filled, "not bold green")
+            text.append("━" * (cells - filled), "not bold bright_black")
+        return text.append_text(rest)
 
 
 def announce(message: str) -> None:
