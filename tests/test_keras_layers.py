@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-
-from minitorch_ciml import Tensor, grad, keras
-from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
 from keras_peer import (
     drop_ids,
     keras_peer,
     output_and_gradients,
     seeded,
 )
+
+from minitorch_ciml import Tensor, grad, keras
+from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 IMAGE, SERIES, VOLUME = (2, 9, 8, 3), (2, 11, 3), (2, 6, 5, 7, 2)
 
@@ -21,6 +21,8 @@ CASES = [
     ("Dense", dict(units=4, activation="softmax", kernel_regularizer="l2"), [(3, 5)]),
     ("Dense", dict(units=2, activation="gelu"), [(3, 5)]),
     ("Activation", dict(activation="tanh"), [(3, 5)]),
+    ("Identity", {}, [IMAGE]),
+    ("Rescaling", dict(scale=0.5, offset=-1.0), [IMAGE]),
     ("Flatten", {}, [IMAGE]),
     ("Flatten", dict(data_format="channels_first"), [IMAGE]),
     ("Reshape", dict(target_shape=(-1, 3)), [IMAGE]),
@@ -145,3 +147,50 @@ def test_symbolic_shapes_equal_keras(name, kwargs, shapes):
     x = draw(shapes)
     result = keras.Model(inputs, y).predict(x, verbose=0)
     assert tuple(n if m is not None else None for n, m in zip(result.shape, y.shape)) == y.shape
+
+
+def test_dropout_acts_in_training_only_and_is_seeded():
+    x = np.ones((200, 50), "float32")
+    layer = keras.layers.Dropout(0.4, seed=1)
+    np.testing.assert_array_equal(layer(x), x)
+    y = layer(x, training=True).numpy()
+    assert abs((y == 0).mean() - 0.4) < 0.02 and np.allclose(y[y != 0], 1 / 0.6)
+    same = keras.layers.Dropout(0.4, seed=1)(x, training=True).numpy()
+    np.testing.assert_array_equal(y, same)
+    assert (layer(x, training=True).numpy() != y).any()
+    channels = keras.layers.SpatialDropout2D(0.5, seed=3)(
+        np.ones((8, 5, 5, 6), "float32"), training=True
+    )
+    assert all(
+        len(np.unique(c)) == 1 for c in channels.numpy().transpose(0, 3, 1, 2).reshape(48, 25)
+    )
+
+
+def test_dropout_goes_through_files_both_ways(tmp_path):
+    def build(k):
+        return k.Sequential([k.Input((6,)), k.layers.Dense(4), k.layers.Dropout(0.5)])
+
+    ours, theirs = build(keras), build(keras_peer)
+    ours(np.ones((3, 6)), training=True)
+    ours.save(tmp_path / "ours.keras")
+    theirs.save(tmp_path / "theirs.keras")
+    peer = keras_peer.saving.load_model(tmp_path / "ours.keras")
+    np.testing.assert_array_equal(peer.get_weights()[0], ours.get_weights()[0])
+    again = keras.models.load_model(tmp_path / "ours.keras")
+    keras.models.load_model(tmp_path / "theirs.keras")
+    x = np.ones((3, 6), "float32")
+    np.testing.assert_array_equal(again(x, training=True), ours(x, training=True))
+
+
+def test_embedding_equals_keras():
+    x = np.array([[1, 3, 3], [0, 1, 6]])
+    ours, theirs = pair("Embedding", dict(input_dim=7, output_dim=4), [x])
+    y = ours(x)
+    np.testing.assert_array_equal(y.numpy(), np.asarray(theirs(x).detach()))
+    (g,) = grad((y * seeded(y.shape)).sum(), ours.weights)
+    expected = np.zeros((7, 4), "float32")
+    np.add.at(expected, x, seeded(y.shape))
+    np.testing.assert_allclose(g.numpy(), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="between 0 and input_dim - 1 = 6, got 1 to 7"):
+        ours(x + 1)
+    assert keras.layers.Embedding(5, 2, input_length=3)._first_input_shape == (None, 3)

@@ -3,10 +3,11 @@
 Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
 """
 
-from minitorch_ciml.config import floatx, set_floatx
 from minitorch_ciml.keras import (
     activations,
+    backend,
     callbacks,
+    config,
     constraints,
     datasets,
     initializers,
@@ -16,6 +17,7 @@ from minitorch_ciml.keras import (
     models,
     ops,
     optimizers,
+    random,
     regularizers,
     saving,
     utils,

@@ -49,6 +49,14 @@ class SeedGenerator:
         self.draws += 1  # the first draw is 1, since 0 is the stream of the plain integer seed
         return (*_words(self.seed), *_words(self.draws))
 
+    def save_own_variables(self, store: dict) -> None:
+        """Stores the seed and the draws as Keras' files have its generator's state: two uint32."""
+        store["0"] = np.array([self.seed & 0xFFFFFFFF, self.draws], dtype="uint32")
+
+    def load_own_variables(self, store: dict) -> None:
+        """Goes on where `save_own_variables` was called."""
+        self.seed, self.draws = map(int, store["0"])
+
     def get_config(self) -> dict:
         return {"seed": self.seed}
 

@@ -1,6 +1,12 @@
 """Layers (`keras.layers`)."""
 
 from minitorch_ciml.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
+from minitorch_ciml.keras.layers.attention import (
+    AdditiveAttention,
+    Attention,
+    EinsumDense,
+    MultiHeadAttention,
+)
 from minitorch_ciml.keras.layers.convolutional import Conv1D, Conv2D, Conv3D
 from minitorch_ciml.keras.layers.convolutional_relatives import (
     Conv1DTranspose,
@@ -11,7 +17,14 @@ from minitorch_ciml.keras.layers.convolutional_relatives import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from minitorch_ciml.keras.layers.core import Activation, Dense, Flatten
+from minitorch_ciml.keras.layers.core import (
+    Activation,
+    Dense,
+    Flatten,
+    Identity,
+    Lambda,
+    Rescaling,
+)
 from minitorch_ciml.keras.layers.embedding import Embedding
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.input import Input, InputLayer
@@ -70,6 +83,20 @@ from minitorch_ciml.keras.layers.reshaping import (
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
+)
+from minitorch_ciml.keras.layers.rnn import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    SimpleRNN,
+    TimeDistributed,
+)
+from minitorch_ciml.keras.layers.rnn_cells import (
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    StackedRNNCells,
 )
 
 # The names of Keras 2 and Keras' short ones.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from minitorch_ciml import ops
@@ -79,3 +80,65 @@ class Flatten(Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         unknown = None in input_shape[1:]
         return (input_shape[0], None if unknown else math.prod(input_shape[1:]))
+
+
+@serializable("keras.layers")
+class Identity(Layer):
+    """y = x."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@serializable("keras.layers")
+class Rescaling(Layer):
+    """y = x * scale + offset, as in `Rescaling(1 / 255)` for images of bytes."""
+
+    def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.offset = offset
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return ops.cast(inputs, self.compute_dtype) * self.scale + self.offset
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+@serializable("keras.layers")
+class Lambda(Layer):
+    """y = function(x).
+
+    A model with a Lambda can be saved only where the function is registered
+    (`keras.saving.register_keras_serializable`): files never hold code.
+
+    Args:
+        function: of a tensor (or a structure of them).
+        output_shape: of one sample; found by running the function if left out.
+        arguments: further arguments of the function.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        output_shape: Any = None,
+        mask: Any = None,
+        arguments: dict | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.function = function
+        self.arguments = arguments or {}
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(inputs, **self.arguments)

@@ -232,7 +232,7 @@ class Layer(Configurable):
     @contextmanager
     def _keeping_inventory(self) -> Iterator[None]:
         """Within the block, what is found once all layers are built serves for the rest of it."""
-        self._kept_inventory = None
+        self._kept_inventory: Inventory | None = None
         try:
             yield
         finally:

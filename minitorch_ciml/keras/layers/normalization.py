@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
-from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
 from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.ops.normalization import normalize_batch
 
 
 class _ScaleAndShift(Layer):
@@ -118,18 +118,16 @@ class BatchNormalization(_ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        mean: Any = self.moving_mean
-        variance: Any = self.moving_variance
-        if training and self.trainable:
-            axes = [i for i in range(inputs.ndim) if i != self.axis % inputs.ndim]
-            mean, variance = ops.moments(inputs, axes)
-            self._follow(self.moving_mean, mean)
-            self._follow(self.moving_variance, variance)
-        return ops.batch_normalization(
-            inputs, mean, variance, self.axis, self.beta, self.gamma, self.epsilon
-        )
+        if not (training and self.trainable):
+            return ops.batch_normalization(
+                inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
+                self.epsilon,
+            )  # fmt: skip
+        y, mean, variance = normalize_batch(inputs, self.gamma, self.beta, self.axis, self.epsilon)
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance)
+        return y
 
-    @no_grad()
     def _follow(self, average: Any, value: Any) -> None:
         average.assign(average.value * self.momentum + value.value * (1 - self.momentum))
 

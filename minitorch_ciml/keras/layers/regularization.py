@@ -16,7 +16,9 @@ class _TrainingOnly(Layer):
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+        # 32 bits, because a saved model has no room for more.
+        drawn = random.draw_seed() & 0xFFFFFFFF if seed is None else seed
+        self.seed_generator = random.SeedGenerator(drawn, name="seed_generator")
         self.built = True
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
