@@ -206,11 +206,12 @@ def _train(options: argparse.Namespace) -> None:
     model.summary()
     print(f"Training on {len(x_train):,} images, testing on {len(x_test):,}.")
     start = perf_counter()
-    history = model.fit(
-        x_train, y_train, batch_size=options.batch_size, epochs=options.epochs,
-        validation_data=(x_test, y_test), validation_batch_size=1000,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
-    )  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported once, below
+        history = model.fit(
+            x_train, y_train, batch_size=options.batch_size, epochs=options.epochs,
+            validation_data=(x_test, y_test), validation_batch_size=1000,
+            callbacks=[keras.callbacks.TerminateOnNaN()],
+        )  # fmt: skip
     if not all(map(math.isfinite, history.history["loss"])):
         raise ValueError("the training diverged: take a smaller --learning-rate")
     print(f"Training took {perf_counter() - start:.1f} s.")

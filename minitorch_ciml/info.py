@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
+from minitorch_ciml.config import DEVICES
+
 _PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "rich", "h5py", "mpi4py", "numba-cuda")
+_VECTORS = ("avx512f", "avx2", "fma", "avx", "sse2", "sve", "neon")  # instructions
+_CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 
 def collect_info() -> dict[str, str]:
@@ -29,6 +36,7 @@ def collect_info() -> dict[str, str]:
         "BLAS": _blas(),
         "MPI": _mpi(),
         "CUDA": _cuda(),
+        "Computes on": ", ".join(DEVICES),
     }
 
 
@@ -62,16 +70,30 @@ def _cpu() -> str:
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
-    found = [
-        name for name in ("avx512f", "avx2", "fma", "avx", "sse2", "neon") if features.get(name)
-    ]
-    return f"{binding.get_host_cpu_name()} ({', '.join(found) or 'no vector instructions known'})"
+    found = ", ".join(name for name in _VECTORS if features.get(name))
+    return f"{_cpu_model()}, {binding.get_host_cpu_name()} ({found or 'no vector instructions'})"
+
+
+def _cpu_model() -> str:
+    """The name on the box."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _threads() -> str:
+    """numba's threads; they follow the cores that this process may use."""
     import numba
 
-    return f"numba {numba.get_num_threads()} (OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')})"
+    limits = [
+        f"{name}={os.environ[name]}"
+        for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        if name in os.environ
+    ]
+    return f"{numba.get_num_threads()} for kernels" + (f" ({', '.join(limits)})" if limits else "")
 
 
 def _blas() -> str:
@@ -80,12 +102,46 @@ def _blas() -> str:
 
 
 def _mpi() -> str:
-    if find_spec("mpi4py") is None:
-        return "not found: pip install 'minitorch_ciml[mpi]'"
-    return f"mpi4py {_version('mpi4py')}"
+    """mpi4py and the launcher that is found first, as `mpirun` would be on the command line."""
+    package = _version("mpi4py")
+    launcher = shutil.which("mpirun") or shutil.which("mpiexec")
+    if launcher is None:
+        found = "no mpirun on the PATH"
+    else:
+        found = f"{launcher} ({_first_line_of(launcher, '--version')})"
+    return f"{found}; mpi4py {package}"
+
+
+def _first_line_of(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not start: {type(error).__name__}"
+    lines = (done.stdout or done.stderr).splitlines()
+    return lines[0].strip() if lines else f"exit status {done.returncode}"
 
 
 def _cuda() -> str:
-    if find_spec("numba_cuda") is None:
-        return "not found; the CUDA backend is not finished yet"
-    return f"numba-cuda {_version('numba-cuda')}; the CUDA backend is not finished yet"
+    """The devices that the CUDA driver lists; asked directly, so that no package is needed."""
+    package = f"numba-cuda {_version('numba-cuda')}"
+    for name in _CUDA_DRIVERS:
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        return f"{_cuda_devices(driver)}; {package}"
+    return f"no driver; {package}"
+
+
+def _cuda_devices(driver: ctypes.CDLL) -> str:
+    number = ctypes.c_int()
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(number))
+    if failed:
+        return f"the driver reports error {failed}"
+    names = []
+    device, text = ctypes.c_int(), ctypes.create_string_buffer(256)
+    for ordinal in range(number.value):
+        driver.cuDeviceGet(ctypes.byref(device), ordinal)
+        driver.cuDeviceGetName(text, len(text), device)
+        names.append(text.value.decode(errors="replace"))
+    return ", ".join(names) or "a driver, no device"
