@@ -58,7 +58,7 @@ ROWS += [
     Row(ops.sign, broadcast(TIES), torch="sign", grad=False),
 ]
 
-# --- two inputs ----------------------------------------------------------------------------------
+# --- two inputs ---------------------------------------------------------------------------------
 
 for _name in ("add", "subtract", "multiply"):
     ROWS.append(Row(getattr(ops, _name), broadcast(REAL, REAL), torch=_name, order=3))
@@ -87,7 +87,7 @@ ROWS += [
         integers=False),
     Row(ops.fmod, broadcast(Integer(), Integer(1, 5)), torch="fmod", grad=False),
     Row(ops.heaviside, broadcast(TIES, REAL), torch="heaviside", grad=False),
-    Row(ops.ldexp, broadcast(REAL, Integer()), torch="ldexp"),
+    Row(ops.ldexp, broadcast(REAL, Integer()), torch=lambda x, e: x * 2.0**e),
     Row(ops.where, broadcast(Boolean(), REAL, REAL), torch="where"),
     Row(ops.clip, broadcast(Real(avoid=(-1.0, 1.0))), {"x_min": -1.0, "x_max": 1.0},
         call=lambda x, x_min, x_max: ops.clip(x, x_min, x_max),
@@ -97,7 +97,7 @@ ROWS += [
     Row(ops.clip, shaped((REAL, Real(-2, -1.5), Real(1.5, 2)), (2, 3), (3,), ()), jax="clip"),
 ]  # fmt: skip
 
-# --- questions -------------------------------------------------------------------------------------
+# --- questions ----------------------------------------------------------------------------------
 
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5])
 for _name in ("isnan", "isinf", "isposinf", "isneginf", "isfinite", "isreal", "signbit"):
@@ -116,12 +116,12 @@ ROWS += [
         grad=False),
     Row(ops.isclose, fixed(np.array([1.0, 2.0]), np.array([1.1, 2.3])),
         {"rtol": 0.0, "atol": 0.2}, torch="isclose", grad=False),
-    Row(ops.nan_to_num, fixed(SPECIAL), numpy=np.nan_to_num, order=0, rtol32=np.inf),
+    Row(ops.nan_to_num, fixed(np.array([np.nan, 1.0])), torch="nan_to_num", order=0),
     Row(ops.nan_to_num, fixed(SPECIAL), {"nan": 1.0, "posinf": 2.0, "neginf": 3.0},
         torch="nan_to_num", order=0),
 ]  # fmt: skip
 
-# --- integers ----------------------------------------------------------------------------------------
+# --- integers -----------------------------------------------------------------------------------
 
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "gcd", "lcm"):
     ROWS.append(Row(getattr(ops, _name), broadcast(BITS, BITS), torch=_name, grad=False))
@@ -131,7 +131,7 @@ ROWS += [
     Row(ops.right_shift, broadcast(BITS, Integer(0, 5)), torch="bitwise_right_shift", grad=False),
 ]
 
-# --- new tensors ----------------------------------------------------------------------------------------
+# --- new tensors --------------------------------------------------------------------------------
 
 
 def _new(op, params, peer):
@@ -150,7 +150,7 @@ for _name in ("zeros_like", "ones_like", "empty_like"):
 _new(ops.full, {"shape": (2, 3), "fill_value": 0.5}, np.full)
 _new(ops.full, {"shape": (2, 3), "fill_value": [1, 2, 3], "dtype": "int64"}, np.full)
 ROWS.append(Row(ops.full_like, anyshape(REAL), {"fill_value": 2}, numpy=np.full_like, grad=False))
-_new(ops.arange, {"start": 5}, np.arange)
+_new(ops.arange, {"start": 5}, lambda start: np.arange(start))
 _new(ops.arange, {"start": 2, "stop": 9, "step": 3, "dtype": "float32"}, np.arange)
 _new(ops.arange, {"start": 0.0, "stop": 1.0, "step": 0.25}, np.arange)
 _new(ops.linspace, {"start": 0, "stop": 1, "num": 5}, np.linspace)
@@ -162,18 +162,22 @@ _new(ops.geomspace, {"start": 1, "stop": 8, "num": 4}, np.geomspace)
 _new(ops.eye, {"N": 2, "M": 3, "k": 1}, np.eye)
 _new(ops.identity, {"n": 3}, np.identity)
 _new(ops.tri, {"N": 3, "M": 2, "k": -1}, np.tri)
-for _name in ("bartlett", "blackman", "hamming", "hanning"):
+for _name in ("bartlett", "blackman", "hamming", "hanning", "kaiser"):
+    _arguments = (8, 2.0) if _name == "kaiser" else (8,)
     _peer = getattr(np, _name)
-    ROWS.append(Row(getattr(ops, _name), fixed(8), numpy=lambda n, _peer=_peer: _peer(n).astype("f4"),
-                    grad=False))  # fmt: skip
-ROWS.append(Row(ops.kaiser, fixed(8, 2.0), numpy=lambda n, b: np.kaiser(n, b).astype("f4"),
-                grad=False))  # fmt: skip
+    _single = lambda *arguments, _peer=_peer: _peer(*arguments).astype("float32")  # noqa: E731
+    ROWS.append(Row(getattr(ops, _name), fixed(*_arguments), numpy=_single, grad=False))
 
-# --- conversion --------------------------------------------------------------------------------------
+# --- conversion ---------------------------------------------------------------------------------
 
+for _dtype in ("int32", "float32"):
+    ROWS.append(
+        Row(
+            ops.cast, broadcast(REAL), {"dtype": _dtype}, numpy=lambda x, dtype: x.astype(dtype),
+            grad=_dtype == "float32", order=0,
+        )
+    )  # fmt: skip
 ROWS += [
-    Row(ops.cast, broadcast(REAL), {"dtype": "int32"}, numpy=np.astype, grad=False),
-    Row(ops.cast, broadcast(REAL), {"dtype": "float32"}, numpy=np.astype, order=0, rtol32=1e-6),
     Row(ops.saturate_cast, broadcast(Real(-3e5, 3e5)), {"dtype": "int16"}, grad=False,
         numpy=lambda x, dtype: np.clip(x, -32768, 32767).astype(dtype)),
     Row(ops.convert_to_tensor, broadcast(REAL), jax="asarray"),

@@ -33,7 +33,7 @@ _CPU = {
     "conv": (
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
-    "elementwise": ("elu", "leaky_relu", "relu", "relu_grad", "sigmoid", "where"),
+    "elementwise": ("elu", "erf", "erfc", "leaky_relu", "relu", "relu_grad", "sigmoid", "where"),
     "indexing": ("put",),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",

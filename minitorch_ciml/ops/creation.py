@@ -35,7 +35,7 @@ def _dtype(name: Any) -> np.dtype:
     return np.dtype(config.floatx() if name is None else name)
 
 
-# --- filled with one number ------------------------------------------------------------------------
+# --- filled with one number ---------------------------------------------------------------------
 
 
 def zeros(shape: Shape, dtype: Any = None) -> Tensor:
@@ -79,7 +79,7 @@ def empty_like(x: Any, dtype: Any = None) -> Tensor:
     return zeros_like(x, dtype)
 
 
-# --- ramps and matrices ----------------------------------------------------------------------------
+# --- ramps and matrices -------------------------------------------------------------------------
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Tensor:
@@ -156,7 +156,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     return _new(np.tri(N, M, k), dtype)
 
 
-# --- windows for spectra -----------------------------------------------------------------------------
+# --- windows for spectra ------------------------------------------------------------------------
 
 
 def bartlett(x: int) -> Tensor:
@@ -191,7 +191,7 @@ def _number(x: Any) -> Any:
     return x
 
 
-# --- conversion --------------------------------------------------------------------------------------
+# --- conversion ---------------------------------------------------------------------------------
 
 
 def cast(x: Any, dtype: Any) -> Tensor:
@@ -249,7 +249,7 @@ def stop_gradient(variable: Any) -> Tensor:
     return as_tensor(variable).detach()  # type: ignore[return-value]
 
 
-# --- questions -----------------------------------------------------------------------------------------
+# --- questions ----------------------------------------------------------------------------------
 
 
 def is_tensor(x: Any) -> bool:

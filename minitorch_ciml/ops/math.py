@@ -42,7 +42,7 @@ from minitorch_ciml.autograd.arithmetic import (
     where,
 )
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor, cast
 
 __all__ = [
     "abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
@@ -64,7 +64,7 @@ HALF_SQRT_PI = math.sqrt(math.pi) / 2
 abs = fabs = absolute
 true_divide = divide
 
-# --- powers, roots, logarithms -------------------------------------------------------------------
+# --- powers, roots, logarithms ------------------------------------------------------------------
 
 square = Op("square", lambda g, y, x: g * x * 2, doc="y = x^2.")
 cbrt = Op("cbrt", lambda g, y, x: g / (y * y * 3), dtypes="float", doc="y = x^(1/3), also x < 0.")
@@ -99,10 +99,13 @@ hypot = Op(
 
 def ldexp(x1: Any, x2: Any) -> Tensor:
     """y = x1 * 2^x2, where x2 are integers."""
+    x1, x2 = as_tensor(x1), as_tensor(x2)
+    if x1.dtype.kind == "f":  # otherwise 2^x2 would have the default dtype, not that of x1
+        x2 = cast(x2, dtype=x1.dtype)
     return multiply(x1, exp2(x2))
 
 
-# --- trigonometry --------------------------------------------------------------------------------
+# --- trigonometry -------------------------------------------------------------------------------
 
 arcsin = Op(
     "arcsin", lambda g, y, x: g * rsqrt(1 - x * x), dtypes="float", doc="x = sin(y), |y| <= pi/2."
@@ -144,7 +147,7 @@ def rad2deg(x: Any) -> Tensor:
     return multiply(x, 180 / math.pi)
 
 
-# --- the normal distribution's integral ------------------------------------------------------------
+# --- the normal distribution's integral ---------------------------------------------------------
 
 erfc = Op(
     "erfc",
@@ -159,7 +162,7 @@ erfinv = Op(
     doc="x = erf(y), for -1 <= x <= 1.",
 )
 
-# --- division with rest ----------------------------------------------------------------------------
+# --- division with rest -------------------------------------------------------------------------
 
 floor_divide = Op("floor_divide", dtypes="common", doc="y = floor(a / b).")
 mod = Op(
@@ -184,7 +187,7 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
     return where(zero, 0.0, divide(x1, where(zero, 1, x2)))
 
 
-# --- steps: their derivative is 0 --------------------------------------------------------------
+# --- steps: their derivative is 0 ---------------------------------------------------------------
 
 floor = Op("floor", doc="y = the largest integer <= x.")
 ceil = Op("ceil", doc="y = the smallest integer >= x.")
@@ -199,7 +202,7 @@ def round(x: Any, decimals: int = 0) -> Tensor:
     return _round(x, decimals=decimals)
 
 
-# --- limits ----------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------
 
 clip = Op(
     "clip",
@@ -244,7 +247,7 @@ def nan_to_num(
     return _nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
 
 
-# --- questions: bool results -----------------------------------------------------------------------
+# --- questions: bool results --------------------------------------------------------------------
 
 logical_and = Op("logical_and", doc="y = a and b; numbers other than 0 are true.")
 logical_or = Op("logical_or", doc="y = a or b; numbers other than 0 are true.")
@@ -266,7 +269,7 @@ def isclose(
     return _isclose(x1, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
-# --- integers ----------------------------------------------------------------------------------------
+# --- integers -----------------------------------------------------------------------------------
 
 bitwise_and = Op("bitwise_and", dtypes="common", doc="y = a & b, for integers and booleans.")
 bitwise_or = Op("bitwise_or", dtypes="common", doc="y = a | b, for integers and booleans.")

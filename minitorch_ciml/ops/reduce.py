@@ -71,7 +71,7 @@ def _reduction(
     return op(x, axis=axes, keepdims=keepdims, **params)
 
 
-# --- sums and means ----------------------------------------------------------------------------
+# --- sums and means -----------------------------------------------------------------------------
 
 _sum = Op(
     "sum",
@@ -186,7 +186,7 @@ def average(x: Any, axis: Axis = None, weights: Any = None) -> Tensor:
     return sum(x * weights, axis) / sum(broadcast_to(weights, shape=x.shape), axis)
 
 
-# --- extremes ----------------------------------------------------------------------------------
+# --- extremes -----------------------------------------------------------------------------------
 
 
 def _extreme_rule(g, y, x, axis, keepdims, initial):
@@ -277,7 +277,7 @@ def _logsumexp_rule(g, y, x, axis, keepdims):
 
 _logsumexp = Op("logsumexp", _logsumexp_rule, dtypes="float", doc="y = ln(sum(e^x)) along axes.")
 
-# --- truth -------------------------------------------------------------------------------------
+# --- truth --------------------------------------------------------------------------------------
 
 _all = Op("all", doc="y = whether all elements along axes are true (not 0).")
 _any = Op("any", doc="y = whether some element along axes is true (not 0).")
@@ -298,7 +298,7 @@ def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
     return sum(not_equal(x, 0), axis)
 
 
-# --- running sums and products -----------------------------------------------------------------
+# --- running sums and products ------------------------------------------------------------------
 
 _cumsum = Op(
     "cumsum",

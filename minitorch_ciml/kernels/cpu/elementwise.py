@@ -6,6 +6,8 @@ took 240 us, and 5 us here, where LLVM selects in vector registers.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -119,3 +121,33 @@ def elu(x: Array, *, alpha: float) -> Array:
     np.expm1(rest, out=rest)
     _elu(x.reshape(-1), rest.reshape(-1), x.dtype.type(alpha))
     return rest
+
+
+# --- the normal distribution's integral: NumPy has none -------------------------------------------
+
+
+@compiled
+def _erf(x, y):
+    for i in range(x.size):
+        y[i] = math.erf(x[i])
+
+
+@compiled
+def _erfc(x, y):
+    for i in range(x.size):
+        y[i] = math.erfc(x[i])
+
+
+def _by_element(function, x: Array) -> Array:
+    flat = np.ascontiguousarray(x, "float32" if x.dtype == np.float16 else x.dtype).reshape(-1)
+    y = np.empty_like(flat)
+    function(flat, y)
+    return y.astype(x.dtype, copy=False).reshape(x.shape)
+
+
+def erf(x: Array) -> Array:
+    return _by_element(_erf, x)
+
+
+def erfc(x: Array) -> Array:
+    return _by_element(_erfc, x)
