@@ -132,6 +132,22 @@ def load(typingctx, x, i, n):
     return result(x, types.intp, n), codegen
 
 
+@intrinsic
+def load_at(typingctx, x, at, i):
+    """The vectors that start at ``x[at[v] + i]``."""
+    result = types.UniTuple(Vector(x.dtype), at.count)
+
+    def codegen(context, builder, signature, arguments):
+        array, starts, offset = arguments
+        values = []
+        for start in _items(builder, at, starts):
+            row = _address(context, builder, signature.args[0], array, start)
+            values.append(_read(context, builder, result.dtype, builder.gep(row, [offset])))
+        return context.make_tuple(builder, result, values)
+
+    return result(x, at, types.intp), codegen
+
+
 @intrinsic(prefer_literal=True)
 def full(typingctx, x, value, n):
     """A tile of n vectors of x's dtype, every element of which is ``value``."""
