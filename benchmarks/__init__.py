@@ -1,0 +1,1 @@
+"""Benchmarks: every workload against its peers, in one run (`python -m benchmarks --help`)."""

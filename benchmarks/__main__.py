@@ -1,0 +1,91 @@
+"""The command: `python -m benchmarks [--quick] [--only a,...] [--threads N] [--output FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, report, startup
+from benchmarks.framework import FRAMEWORKS, missing
+from benchmarks.runner import Settings, add_shares, compare_losses, measure_peak, run_group
+from benchmarks.workloads import BY_NAME, WORKLOADS
+
+RESULTS = Path(__file__).parent / "results"
+COMPARED = (
+    "CNN, batch 32, step", "CNN, batch 128, step", "CIFAR CNN, batch 256, step",
+    "MLP, batch 128, step", "residual CNN, batch 64, step", "autoencoder, batch 64, step",
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures, prints tables, and writes a JSON file and a picture."""
+    options = _parser().parse_args(arguments)
+    wanted = _groups(options.only)
+    settings = Settings(threads=options.threads)
+    if options.quick:
+        settings = Settings.quick(options.threads)
+    for name in FRAMEWORKS:
+        if missing(name):
+            print(f"{name} is skipped: {missing(name)} is not installed")
+    found = measure(wanted, settings)
+    path = report.write_json(found, options.output)
+    report.print_report(found)
+    report.draw_ratios(found, path.with_suffix(".svg"))
+    print(path)
+
+
+def measure(groups: list[str], settings: Settings) -> dict[str, Any]:
+    """The report on the workloads of these groups."""
+    found: dict[str, Any] = {
+        "machine": machine.describe(settings.threads), "settings": asdict(settings),
+    }  # fmt: skip
+    _say("peak")
+    found["peak"], results = measure_peak(settings)
+    chosen = [w for w in WORKLOADS if w.group in groups]
+    for _, members in groupby(chosen, lambda workload: workload.group):
+        results += run_group(list(members), settings, _say)
+    add_shares(results, found["peak"])
+    found["results"] = results
+    found["startup"] = startup.measure(settings, _say) if "k" in groups else {}
+    compared = [BY_NAME[name] for name in COMPARED if BY_NAME[name].group in groups]
+    found["agreement"] = compare_losses(compared, settings) if compared else []
+    found["load_after"] = machine.load()
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure minitorch_ciml beside PyTorch, JAX and Keras, in turn, in one run.",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few minutes; rough numbers")
+    letters = "; ".join(title for title in report.GROUPS.values() if title.startswith("("))
+    parser.add_argument("--only", default="", metavar="a,b,...", help=f"only these: {letters}")
+    parser.add_argument(
+        "--threads", type=int, default=len(machine.cores()), metavar="N",
+        help="threads of every framework (default: the cores that may be used)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="FOLDER", help=f"default: {RESULTS.name}/"
+    )
+    return parser
+
+
+def _groups(text: str) -> list[str]:
+    known = [group for group in report.GROUPS if group != "peak"]
+    wanted = [part.strip() for part in text.split(",") if part.strip()] or known
+    for group in wanted:
+        if group not in known:
+            raise SystemExit(f"--only: there is no {group!r}; expected some of {','.join(known)}.")
+    return wanted
+
+
+def _say(text: str) -> None:
+    print(f"... {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
