@@ -457,8 +457,10 @@ def _age(v: Variable) -> int:
     return v.serial
 
 
-def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable]:
-    """The variables of `lineage` (oldest first) that depend on one of `goals`."""
+def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] | None:
+    """The variables of `lineage` (oldest first) that depend on one of `goals`; None for all."""
+    if all(v.record is not None or v in goals for v in lineage):
+        return None  # as in training, where every leaf is a goal
     wanted = set(goals)
     for v in lineage:
         if v.record is not None and v.record is not FREED:

@@ -25,6 +25,16 @@ def mean(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     return total / total.dtype.type(x.size // (total.size or 1))
 
 
+def mean_grad(
+    g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, axis: Axes, keepdims: bool
+) -> tuple:
+    if not keepdims:
+        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
+    dx = np.empty_like(x)
+    np.multiply(g, y.size / (x.size or 1), out=dx)
+    return (dx,)
+
+
 def var(x: np.ndarray, axis: Axes, keepdims: bool) -> np.ndarray:
     return np.var(x, axis=axis, keepdims=keepdims)
 
