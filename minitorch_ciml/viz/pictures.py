@@ -112,7 +112,11 @@ def mistakes(
     ]
     if n < len(wrong):
         title += f", the first {n}" if confidence is None else f", the {n} most confident"
-    return finished(_sheet(tiles[wrong[:n]], captions, title), path)
+    figure = _sheet(tiles[wrong[:n]], captions, title)
+    legend = "true → predicted" + ("" if confidence is None else " (probability)")
+    figure.set_figheight(figure.get_figheight() + 0.25)
+    figure.supxlabel(legend, fontsize=SMALL, color=INK)
+    return finished(figure, path)
 
 
 def filters(kernel: object, path: PathLike | None = None) -> "Figure":
