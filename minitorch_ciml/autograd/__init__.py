@@ -1,8 +1,13 @@
 """The autograd engine. Read `engine.py` first: it is the idea of the whole package."""
 
 from minitorch_ciml.autograd.arithmetic import identity
+from minitorch_ciml.autograd.calculus import hessian, hvp, jacobian, jvp, vjp
+from minitorch_ciml.autograd.check import GradientError, check_grads
 from minitorch_ciml.autograd.engine import GraphError, Op, Variable, grad
 from minitorch_ciml.autograd.scalar import Scalar
 from minitorch_ciml.autograd.tensor import Parameter, Tensor
 
-__all__ = ["GraphError", "Op", "Parameter", "Scalar", "Tensor", "Variable", "grad", "identity"]
+__all__ = [
+    "GradientError", "GraphError", "Op", "Parameter", "Scalar", "Tensor", "Variable",
+    "check_grads", "grad", "hessian", "hvp", "identity", "jacobian", "jvp", "vjp",
+]  # fmt: skip

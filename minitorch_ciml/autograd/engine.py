@@ -418,13 +418,13 @@ def _seed(y: Variable, seed: Any) -> Variable:
                 "pass the gradient of the final value with respect to it."
             )
         return y.ones_like()
-    seed = seed if isinstance(seed, y.kind) else y.kind.lift(seed, [y])
+    seed = _lifted(seed, y)
     given = getattr(seed.value, "shape", ())
     if given != expected:
         raise ValueError(
             f"backward: the gradient has shape {given}, the output {expected}; they must be equal."
         )
-    return seed
+    return y.kind.match(seed, y)
 
 
 def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
@@ -472,8 +472,12 @@ def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] 
 def _run_hooks(v: Variable, g: Variable) -> Variable:
     for hook in list(v.hooks or ()):
         replaced = hook(g)
-        g = g if replaced is None else v.kind.lift(replaced, [v])
+        g = g if replaced is None else _lifted(replaced, v)
     return g
+
+
+def _lifted(x: Any, like: Variable) -> Variable:
+    return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
 def _add(gradients: dict[Variable, Variable], x: Variable, g: Variable) -> None:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.autograd.arithmetic import equal, exp, maximum, not_equal, sqrt, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor, broadcast_to
@@ -31,7 +33,7 @@ def _axes(x: Tensor, axis: Axis, name: str) -> Axes:
     ndim = x.ndim
     if axis is None:
         return tuple(range(ndim))
-    if isinstance(axis, int):
+    if isinstance(axis, (int, np.integer)):
         return (_check_axis(axis, ndim, name),)
     axes = tuple([_check_axis(a, ndim, name) for a in axis])
     if len(set(axes)) != len(axes):
@@ -83,6 +85,7 @@ _mean = Op(
     lambda g, y, x, axis, keepdims: broadcast_to(
         _behind(g, x, axis, keepdims) * (1 / _count(x, axis)), shape=x.shape
     ),
+    gradient_kernel=True,
     dtypes="float",
     doc="y = the mean of x along axes.",
 )
