@@ -21,7 +21,7 @@ _HEADS_FIRST = (0, 2, 1, 3)
 
 
 def masked_softmax(scores: Tensor, mask: Any) -> Tensor:
-    """Softmax along the last axis over what `mask` allows; 0 elsewhere, also where it is nothing."""
+    """Softmax along the last axis over what `mask` allows; 0 elsewhere, also in an empty row."""
     lowest = np.finfo(scores.dtype).min
     # The shift changes nothing but the range of the exponentials, so it needs no gradient.
     top = _max(where(mask, scores.detach(), lowest), axis=-1, keepdims=True)
@@ -30,17 +30,19 @@ def masked_softmax(scores: Tensor, mask: Any) -> Tensor:
     return e / where(total == 0, 1.0, total)
 
 
-def _scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+def attention_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """scale q k^T for every head: (N, T, H, K), (N, S, H, K) -> (N, H, T, S)."""
     return matmul(transpose(q, _HEADS_FIRST), transpose(k, (0, 2, 3, 1))) * scale
 
 
-def _mix(shares: Tensor, v: Tensor) -> Tensor:
+def mix(shares: Tensor, v: Tensor) -> Tensor:
+    """The means of v with these weights: (N, H, T, S), (N, S, H, V) -> (N, T, H, V)."""
     return transpose(matmul(shares, transpose(v, _HEADS_FIRST)), _HEADS_FIRST)
 
 
 _attention = Op(
     "attention",
-    ref=lambda q, k, v, mask, scale: _mix(masked_softmax(_scores(q, k, scale), mask), v),
+    ref=lambda q, k, v, mask, scale: mix(masked_softmax(attention_scores(q, k, scale), mask), v),
     saves=True,
     doc="y = softmax(scale q k^T) v, per head, over what the mask allows.",
 )
@@ -90,7 +92,7 @@ def dot_product_attention(
     allowed = combined_mask(mask, is_causal, full)
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
     if bias is not None:
-        return _mix(masked_softmax(_scores(q, k, scale) + bias, allowed), v)
+        return mix(masked_softmax(attention_scores(q, k, scale) + bias, allowed), v)
     q, k, v = _floats(q, k, v)
     return _attention(q, k, v, allowed, scale=scale)
 

@@ -44,11 +44,15 @@ def lstm_step(x, h, c, w, u, b=None, activation=tanh, recurrent_activation=sigmo
     return recurrent_activation(o) * activation(c), c
 
 
-def gru_step(x, h, w, u, b=None, activation=tanh, recurrent_activation=sigmoid, reset_after=True):
+def gru_step(
+    x, h, w, u, b=None, activation=tanh, recurrent_activation=sigmoid, reset_after=True,
+    carried=None,
+):  # fmt: skip
     """The next h (Cho et al. 2014): z h + (1 - z) g.
 
     z, r and g come from the thirds of x w + b[0] and of h u + b[1]; r multiplies the last third
-    of the latter (`reset_after`), or h before its product with the last third of u.
+    of the latter (`reset_after`), or h before its product with the last third of u. `carried` is h
+    without dropout, for the term z h.
     """
     units = h.shape[-1]
     z, r, g = split(_affine(x, w, b if b is None or b.ndim == 1 else b[0]), 3, axis=-1)
@@ -61,7 +65,7 @@ def gru_step(x, h, w, u, b=None, activation=tanh, recurrent_activation=sigmoid, 
         r = recurrent_activation(r + rh)
         g = activation(g + matmul(r * h, u[:, 2 * units :]))
     z = recurrent_activation(z + zh)
-    return z * h + (1 - z) * g
+    return z * (h if carried is None else carried) + (1 - z) * g
 
 
 # --- all steps ----------------------------------------------------------------------------------

@@ -68,10 +68,10 @@ def _lstm_step(z, product, b, c, c_next, h_next):
             z[n, j] += product[n, j] + b[j]
         for j in range(2 * units):
             z[n, j] = sigmoid(z[n, j])
-        for j in range(2 * units, 3 * units):
-            z[n, j] = tanh(z[n, j])
-        for j in range(3 * units, 4 * units):
-            z[n, j] = sigmoid(z[n, j])
+        for j in range(units):
+            z[n, 2 * units + j] = tanh(z[n, 2 * units + j])
+        for j in range(units):
+            z[n, 3 * units + j] = sigmoid(z[n, 3 * units + j])
         for j in range(units):
             c_next[n, j] = z[n, units + j] * c[n, j] + z[n, j] * z[n, 2 * units + j]
         for j in range(units):
@@ -158,8 +158,8 @@ def _gru_step(z, product, b, inner, h, h_next):
             inner[n, j] = product[n, 2 * units + j] + b[1, 2 * units + j]
         for j in range(units):
             z[n, 2 * units + j] += b[0, 2 * units + j] + z[n, units + j] * inner[n, j]
-        for j in range(2 * units, 3 * units):
-            z[n, j] = tanh(z[n, j])
+        for j in range(units):
+            z[n, 2 * units + j] = tanh(z[n, 2 * units + j])
         for j in range(units):
             h_next[n, j] = z[n, j] * h[n, j] + (one - z[n, j]) * z[n, 2 * units + j]
 

@@ -1,0 +1,534 @@
+"""Attention layers, and the dense layer by Einstein's convention that they are built from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import ops
+from minitorch_ciml.autograd.arithmetic import tanh
+from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.keras.symbolic import infer_outputs
+from minitorch_ciml.ops import random
+from minitorch_ciml.ops.attention import attention_scores, combined_mask, masked_softmax, mix
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@serializable("keras.layers")
+class EinsumDense(KernelLayer):
+    """y = activation(einsum(equation, x, W) + b).
+
+    Args:
+        equation: such as "abc,cd->abd": the axes of x, of the kernel W, and of y; "..." stands for
+            any others.
+        output_shape: the sizes of y without the batch, None for those that x has; or one number,
+            the last size.
+        activation: a name, a function, or None.
+        bias_axes: the letters of y along which the bias varies; None for no bias.
+        kernel_initializer, ...: see `KernelLayer`.
+    """
+
+    def __init__(
+        self,
+        equation: str,
+        output_shape: Any,
+        activation: Any = None,
+        bias_axes: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activation, bias_axes is not None, **kwargs)
+        self.equation = equation
+        self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+        self.output_shape = tuple(self.output_shape)
+        self.bias_axes = bias_axes
+        self._parts = _parts(equation)
+
+    def build(self, input_shape: tuple) -> None:
+        given, kernel, result = self._parts
+        sizes = self._output_sizes() | _sizes(given, input_shape, 0)
+        missing = [c for c in kernel if sizes.get(c) is None]
+        if missing:
+            raise ValueError(
+                f"EinsumDense: the size of {', '.join(missing)} in {self.equation!r} is known "
+                f"neither from the input {tuple(input_shape)} nor from output_shape "
+                f"{self.output_shape}."
+            )
+        self.kernel = self.add_kernel(tuple(sizes[c] for c in kernel))
+        self.bias = None
+        if self.bias_axes is not None:
+            self.bias = self.add_weight(
+                self._bias_shape(result, sizes, len(input_shape)), self.bias_initializer,
+                regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias",
+            )  # fmt: skip
+        self._summed = _dense_like(given, kernel, result, self.bias_axes)
+
+    def _output_sizes(self) -> dict[str, int | None]:
+        result = self._parts[2]
+        sizes = _sizes(result, (None, *self.output_shape), 0)
+        if result.startswith("..."):
+            sizes = _sizes(result, self.output_shape, 0)
+        return {c: n for c, n in sizes.items() if n is not None}
+
+    def _bias_shape(self, result: str, sizes: dict, ndim: int) -> tuple:
+        unknown = [c for c in self.bias_axes or "" if c not in result]
+        if unknown:
+            raise ValueError(
+                f"EinsumDense: bias_axes {self.bias_axes!r} are not all in the result of "
+                f"{self.equation!r}."
+            )
+        left, dots, right = result.partition("...")
+        hidden = ndim - len(self._parts[0].replace("...", "")) if dots else 0
+        axes = [*left, *["..."] * hidden, *right]
+        first = min(i for i, c in enumerate(axes) if c in (self.bias_axes or ""))
+        return tuple(sizes[c] if c in (self.bias_axes or "") else 1 for c in axes[first:])
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if self._summed is None:
+            y = ops.einsum(self.equation, inputs, self.kernel)
+            return self.activation(y if self.bias is None else y + self.bias)
+        # The last axes of x meet the first ones of the kernel: one matrix product.
+        n = self._summed
+        kept, outputs = inputs.shape[: inputs.ndim - n], self.kernel.shape[n:]
+        size, width = math.prod(self.kernel.shape[:n]), math.prod(outputs)
+        y = ops.dense(
+            ops.reshape(inputs, (*kept, size)) if n > 1 else inputs,
+            ops.reshape(self.kernel, (size, width)),
+            None if self.bias is None else ops.reshape(self.bias, (width,)),
+        )
+        return self.activation(ops.reshape(y, (*kept, *outputs)))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        given, _, result = self._parts
+        sizes = {**_sizes(given, input_shape, 0), **self._output_sizes()}
+        left, dots, right = result.partition("...")
+        before, _, after = given.partition("...")
+        hidden = input_shape[len(before) : len(input_shape) - len(after)] if dots else ()
+        return (*(sizes[c] for c in left), *hidden, *(sizes[c] for c in right))
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["use_bias"]
+        config["activity_regularizer"] = self.activity_regularizer
+        return config
+
+
+def _parts(equation: str) -> tuple[str, str, str]:
+    """The letters of the input, of the kernel and of the result."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    given, comma, kernel = left.partition(",")
+    if not arrow or not comma or "." in kernel or ("..." in given) != ("..." in result):
+        raise ValueError(
+            f"EinsumDense: got the equation {equation!r}, expected one such as 'abc,cd->abd' or "
+            "'...c,cd->...d'."
+        )
+    return given, kernel, result
+
+
+def _sizes(letters: str, shape: tuple, start: int) -> dict[str, int | None]:
+    """The size of each letter, counted from the left before "..." and from the right after it."""
+    left, _, right = letters.partition("...")
+    sizes = dict(zip(left, shape))
+    sizes.update(zip(reversed(right), reversed(shape)))
+    return sizes
+
+
+def _dense_like(given: str, kernel: str, result: str, bias_axes: str | None) -> int | None:
+    """How many last letters of the input are the first of the kernel and summed over, or None.
+
+    Only where the kernel's other letters end the result, and the bias varies along all of them.
+    """
+    for n in range(1, len(kernel)):
+        kept, outputs = given[: len(given) - n], kernel[n:]
+        if given.endswith(kernel[:n]) and result == kept + outputs and "..." not in given[-n:]:
+            return n if bias_axes in (None, outputs) else None
+    return None
+
+
+@serializable("keras.layers")
+class MultiHeadAttention(Layer):
+    """softmax(q k^T / sqrt(key_dim)) v for several heads at once (Vaswani et al. 2017).
+
+    q, k and v are dense layers of query (N, T, D), key and value (N, S, E), for every head, and the
+    heads' results go through another one: y (N, T, output_shape), the query's size if left out.
+
+    Args:
+        num_heads: the number of heads.
+        key_dim: the size of q and k for one head.
+        value_dim: the size of v for one head; key_dim if left out.
+        dropout: in training, the share of attention weights set to 0.
+        use_bias: whether the dense layers have biases.
+        output_shape: the size of the result: a number or several.
+        attention_axes: the axes of the steps; all but the first and the last if left out.
+        sliding_window, use_gate: of later versions of Keras; not available.
+        flash_attention: accepted as in Keras, without effect.
+        kernel_initializer, ...: of the dense layers.
+        seed: an integer that fixes the dropout.
+
+    Call arguments:
+        query, value, key: key is value if left out.
+        query_mask, value_mask, key_mask: booleans (N, T), (N, S), (N, S): which steps count.
+        attention_mask: booleans (N, T, S): where a step may look.
+        return_attention_scores: give (y, the attention weights (N, heads, T, S)).
+        use_causal_mask: no step looks at later ones.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        output_shape: Any = None,
+        attention_axes: Any = None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        use_gate: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        if use_gate or sliding_window is not None:
+            raise ValueError(
+                "MultiHeadAttention: use_gate and sliding_window are not available; pass an "
+                "attention_mask for a window."
+            )
+        self.num_heads = positive("MultiHeadAttention", "num_heads", num_heads)
+        self.key_dim = positive("MultiHeadAttention", "key_dim", key_dim)
+        self.value_dim = positive("MultiHeadAttention", "value_dim", value_dim or key_dim)
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.use_gate = use_gate
+        self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+        axes = attention_axes
+        self.attention_axes = (axes,) if isinstance(axes, int) else axes and tuple(axes)
+        self.sliding_window = sliding_window
+        self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
+        self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
+        self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
+        self.bias_regularizer = get("keras.regularizers", bias_regularizer, "regularizer")
+        self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
+        self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+        self._shapes: dict[str, tuple] = {}
+
+    # --- weights --------------------------------------------------------------------------------
+
+    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
+        self._shapes = {"query_shape": tuple(query_shape), "value_shape": tuple(value_shape)}
+        if key_shape is not None:
+            self._shapes["key_shape"] = tuple(key_shape)
+        ndim = len(query_shape)
+        if self.attention_axes is None:
+            self.attention_axes = tuple(range(1, ndim - 1))
+        self.attention_axes = tuple(a % ndim for a in self.attention_axes)
+        heads = self.num_heads
+        self.query_dense = self._projection("query", ndim, (heads, self.key_dim))
+        self.key_dense = self._projection("key", ndim, (heads, self.key_dim))
+        self.value_dense = self._projection("value", ndim, (heads, self.value_dim))
+        outputs = tuple(self.output_shape or query_shape[-1:])
+        self.output_dense = self._projection("attention_output", ndim, outputs, summed=2)
+        self.query_dense.build(tuple(query_shape))
+        self.key_dense.build(tuple(value_shape if key_shape is None else key_shape))
+        self.value_dense.build(tuple(value_shape))
+        self.output_dense.build((*query_shape[:-1], heads, self.value_dim))
+
+    def _projection(self, name: str, ndim: int, outputs: tuple, summed: int = 1) -> EinsumDense:
+        """A dense layer from the last `summed` axes to `outputs`."""
+        kept, rest = _LETTERS[: ndim - 1], _LETTERS[ndim - 1 :]
+        inputs, results = rest[:summed], rest[summed : summed + len(outputs)]
+        return EinsumDense(
+            f"{kept}{inputs},{inputs}{results}->{kept}{results}",
+            output_shape=(None,) * (ndim - 2) + outputs,
+            bias_axes=results if self.use_bias else None,
+            kernel_initializer=_copied(self.kernel_initializer),
+            bias_initializer=_copied(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def _build_for(self, args: tuple, kwargs: dict) -> None:
+        self.build(*(x.shape for x in args if x is not None))
+        self.built = True
+
+    def get_build_config(self) -> dict | None:
+        shapes = {name: list(shape) for name, shape in self._shapes.items()}
+        return {"shapes_dict": shapes} if shapes else None
+
+    def build_from_config(self, config: dict) -> None:
+        shapes = config.get("shapes_dict") or config
+        if shapes.get("query_shape"):
+            self.build(**{name: tuple(shape) for name, shape in shapes.items()})
+
+    # --- calling --------------------------------------------------------------------------------
+
+    def __call__(self, query: Any, value: Any, key: Any = None, **kwargs: Any) -> Any:
+        inputs = (query, value) if key is None else (query, value, key)
+        return super().__call__(*inputs, **kwargs)
+
+    def call(
+        self,
+        query: Any,
+        value: Any,
+        key: Any = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        q = self.query_dense(query)
+        k = self.key_dense(value if key is None else key)
+        v = self.value_dense(value)
+        mask = _all_masks(query_mask, value_mask, key_mask, attention_mask)
+        y, shares = self._attend(
+            q, k, v, mask, use_causal_mask, return_attention_scores, bool(training)
+        )
+        y = self.output_dense(y)
+        return (y, shares) if return_attention_scores else y
+
+    def _attend(self, q, k, v, mask, causal, with_scores, training):  # type: ignore[no-untyped-def]
+        """Attention between the steps along `attention_axes`, for each place on the others."""
+        axes = self.attention_axes
+        others = [a for a in range(q.ndim - 2) if a not in axes]
+        order = [*others, *axes, q.ndim - 2, q.ndim - 1]
+        batch = tuple(q.shape[a] for a in others)
+        targets, sources = (tuple(x.shape[a] for a in axes) for x in (q, k))
+        heads = q.shape[-2]
+
+        def steps_in_a_row(x):  # type: ignore[no-untyped-def]
+            if x.ndim == 4:
+                return x
+            x = ops.transpose(x, order)
+            size = math.prod(x.shape[len(batch) : -2])
+            return ops.reshape(x, (math.prod(batch), size, *x.shape[-2:]))
+
+        q, k, v = map(steps_in_a_row, (q, k, v))
+        if mask is not None:
+            mask = _flat_mask(mask, batch, heads, targets, sources)
+        y, shares = self._mixed(q, k, v, mask, causal, with_scores, training)
+        if len(order) > 4:
+            y = ops.reshape(y, (*batch, *targets, *y.shape[-2:]))
+            y = ops.transpose(y, [order.index(a) for a in range(len(order))])
+        if shares is not None:
+            shares = ops.reshape(shares, (*batch, heads, *targets, *sources))
+        return y, shares
+
+    def _mixed(self, q, k, v, mask, causal, with_scores, training):  # type: ignore[no-untyped-def]
+        drops = training and self.dropout > 0
+        if not drops and not with_scores:
+            return ops.dot_product_attention(q, k, v, mask=mask, is_causal=causal), None
+        scores = attention_scores(q, k, 1 / math.sqrt(self.key_dim))
+        shares = masked_softmax(scores, combined_mask(mask, causal, scores.shape))
+        used = random.dropout(shares, self.dropout, seed=self.seed_generator) if drops else shares
+        return mix(used, v), shares
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return infer_outputs(self.call, args, {**kwargs, "training": False})
+
+    def compute_output_shape(
+        self, query_shape: tuple, value_shape: Any = None, key_shape: Any = None
+    ) -> tuple:
+        return (*query_shape[:-1], *(self.output_shape or query_shape[-1:]))
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["flash_attention"]
+        return config
+
+
+def _copied(initializer: Any) -> Any:
+    """Another initializer like this one: each weight draws its own numbers."""
+    return initializer.clone() if hasattr(initializer, "clone") else initializer
+
+
+def _all_masks(query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any) -> Any:
+    """Where a step may look, (N, T, S), or None for everywhere."""
+    masks = []
+    if query_mask is not None:
+        masks.append(np.asarray(query_mask).astype(bool)[:, :, None])
+    for mask in (value_mask, key_mask):
+        if mask is not None:
+            masks.append(np.asarray(mask).astype(bool)[:, None, :])
+    if attention_mask is not None:
+        masks.append(np.asarray(attention_mask).astype(bool))
+    allowed = None
+    for mask in masks:
+        allowed = mask if allowed is None else allowed & mask
+    return allowed
+
+
+def _flat_mask(mask: Any, batch: tuple, heads: int, targets: tuple, sources: tuple) -> np.ndarray:
+    """A mask (..., *T, *S) or (..., heads, *T, *S) for (batch, heads, T, S), each one axis."""
+    steps = len(targets) + len(sources)
+    missing = len(batch) + 1 + steps - mask.ndim
+    if missing > 0:  # the heads, and what else stands before the steps
+        front = mask.shape[: mask.ndim - steps]
+        mask = mask.reshape(*front, *[1] * missing, *mask.shape[mask.ndim - steps :])
+    shape = (*batch, mask.shape[len(batch)], *targets, *sources)
+    try:
+        mask = np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"MultiHeadAttention: the mask has shape {mask.shape}, which does not broadcast to "
+            f"{(*batch, heads, *targets, *sources)}."
+        ) from None
+    return mask.reshape(math.prod(batch), shape[len(batch)], math.prod(targets), math.prod(sources))
+
+
+class _PlainAttention(Layer):
+    """A base: weights from `scores(query, key)`, for inputs [query, value] or with a key."""
+
+    def __init__(self, dropout: float = 0.0, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.dropout = dropout
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+
+    def scores(self, query: Any, key: Any) -> Any:
+        """How well every step of the query and of the key fit: (N, T, S)."""
+        raise NotImplementedError
+
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        training: bool = False,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        query, value, key = self._three(inputs)
+        query_mask, value_mask = (list(mask) + [None])[:2] if mask is not None else (None, None)
+        scores = self.scores(query, key)
+        allowed = None
+        if value_mask is not None:
+            allowed = np.asarray(value_mask).astype(bool)[:, None, :]
+        if use_causal_mask:
+            causal = np.tri(*scores.shape[-2:], dtype=bool)
+            allowed = causal if allowed is None else allowed & causal
+        if allowed is not None:
+            # A step that may look nowhere looks everywhere: the same number changes no weight.
+            lowest = 65504.0 if scores.dtype == "float16" else 1e9
+            scores = scores - np.where(allowed, 0, lowest).astype(scores.dtype)
+        shares = ops.softmax(scores)
+        used = shares
+        if training and self.dropout > 0:
+            used = random.dropout(shares, self.dropout, seed=self.seed_generator)
+        y = ops.matmul(used, value)
+        if query_mask is not None:
+            y = y * np.asarray(query_mask).astype(y.dtype)[:, :, None]
+        return (y, shares) if return_attention_scores else y
+
+    def _three(self, inputs: Any) -> tuple:
+        if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):
+            count = len(inputs) if isinstance(inputs, (list, tuple)) else 1
+            raise ValueError(
+                f"{type(self).__name__} takes [query, value] or [query, value, key], got {count} "
+                "input(s)."
+            )
+        query, value, *key = inputs
+        return query, value, key[0] if key else value
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        return (*input_shape[0][:-1], input_shape[1][-1])
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return infer_outputs(self.call, args, {**kwargs, "training": False})
+
+
+@serializable("keras.layers")
+class Attention(_PlainAttention):
+    """softmax(q k^T) v, for inputs [q (N, T, D), v (N, S, D)] or with k (Luong et al. 2015).
+
+    Args:
+        use_scale: multiply the scores with a weight.
+        score_mode: "dot", or "concat" for a weight times the sum of tanh(q + k).
+        dropout: in training, the share of attention weights set to 0.
+        seed: an integer that fixes the dropout.
+
+    Call arguments:
+        mask: a list [query_mask, value_mask] of booleans (N, T) and (N, S), or None.
+        return_attention_scores: give (y, the attention weights (N, T, S)).
+        use_causal_mask: no step looks at later ones.
+    """
+
+    def __init__(
+        self,
+        use_scale: bool = False,
+        score_mode: str = "dot",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(
+                f"Attention: got score_mode={score_mode!r}, expected 'dot' or 'concat'."
+            )
+        super().__init__(dropout, seed, **kwargs)
+        self.use_scale = use_scale
+        self.score_mode = score_mode
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.concat_score_weight = None
+        if self.use_scale:
+            self.scale = self.add_weight((), "ones", name="scale")
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
+
+    def scores(self, query: Any, key: Any) -> Any:
+        if self.score_mode == "dot":
+            scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
+            return scores if self.scale is None else scores * self.scale
+        pairs = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
+        pairs = pairs if self.scale is None else pairs * self.scale
+        return ops.sum(tanh(pairs), -1) * self.concat_score_weight
+
+
+@serializable("keras.layers")
+class AdditiveAttention(_PlainAttention):
+    """softmax(sum of scale tanh(q + k)) v, for inputs [q (N, T, D), v (N, S, D)] or with k.
+
+    (Bahdanau et al. 2015.)
+
+    Args:
+        use_scale: whether there is a weight `scale` (D,); otherwise 1.
+        dropout: in training, the share of attention weights set to 0.
+        seed: an integer that fixes the dropout.
+
+    Call arguments:
+        mask, return_attention_scores, use_causal_mask: see `Attention`.
+    """
+
+    def __init__(
+        self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(dropout, seed, **kwargs)
+        self.use_scale = use_scale
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = None
+        if self.use_scale:
+            self.scale = self.add_weight(input_shape[0][-1:], "glorot_uniform", name="scale")
+
+    def scores(self, query: Any, key: Any) -> Any:
+        fits = tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))
+        return ops.sum(fits if self.scale is None else fits * self.scale, -1)
