@@ -293,7 +293,8 @@ def promoted(*dtypes: np.dtype) -> np.dtype:
 
 
 def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
-    dtype = promoted(*(x.value.dtype for x in like if isinstance(x, Tensor)))
+    dtypes = [x.value.dtype for x in like if isinstance(x, Tensor)]
+    dtype = dtypes[0] if len(dtypes) == 1 else promoted(*dtypes)
     if dtype.kind == "f" or (isinstance(number, bool) and dtype.kind == "b"):
         return dtype
     if isinstance(number, float):
