@@ -201,7 +201,8 @@ def _chunk_outputs(plan, image, row):
 
 
 @task
-def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans, bys):
+def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans, bys, lanewise):
+    """All outputs of one chunk; ``lanewise`` is None or True, and compiled for either."""
     plan, by = plans[0], bys[0]
     image = chunk // plan.row_blocks * plan.images_per_chunk
     row = chunk % plan.row_blocks * plan.rows_per_chunk
@@ -219,44 +220,29 @@ def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans
         f, k = group * by.outputs, group * group_size
         end = f + by.outputs
         while f < end:
-            if by.lanewise:
-                _lanewise_panel(
-                    x,
-                    base + f,
-                    count,
-                    pix,
-                    taps,
-                    1,
-                    w,
-                    k,
-                    bias[f:],
-                    clip,
-                    y,
-                    y_base + f,
-                    to,
-                    end - f,
-                )
+            b, y_at, left = bias[f:], y_base + f, end - f
+            if lanewise is not None:
+                x_at = base + f
+                _lanewise_panel(x, x_at, count, pix, taps, 1, w, k, b, clip, y, y_at, to, left)
                 k += taps.size * step
                 f += step
-            elif end - f > step:
-                _wide_panel(
-                    x, base + group * by.inputs, count, pix, taps, plan.run, w, k,
-                    bias[f:], clip, y, y_base + f, to, end - f,
-                )  # fmt: skip
+            elif left > step:
+                x_at = base + group * by.inputs
+                _wide_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
                 k += taps.size * plan.run * 2 * step
                 f += 2 * step
             else:
-                _narrow_panel(
-                    x, base + group * by.inputs, count, pix, taps, plan.run, w, k,
-                    bias[f:], clip, y, y_base + f, to, end - f,
-                )  # fmt: skip
+                x_at = base + group * by.inputs
+                _narrow_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
                 f += step
 
 
 @entry
-def _correlate(most, chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by):
+def _correlate(
+    most, chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by, lanewise
+):
     packed = _pack(w, order, by)
-    work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by)
+    work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by, lanewise)
     _correlate_chunk(chunks, most, work)
 
 
@@ -322,7 +308,7 @@ def _panel_of_grad(g, mask, first, count, stride, width, valid, panel, bias_sums
 
 @kernel
 def _grad_chunk(
-    chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, at_vectors, plans, bys
+    chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, at_vectors, plans, bys, lanewise
 ):
     """Adds one chunk's part of dw and db; works on slice ``part`` of the window's places."""
     plan, by = plans[0], bys[0]
@@ -356,15 +342,15 @@ def _grad_chunk(
                 for index in range(part * tiles // slices, (part + 1) * tiles // slices):
                     at = to + index * size
                     k = index * height
-                    if at_vectors.size > 0:
+                    if lanewise is not None:
+                        _lanewise_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
+                    elif at_vectors.size > 0:
                         k = index * VECTORS
                         for o in range(0, valid, FILTERS):
                             _vector_grad_panel(
                                 x, x_at, pix, p, stop, at_vectors, k, panel, o, width, sums, at
                             )
                             at += _SUMS * step
-                    elif by.lanewise:
-                        _lanewise_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
                     elif wide:
                         _wide_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
                     else:
@@ -420,40 +406,30 @@ def _unpack(sums, dw, places, vectors, bys):
 
 @task
 def _grad_unit(
-    unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, at_vectors, plans, bys
+    unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, at_vectors, plans, bys, lanewise
 ):
     """Adds the chunks of one part of the batch, for one slice of the window's places."""
     part, piece = unit // slices, unit % slices
     parts = sums.shape[0]
     for chunk in range(part * chunks // parts, (part + 1) * chunks // parts):
         _grad_chunk(
-            chunk,
-            x,
-            g,
-            mask,
-            sums[part],
-            bias_sums[unit],
-            piece,
-            slices,
-            pix,
-            places,
-            at_vectors,
-            plans,
-            bys,
-        )
+            chunk, x, g, mask, sums[part], bias_sums[piece * parts + part], piece, slices,
+            pix, places, at_vectors, plans, bys, lanewise,
+        )  # fmt: skip
 
 
 @entry
 def _correlate_grad(
-    most, chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, at_vectors, plans, bys
-):
+    most, chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, at_vectors, plans, bys,
+    lanewise,
+):  # fmt: skip
     """Parts of the batch x slices of the window run in parallel, each into its own sums."""
     parts = sums.shape[0]
     work = (x, g, mask, sums, bias_sums, chunks, slices, pix, places, at_vectors, plans, bys)
-    _grad_unit(parts * slices, most, work)
+    _grad_unit(parts * slices, most, (*work, lanewise))
     _sum_parts(sums)
     _unpack(sums, dw, places.size, at_vectors.size, bys)
-    _sum_parts(bias_sums[::slices])
+    _sum_parts(bias_sums[:parts])
     db[:] = bias_sums[0, : db.size]
 
 
@@ -622,6 +598,7 @@ def _conv(
         where.order,
         where.record,
         _forward_weights(w.shape, groups, depthwise),
+        depthwise or None,
     )
     return y
 
@@ -676,6 +653,7 @@ def _input_grad(
         _correlate(
             most, where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
             where.pix, where.to, where.taps, where.order, where.record, by,
+            depthwise or None,
         )  # fmt: skip
     return dx
 
@@ -749,6 +727,7 @@ def _kernel_grad(
         at_vectors,
         where.record,
         by,
+        depthwise or None,
     )
     return dw, db
 
