@@ -6,7 +6,22 @@
 
 from minitorch_ciml import ops
 from minitorch_ciml._version import __version__
-from minitorch_ciml.autograd import GraphError, Op, Parameter, Scalar, Tensor, Variable, grad
+from minitorch_ciml.autograd import (
+    GradientError,
+    GraphError,
+    Op,
+    Parameter,
+    Scalar,
+    Tensor,
+    Variable,
+    check_grads,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    vjp,
+)
 from minitorch_ciml.config import (
     device,
     enable_grad,

@@ -197,7 +197,12 @@ class Op:
     Rules can have a gradient kernel too, where calling one kernel is faster than running several
     ops; `gradient_kernel=True` says that there is one. The rules remain what it must agree with.
 
+    A user's own op brings its kernel along:
+
+        cube = Op("cube", lambda g, y, x: g * 3 * x * x, kernel=lambda x: x**3)
+
     Args:
+        kernel: the kernel, where it is found in no table: it gets the values of the inputs.
         dtypes: how inputs are promoted before the kernel: None (not at all), "common" (NumPy's
             rules, but an integer never makes a float32 wider) or "float" (also integers alone
             become floats).
@@ -211,6 +216,7 @@ class Op:
         ref: Callable | None = None,
         saves: bool = False,
         gradient_kernel: bool = False,
+        kernel: Callable | None = None,
         dtypes: str | None = None,
         doc: str | None = None,
     ):
@@ -223,6 +229,7 @@ class Op:
         self.differentiable = bool(rules or joint or ref)
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
+        self._own_kernel = kernel
         self._kernels: dict[type, Callable | None] = {}
         self._gradient_kernels: dict[type, Callable | None] = {}
         self._has_gradient_kernel = gradient_kernel or ref is not None
@@ -230,16 +237,17 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
-    def kernel(self, array_type: type, suffix: str = "") -> Callable | None:
+    def kernel(self, array_type: type) -> Callable | None:
         """The kernel for values of this type, or None where their device has none."""
-        return kernels.find(kernels.device_of(array_type), self.name + suffix)
+        return self._own_kernel or kernels.find(kernels.device_of(array_type), self.name)
 
     def gradient_kernel(self, array_type: type) -> Callable | None:
         """The kernel of the first-order gradients for values of this type, or None."""
         if not self._has_gradient_kernel:
             return None
         if array_type not in self._gradient_kernels:
-            self._gradient_kernels[array_type] = self.kernel(array_type, "_grad")
+            device = kernels.device_of(array_type)
+            self._gradient_kernels[array_type] = kernels.find(device, f"{self.name}_grad")
         return self._gradient_kernels[array_type]
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
