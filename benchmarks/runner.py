@@ -80,6 +80,10 @@ def run_group(
         for workload in workloads:
             say(workload.name)
             results.append(run_workload(workload, workers, settings))
+            for name, worker in workers.items():
+                if not worker.alive:  # the next workload gets a new one
+                    worker.close()
+                    workers[name] = Worker(name, environment(settings.threads))
         return results
 
 
@@ -98,14 +102,21 @@ def run_workload(
         contestants += [(modes[c.mode], c) for c in ready]
     for number in range(settings.rounds):
         start = number % max(1, len(contestants))
-        for _, contestant in contestants[start:] + contestants[:start]:
-            contestant.samples.append(contestant.measure() / contestant.units / workload.steps)
+        for entry, contestant in contestants[start:] + contestants[:start]:
+            try:
+                seconds = contestant.measure() / contestant.units / workload.steps
+                contestant.samples.append(seconds)
+            except WorkerError as error:
+                entry["unavailable"] = str(error)
     for entry, contestant in contestants:
+        if "unavailable" in entry:
+            continue
         entry["seconds"] = summarise(contestant.samples)
         entry["samples"] = contestant.samples
         entry["first"] = contestant.first
     for worker in workers.values():
-        worker.ask("drop")
+        if worker.alive:
+            worker.ask("drop")
     return _result(workload, frameworks)
 
 

@@ -59,16 +59,23 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            self._process.kill()
             raise WorkerError(f"the process of {self.name} ended: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer["answer"]
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def _last_words(self) -> str:
+        """Ends the process; its exit status (negative: a signal) and the last line it wrote."""
+        self._process.kill()
+        status = self._process.wait()
         self._log.seek(0)
-        return (self._log.read().strip().splitlines() or ["without a word"])[-1]
+        return f"{status}, " + (self._log.read().strip().splitlines() or ["without a word"])[-1]
 
     def close(self) -> None:
         """Ends the process."""
