@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.keras.tree import flatten
 
 
 def print_summary(
@@ -23,7 +23,7 @@ def print_summary(
     from rich.table import Table
 
     connected = _branches(model)
-    table = Table(width=line_length)
+    table = Table(width=line_length, show_lines=True)
     table.add_column("Layer (type)")
     table.add_column("Output Shape")
     table.add_column("Param #", justify="right")
@@ -70,9 +70,7 @@ def _add_rows(
         row.append("\n".join(_sources(layer)) if not depth else "")
     if show_trainable:
         row.append("Y" if layer.trainable else "N")
-    from rich.markup import escape
-
-    table.add_row(*map(escape, row))
+    table.add_row(*row)
     if expand and hasattr(layer, "layers"):
         for inner in layer.layers:
             _add_rows(table, inner, depth + 1, connected, expand, show_trainable)
@@ -83,9 +81,7 @@ def _shape(layer: Any) -> str:
         output = layer.output
     except AttributeError:
         return "?"
-    shapes = [t.shape for t in flatten(map_structure(lambda t: t, output))]
-    return ", ".join("(" + ", ".join(map(str, s)) + ("," if len(s) == 1 else "") + ")"
-                     for s in shapes)  # fmt: skip
+    return ", ".join(str(t.shape) for t in flatten(output))
 
 
 def _sources(layer: Any) -> list[str]:
@@ -96,31 +92,20 @@ def _sources(layer: Any) -> list[str]:
 
 
 def _totals(model: Any) -> list[str]:
-    trainable = sum(w.size for w in model.trainable_weights)
-    frozen = sum(w.size for w in model.non_trainable_weights)
-    sizes = {"Total": model.weights, "Trainable": model.trainable_weights,
-             "Non-trainable": model.non_trainable_weights}  # fmt: skip
-    lines = []
-    if model.optimizer is not None and getattr(model.optimizer, "built", False):
-        state = model.optimizer.variables
-        total = trainable + frozen + sum(np.size(v) for v in state)
-        lines.append(f" [bold]Total params:[/bold] {total:,} ({_bytes(model.weights + state)})")
-        sizes.pop("Total")
-    for name, weights in sizes.items():
-        count = sum(w.size for w in weights)
-        lines.append(f" [bold]{name} params:[/bold] {count:,} ({_bytes(weights)})")
-    if len(lines) == 3 and model.optimizer is not None and getattr(model.optimizer, "built", False):
-        count = sum(np.size(v) for v in model.optimizer.variables)
-        lines.append(
-            f" [bold]Optimizer params:[/bold] {count:,} ({_bytes(model.optimizer.variables)})"
-        )
-    return lines
+    groups = {"Trainable": model.trainable_weights, "Non-trainable": model.non_trainable_weights}
+    if model.optimizer is not None and model.optimizer.built:
+        groups["Optimizer"] = model.optimizer.variables
+    groups = {"Total": [v for variables in groups.values() for v in variables], **groups}
+    return [
+        f" [bold]{name} params:[/bold] {sum(v.size for v in variables):,} ({_bytes(variables)})"
+        for name, variables in groups.items()
+    ]
 
 
 def _bytes(arrays: list) -> str:
     size = float(sum(np.asarray(a).nbytes for a in arrays))
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1024 or unit == "GB":
+    for unit in ("B", "KB", "MB"):
+        if size < 1024:
             return f"{size:.2f} {unit}"
         size /= 1024
-    raise AssertionError("unreachable")
+    return f"{size:.2f} GB"
