@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,49 @@ DEVICES = ("cpu",)
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 _floatx: ContextVar[str] = ContextVar("floatx", default="float32")
 _device: ContextVar[str] = ContextVar("device", default="cpu")
+
+
+class Part(NamedTuple):
+    """The rows of a batch that this process works on, when several ranks share the batch."""
+
+    first: int
+    count: int
+    total: int  # rows of the whole batch
+    ranks: int
+
+    @property
+    def even(self) -> float:
+        """The rows of each rank, were the shares even."""
+        return self.total / self.ranks
+
+    @property
+    def factor(self) -> float:
+        """What turns a mean over these rows into a share of the mean over the whole batch.
+
+        The mean of such shares over the ranks is that mean, however uneven the parts are.
+        """
+        return self.count / self.even
+
+    def scaled(self, rows: int) -> Part:
+        """The part where a sample takes several rows; all of it for rows that are no samples."""
+        if self.count == 0 or rows % self.count:
+            return Part(0, rows, rows, 1)
+        each = rows // self.count
+        return Part(self.first * each, rows, self.total * each, self.ranks)
+
+
+# None where this process has the whole batch.
+part: ContextVar[Part | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def working_on(rows: Part | None) -> Iterator[None]:
+    """Inside the block, the samples at hand are these rows of the whole batch."""
+    token = part.set(rows)
+    try:
+        yield
+    finally:
+        part.reset(token)
 
 
 class _Recording(ContextDecorator):

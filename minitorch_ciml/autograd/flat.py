@@ -28,6 +28,8 @@ class FlatBuffer:
         slices: where each parameter lies in `data` and `gradient`.
         gradient: all gradients, of shape (N,).
         gradient_views: each parameter's part of it, in the parameter's shape.
+        present: one number per parameter, for `distributed`: 1 if it has a gradient, else 0.
+        message: `gradient` and `present` as one array, so that they travel in one call.
 
     Raises:
         ValueError: no parameters, several dtypes, or one parameter twice.
@@ -48,7 +50,8 @@ class FlatBuffer:
             self.slices.append(slice(stop - p.size, stop))
             stop -= p.size
         self._data = np.empty(self.size, dtypes.pop())
-        self.gradient = np.zeros_like(self._data)
+        self.message = np.zeros(self.size + len(self.parameters), self._data.dtype)
+        self.gradient, self.present = np.split(self.message, [self.size])
         self._views = self.views(self._data)
         self.gradient_views = self.views(self.gradient)
         self.pack()

@@ -259,7 +259,7 @@ def dropout(
     rate: float,
     noise_shape: Sequence[int | None] | None = None,
     seed: Seed = None,
-    first_sample: int = 0,
+    first_sample: int | None = None,
 ) -> Tensor:
     """Sets a share `rate` of the elements to 0 and divides the others by 1 - rate.
 
@@ -273,7 +273,8 @@ def dropout(
         noise_shape: a shape that broadcasts to the inputs': elements along its axes of size 1 are
             dropped together. None stands for the inputs' size.
         seed: an integer, a `SeedGenerator`, or None.
-        first_sample: the number of the first of these samples in the whole batch.
+        first_sample: the number of the first of these samples in the whole batch; where ranks
+            share the batch, it is known if left out.
 
     Raises:
         ValueError: the rate is not between 0 and 1.
@@ -285,11 +286,16 @@ def dropout(
         return x
     if rate == 1:
         return x * 0.0
-    how = {"rate": float(rate), "stream": _stream(seed), "first_sample": first_sample}
+    shape = x.shape
     if noise_shape is not None:
         shape = tuple(n if m is None else m for m, n in zip(noise_shape, x.shape))
-        if shape != x.shape:
-            return x * _dropout(np.ones(shape, x.dtype), **how)
+    if first_sample is None:
+        rows = config.part.get()
+        whole = rows is None or not shape or shape[0] != x.shape[0]
+        first_sample = 0 if whole else rows.scaled(shape[0]).first  # type: ignore[union-attr]
+    how = {"rate": float(rate), "stream": _stream(seed), "first_sample": first_sample}
+    if shape != x.shape:
+        return x * _dropout(np.ones(shape, x.dtype), **how)
     if x.ndim == 0:
         return _dropout(x.reshape((1,)), **how).reshape(())
     return _dropout(x, **how)

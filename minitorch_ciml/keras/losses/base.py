@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_tensor, cast
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
@@ -123,24 +123,43 @@ def reduce_weighted_values(
     Values that a mask leaves out count neither in the sum nor in the number of values.
     """
     values = as_tensor(values)
-    n: float = values.size
+    # Where ranks share the batch, `n` is their even share of the number for the whole batch, so
+    # that the mean of the ranks' losses is the loss of the batch.
+    rows = config.part.get()
+    n: float = values.size if rows is None else _even_share(values.size, rows)
     weight = None if sample_weight is None else _aligned(sample_weight, values, "sample_weight")
     if mask is not None:
         kept = _aligned(mask, values, "mask")
-        n *= float(kept.value.mean()) if kept.size else 0.0
+        if rows is None:
+            n *= float(kept.value.mean()) if kept.size else 0.0
+        else:
+            n = _even_count(kept.value, values, rows)
         weight = kept if weight is None else weight * kept
     if weight is not None:
         values = values * weight
     if reduction in ("none", None):
         return values
-    if weight is None and reduction != "sum" and n:
+    if weight is None and reduction != "sum" and n == values.size and n:
         return mean(values)
     total = sum_(values)
     if reduction == "sum":
-        return total
+        return total if rows is None else total * float(rows.ranks)
     if reduction == "mean_with_sample_weight" and weight is not None:
         n = float(weight.value.sum())
+        if rows is not None:
+            n = distributed.init().total(n) / rows.ranks
     return total / n if n else total
+
+
+def _even_share(size: int, rows: config.Part) -> float:
+    """The number of values per rank, were the shares of the batch even."""
+    return size * rows.even / rows.count if rows.count else 0.0
+
+
+def _even_count(kept: np.ndarray, values: Tensor, rows: config.Part) -> float:
+    """As `_even_share`, of the values that a mask keeps: only all ranks together know that."""
+    each = values.size / kept.size if kept.size else 0.0  # values per element of the mask
+    return distributed.init().total(float(kept.sum()) * each) / rows.ranks
 
 
 def _aligned(weight: Any, values: Tensor, what: str) -> Tensor:

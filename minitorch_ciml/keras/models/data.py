@@ -29,8 +29,41 @@ class Batches:
         """The batches of epoch `number`."""
         raise NotImplementedError
 
+    def parts(self, number: int, rank: int, ranks: int) -> Iterator[Shard]:
+        """The part of rank `rank` of every batch of epoch `number`."""
+        for batch in self.epoch(number):
+            yield shard(batch, rank, ranks)
+
     def end_epoch(self) -> None:
         """Called after every epoch."""
+
+
+class Shard(tuple):
+    """A batch `(x, y, sample_weight)` that is a part of a larger one.
+
+    Attributes:
+        part: which rows of the larger one.
+    """
+
+    part: config.Part
+
+    def __new__(cls, batch: tuple, part: config.Part) -> Shard:
+        new = super().__new__(cls, batch)
+        new.part = part
+        return new
+
+
+def part_of(total: int, rank: int, ranks: int) -> config.Part:
+    """The rows of rank `rank` when `total` rows are shared: contiguous, as even as they can be."""
+    first = total * rank // ranks
+    return config.Part(first, total * (rank + 1) // ranks - first, total, ranks)
+
+
+def shard(batch: tuple, rank: int, ranks: int) -> Shard:
+    """The part of rank `rank` of a whole batch."""
+    part = part_of(len(flatten(batch[0])[0]), rank, ranks)
+    rows = slice(part.first, part.first + part.count)
+    return Shard(tuple([_cut(piece, rows, None) for piece in batch]), part)
 
 
 class ArrayBatches(Batches):
@@ -61,13 +94,23 @@ class ArrayBatches(Batches):
         self.steps = -(-self.size // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple]:
+        for _, batch in self._epoch(number, 0, 1):
+            yield batch
+
+    def parts(self, number: int, rank: int, ranks: int) -> Iterator[Shard]:
+        for part, batch in self._epoch(number, rank, ranks):
+            yield Shard(batch, part)
+
+    def _epoch(self, number: int, rank: int, ranks: int) -> Iterator[tuple[config.Part, tuple]]:
+        """One rank's part of every batch; the order is the same on all ranks."""
         order = None
         if self.seed is not None:
             order = np.random.default_rng([self.seed, number]).permutation(self.size)
         for start in range(0, self.size, self.batch_size):
-            end = min(start + self.batch_size, self.size)
-            rows = slice(start, end) if order is None else order[start:end]
-            yield self.batch(rows)
+            part = part_of(min(self.batch_size, self.size - start), rank, ranks)
+            first = start + part.first
+            rows: Any = slice(first, first + part.count)
+            yield part, self.batch(rows if order is None else order[rows])
 
     def batch(self, rows: Any) -> tuple:
         """The samples at `rows`, a slice or indices."""
@@ -191,7 +234,9 @@ def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(axis=-1)
-    labels = labels.reshape(labels.shape[0], -1)[:, 0].astype(int)
+    if labels.ndim > 1:
+        labels = labels[(slice(None), *[0] * (labels.ndim - 1))]
+    labels = labels.astype(int)
     table = np.ones(max(int(labels.max(initial=0)), *map(int, class_weight)) + 1)
     for label, weight in class_weight.items():
         table[int(label)] = weight

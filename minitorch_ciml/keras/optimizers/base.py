@@ -17,7 +17,8 @@ import numpy as np
 from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
-from minitorch_ciml.config import floatx
+from minitorch_ciml.config import floatx, part
+from minitorch_ciml.distributed import average_gradients
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
     Configurable,
@@ -60,6 +61,10 @@ class Optimizer(Configurable):
     # The kernel, and the names of the arrays that it gets after parameters and gradients.
     kernel: str | None = None
     slots: tuple[str, ...] = ()
+
+    # How `apply` combines the gradients of several ranks before they are treated; None: by their
+    # mean where the ranks share a batch, otherwise not at all.
+    exchange: Callable[[FlatBuffer], None] | None = None
 
     def __init__(
         self,
@@ -294,6 +299,9 @@ class Optimizer(Configurable):
                 f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
                 "parameters; expected one for each, in the same order."
             )
+        exchange = self.exchange or (average_gradients if part.get() is not None else None)
+        if exchange is not None:
+            grads = self._exchanged(grads, exchange)
         missing = self._check_missing(grads, skipped)
         parts = [self._take(k, grads) for k in range(len(self._buffers))]
         if self.loss_scale_factor is not None:
@@ -341,6 +349,18 @@ class Optimizer(Configurable):
             ordered[position] = gradient
             skipped.discard(position)
         return ordered, skipped
+
+    def _exchanged(self, grads: Sequence, exchange: Callable[[FlatBuffer], None]) -> list:
+        """The gradients of all ranks together; None where no rank has one."""
+        together: list = [None] * len(grads)
+        for buffer, members in zip(self._buffers, self._members):
+            absent = buffer.gather([grads[i] for i in members])
+            buffer.present[...] = 1
+            buffer.present[absent] = 0
+            exchange(buffer)
+            for i, view, ranks in zip(members, buffer.gradient_views, buffer.present):
+                together[i] = view if ranks else None
+        return together
 
     def _check_missing(self, grads: Sequence, skipped: set[int]) -> list[int]:
         """The positions of parameters without a gradient; warns of those not in `skipped`."""

@@ -1,0 +1,14 @@
+"""Several processes as one: communicators, the exchange of gradients, and failures.
+
+`init()` gives the communicator: of one process, or of all ranks that an MPI launcher started.
+How training uses it is in `keras.distribution`.
+"""
+
+from minitorch_ciml.distributed.communicator import (
+    Communicator,
+    MPICommunicator,
+    init,
+    is_initialized,
+)
+from minitorch_ciml.distributed.exchange import add_gradients, all_sum, average_gradients
+from minitorch_ciml.distributed.launch import promise, promised_rank

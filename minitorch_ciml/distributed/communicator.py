@@ -1,0 +1,278 @@
+"""Communicators: what ranks tell each other. `init()` gives the one of this process.
+
+Without a launcher it is a `Communicator`: one rank, for which every exchange is already done. Under
+`mpirun -n N` it is an `MPICommunicator` (mpi4py). Code that uses them needs no case distinction.
+
+Every call that exchanges something is *collective*: all ranks must make it, in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.distributed import launch
+from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
+
+OPERATIONS = ("sum", "mean", "min", "max")
+
+# One call over a large array is slow, and so is one per parameter: 25 million float32 numbers took
+# 32 ms in one call, 15 ms per tensor, 9 ms in pieces of this size (shared memory, 2 ranks).
+_PIECE = 4 << 20  # bytes
+
+
+class Communicator:
+    """A single process, and the base of the others.
+
+    Attributes:
+        rank, size: this process' number and how many there are.
+        local_rank, local_size: the same among the ranks on this machine.
+        cross_rank, cross_size: the number of this machine, and of machines with this local rank.
+        threads: how many threads this rank computes with; None if nothing was changed.
+    """
+
+    rank = local_rank = cross_rank = 0
+    size = local_size = cross_size = 1
+    threads: int | None = None
+
+    def allreduce(self, array: np.ndarray, op: str = "sum") -> np.ndarray:
+        """Replaces `array` by its elementwise sum, mean, minimum or maximum over the ranks.
+
+        Args:
+            array: writable, of one shape and dtype on all ranks.
+            op: "sum", "mean" (floats only), "min" or "max".
+
+        Returns:
+            The array.
+
+        Raises:
+            ValueError: another `op`, or the mean of integers.
+        """
+        if op not in OPERATIONS:
+            raise ValueError(f"allreduce: got op={op!r}, expected one of {', '.join(OPERATIONS)}.")
+        if op == "mean" and array.dtype.kind not in "fc":
+            raise ValueError(f"allreduce: the mean of {array.dtype} is not of that type; cast it.")
+        return array
+
+    def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
+        """Replaces `array` by that of rank `root`; returns it."""
+        self._check_root(root)
+        return array
+
+    def allgather(self, array: np.ndarray) -> list[np.ndarray]:
+        """The arrays of all ranks, in their order.
+
+        They may differ in their first axis, but not in the others or in dtype.
+        """
+        return [np.array(array)]
+
+    def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        """The `value` of rank `root`: anything that pickle can handle."""
+        self._check_root(root)
+        return value
+
+    def allgather_object(self, value: Any) -> list:
+        """The values of all ranks, in their order."""
+        return [value]
+
+    def barrier(self) -> None:
+        """Waits until all ranks have come here."""
+
+    def abort(self, code: int = 1) -> None:
+        """Ends all ranks."""
+        sys.exit(code)
+
+    def total(self, number: float) -> float:
+        """The sum of a number over the ranks."""
+        return float(self.allreduce(np.array([number], np.float64))[0])
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says True."""
+        return bool(self.allreduce(np.array([flag], np.float64), "max")[0])
+
+    def _check_root(self, root: int) -> None:
+        if not 0 <= root < self.size:
+            raise ValueError(f"root is {root}, but the ranks are 0 to {self.size - 1}.")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} rank {self.rank} of {self.size}>"
+
+
+class MPICommunicator(Communicator):
+    """The ranks that an MPI launcher started.
+
+    Raises:
+        ImportError: mpi4py, or an MPI library for it, is missing.
+        RuntimeError: the launcher promised more ranks than MPI sees.
+    """
+
+    def __init__(self) -> None:
+        MPI = _import_mpi()
+        world = MPI.COMM_WORLD
+        self.library = _library_name(MPI)
+        _refuse_singletons(world.size, self.library)
+        self._world = world
+        self._in_place = MPI.IN_PLACE
+        self._operations = {"sum": MPI.SUM, "mean": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
+        self.rank, self.size = world.rank, world.size
+        local = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = local.rank, local.size
+        across = world.Split(local.rank, world.rank)
+        self.cross_rank, self.cross_size = across.rank, across.size
+        self._watchdog = Watchdog.wanted(self.rank, self.abort)
+
+    def allreduce(self, array: np.ndarray, op: str = "sum") -> np.ndarray:
+        super().allreduce(array, op)
+        exchanged = _exchangeable(array)
+        flat = exchanged.reshape(-1)
+        piece = max(1, _PIECE // flat.itemsize)
+        for start in range(0, flat.size, piece):
+            buffers = (self._in_place, flat[start : start + piece])
+            self._run("allreduce", self._world.Allreduce, *buffers, self._operations[op])
+        if op == "mean":
+            flat /= self.size
+        if exchanged is not array:
+            array[...] = exchanged
+        return array
+
+    def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
+        super().broadcast(array, root)
+        exchanged = _exchangeable(array)
+        self._run("broadcast", self._world.Bcast, exchanged.reshape(-1).view(np.uint8), root)
+        if exchanged is not array:
+            array[...] = exchanged
+        return array
+
+    def allgather(self, array: np.ndarray) -> list[np.ndarray]:
+        sent = np.ascontiguousarray(array)
+        described = self.allgather_object((sent.shape, sent.dtype.str))
+        if len({(shape[1:], dtype) for shape, dtype in described}) > 1:
+            raise ValueError(
+                f"allgather: the ranks have {described}; the arrays may differ in their first axis "
+                "only."
+            )
+        received = [np.empty(shape, dtype) for shape, dtype in described]
+        for root, target in enumerate(received):
+            if root == self.rank:
+                target[...] = sent
+            self.broadcast(target, root)
+        return received
+
+    def broadcast_object(self, value: Any, root: int = 0) -> Any:
+        super().broadcast_object(value, root)
+        return self._run("broadcast_object", self._world.bcast, value, root)
+
+    def allgather_object(self, value: Any) -> list:
+        return self._run("allgather_object", self._world.allgather, value)
+
+    def barrier(self) -> None:
+        self._run("barrier", self._world.Barrier)
+
+    def abort(self, code: int = 1) -> None:
+        self._world.Abort(code)
+
+    def _run(self, name: str, call: Callable, *arguments: Any) -> Any:
+        """Makes an MPI call, under the watchdog's eyes if there is one."""
+        if self._watchdog is None:
+            return call(*arguments)
+        self._watchdog.begin(name)
+        try:
+            return call(*arguments)
+        finally:
+            self._watchdog.end()
+
+
+def _exchangeable(array: np.ndarray) -> np.ndarray:
+    """The array itself, or a copy that MPI can add: contiguous, of a type that it knows."""
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _import_mpi() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        promised = launch.promise()
+        raise ImportError(
+            f"the launcher ({promised.launcher}) started several ranks, but MPI cannot be used: "
+            f"{error}. Install mpi4py for the cluster's MPI module (pip install mpi4py); on a "
+            "laptop, mpi4py and mpich."
+        ) from error
+    return MPI
+
+
+def _library_name(MPI: Any) -> str:
+    """Such as "Open MPI 5.0.11"."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def _refuse_singletons(size: int, library: str) -> None:
+    promised = launch.promise()
+    if promised.launcher != "PMIx" and size < promised.size:
+        raise RuntimeError(
+            f"the launcher ({promised.launcher}) started {promised.size} ranks, but mpi4py's "
+            f"library ({library}) sees {size}: every process would train alone. They must be of "
+            "the same MPI: use the mpirun of that library, or pip install --force-reinstall "
+            "--no-cache-dir --no-binary mpi4py mpi4py with the cluster's module loaded; with srun, "
+            "try --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)."
+        )
+
+
+# --- the communicator of this process -----------------------------------------------------------
+
+_current: Communicator | None = None
+
+
+def init() -> Communicator:
+    """Joins the other ranks, if a launcher started any; may be called again at no cost.
+
+    Sets how many threads this rank computes with, makes a failure on any rank end the whole job,
+    and says in one line on rank 0 what there is.
+    """
+    global _current
+    if _current is None:
+        if launch.promise().size > 1:
+            _current = MPICommunicator()
+            _settle(_current)
+        else:
+            _current = Communicator()
+    return _current
+
+
+def is_initialized() -> bool:
+    """Whether `init` has been called."""
+    return _current is not None
+
+
+def _settle(communicator: MPICommunicator) -> None:
+    end_job_on_failure(communicator.rank, communicator.abort)
+    communicator.threads = launch.threads_per_rank(communicator.local_size)
+    launch.limit_threads(communicator.threads)
+    hosts = communicator.total(communicator.local_rank == 0)
+    if communicator.rank == 0:
+        print(_description(communicator, int(hosts)), file=sys.stderr, flush=True)
+
+
+def _description(communicator: MPICommunicator, hosts: int) -> str:
+    def count(n: int | None, what: str) -> str:
+        return f"{n} {what}{'' if n == 1 else 's'}"
+
+    line = (
+        f"minitorch_ciml: {count(communicator.size, 'rank')} on {count(hosts, 'host')}, "
+        f"{count(communicator.threads, 'thread')} each ({communicator.library})"
+    )
+    cores = os.cpu_count() or 1
+    if launch.usable_cores() == 1 and communicator.local_size < cores:
+        line += (
+            f"; each rank is bound to 1 of {cores} cores, to use more start with --bind-to none "
+            "or --map-by slot:PE=<cores per rank>"
+        )
+    return line
