@@ -1,20 +1,21 @@
-"""Attention on the CPU: the weights of a few samples at a time, which stay in the cache.
+"""Attention on the CPU: each thread takes one head of one sample at a time, whose weights fit in
+its cache.
 
 Only the logarithms of the sums are kept for backward, which computes the weights again from them
 (Dao et al. 2022): memory grows with the length of a sequence, not with its square.
 
-Shapes: q (N, T, H, K), k (N, S, H, K), v (N, S, H, V); weights (N, H, T, S).
+Shapes: q (N, T, H, K), k (N, S, H, K), v (N, S, H, V); the weights of a head are (T, S).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.exponential import exp
-from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.products import pack, packed_size, places, product
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import attention as reference
 
@@ -22,119 +23,160 @@ Array = np.ndarray
 Needs = tuple[bool, ...]
 Gradients = tuple[Array | None, ...]
 
-# As many weights at a time as half of a core's second cache holds in float32.
-_AT_A_TIME = 128 * 1024
+# --- one head -----------------------------------------------------------------------------------
 
 
-@task
-def _softmax_part(i, s, mask, scale, log_sums):
-    """Head i of the samples: the weights in the place of the scores, and ln of their sums."""
-    n, h = i // s.shape[1], i % s.shape[1]
-    steps, sources = s.shape[2:]
-    scale = s.dtype.type(scale)
-    allowed = mask[n % mask.shape[0], h % mask.shape[1]]
-    for t in range(steps):
-        row = s[n, h, t]
-        for j in range(sources):
-            row[j] = row[j] * scale if allowed[t % allowed.shape[0], j] else -np.inf
-        top = s.dtype.type(-np.inf)
-        for j in range(sources):
-            top = max(top, row[j])
+@kernel
+def _scores(s, q, q_rows, k, k_first, k_step, size, packed, mask, scale):
+    """scale q k^T, and -inf where the mask (T or 1, S) is False; an empty mask allows all."""
+    sources = s.shape[1]
+    pack(k, k_first, 1, k_step, size, sources, packed)
+    product(q, q_rows, 1, size, packed, sources, s.reshape(-1), places(0, sources, s.shape[0]))
+    for t in range(s.shape[0]):
+        if mask.size == 0:
+            for j in range(sources):
+                s[t, j] *= scale
+        else:
+            allowed = mask[t % mask.shape[0]]
+            for j in range(sources):
+                s[t, j] = s[t, j] * scale if allowed[j] else -np.inf
+
+
+@kernel
+def _softmax(s, log_sums):
+    """Weights in the place of scores. A row without any is 0, and ln of its sum infinite."""
+    lanes = 16  # partial maxima and sums, so that the loops over them are vectorised
+    tops, sums = np.empty(lanes, s.dtype), np.empty(lanes, s.dtype)
+    whole = s.shape[1] // lanes * lanes
+    for t in range(s.shape[0]):
+        row = s[t]
+        tops[:] = -np.inf
+        for j in range(0, whole, lanes):
+            for i in range(lanes):
+                tops[i] = row[j + i] if row[j + i] > tops[i] else tops[i]
+        top = tops.max()
+        for j in range(whole, s.shape[1]):
+            top = row[j] if row[j] > top else top
         if top == -np.inf:
             top = s.dtype.type(0)
-        for j in range(sources):
+        for j in range(s.shape[1]):
             row[j] = exp(row[j] - top)
-        total = s.dtype.type(0)
-        for j in range(sources):
+        sums[:] = 0
+        for j in range(0, whole, lanes):
+            for i in range(lanes):
+                sums[i] += row[j + i]
+        total = sums.sum()
+        for j in range(whole, s.shape[1]):
             total += row[j]
-        share = 1 / total if total > 0 else total
-        for j in range(sources):
+        share = s.dtype.type(0) if total == 0 else 1 / total
+        for j in range(s.shape[1]):
             row[j] *= share
-        log_sums[n, h, t] = top + math.log(total) if total > 0 else np.inf
+        log_sums[t] = np.inf if total == 0 else top + math.log(total)
+
+
+@kernel
+def _mask_of(mask, n, h):
+    """The part of the mask for a head, or an empty one where nothing is masked."""
+    if mask.size == 0:
+        return mask[0, 0]
+    return mask[n % mask.shape[0], h % mask.shape[1]]
 
 
 @task
-def _again_part(i, s, mask, scale, log_sums):
-    """Head i of the samples: the weights in the place of the scores, from ln of their sums."""
-    n, h = i // s.shape[1], i % s.shape[1]
-    scale = s.dtype.type(scale)
-    allowed = mask[n % mask.shape[0], h % mask.shape[1]]
-    for t in range(s.shape[2]):
-        row = s[n, h, t]
-        for j in range(s.shape[3]):
-            row[j] = row[j] * scale if allowed[t % allowed.shape[0], j] else -np.inf
-        for j in range(s.shape[3]):
-            row[j] = exp(row[j] - log_sums[n, h, t])
+def _forward(i, q, k, v, mask, scale, y, log_sums, sizes):
+    steps, sources, heads, size, width = sizes
+    n, h = i // heads, i % heads
+    q_rows = places((n * steps * heads + h) * size, heads * size, steps)
+    s = np.empty((steps, sources), q.dtype)
+    packed = np.empty(max(packed_size(q, size, sources), packed_size(q, sources, width)), q.dtype)
+    k_first, v_first = (n * sources * heads + h) * size, (n * sources * heads + h) * width
+    k_step, v_step = heads * size, heads * width
+    here = _mask_of(mask, n, h)
+    _scores(s, q, q_rows, k, k_first, k_step, size, packed, here, q.dtype.type(scale))
+    _softmax(s, log_sums[i * steps : (i + 1) * steps])
+    pack(v, v_first, v_step, 1, sources, width, packed)
+    y_rows = places((n * steps * heads + h) * width, v_step, steps)
+    product(s.reshape(-1), places(0, sources, steps), 1, sources, packed, width, y, y_rows)
 
 
 @task
-def _slope_part(i, ds, p, g, y, scale):
-    """Head i of the samples: the gradients of q k^T in the place of those of the weights."""
-    n, h = i // p.shape[1], i % p.shape[1]
-    scale = p.dtype.type(scale)
-    for t in range(p.shape[2]):
-        mean = p.dtype.type(0)
-        for j in range(g.shape[3]):
-            mean += g[n, t, h, j] * y[n, t, h, j]
-        for j in range(p.shape[3]):
-            ds[n, h, t, j] = p[n, h, t, j] * (ds[n, h, t, j] - mean) * scale
+def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
+    steps, sources, heads, size, width = sizes
+    n, h = i // heads, i % heads
+    scale = q.dtype.type(scale)
+    q_first, k_first = (n * steps * heads + h) * size, (n * sources * heads + h) * size
+    g_first, v_first = (n * steps * heads + h) * width, (n * sources * heads + h) * width
+    q_step, v_step = heads * size, heads * width
+    q_rows, k_rows = places(q_first, q_step, steps), places(k_first, q_step, sources)
+    g_rows, v_rows = places(g_first, v_step, steps), places(v_first, v_step, sources)
+    rows, columns = places(0, sources, steps), places(0, 1, sources)  # of the weights
+    room = max(packed_size(q, size, sources), packed_size(q, width, sources))
+    room = max(room, packed_size(q, steps, width), packed_size(q, steps, size))
+    packed = np.empty(max(room, packed_size(q, sources, size)), q.dtype)
+    p, ds = np.empty((steps, sources), q.dtype), np.empty((steps, sources), q.dtype)
+    flat_p, flat_ds = p.reshape(-1), ds.reshape(-1)
+
+    _scores(p, q, q_rows, k, k_first, q_step, size, packed, _mask_of(mask, n, h), scale)
+    for t in range(steps):
+        log_sum = log_sums[i * steps + t]
+        for j in range(sources):
+            p[t, j] = exp(p[t, j] - log_sum)
+    pack(g, g_first, v_step, 1, steps, width, packed)
+    product(flat_p, columns, sources, steps, packed, width, dv, v_rows)
+    pack(v, v_first, 1, v_step, width, sources, packed)
+    product(g, g_rows, 1, width, packed, sources, flat_ds, rows)
+    for t in range(steps):
+        mean = q.dtype.type(0)
+        for j in range(width):
+            mean += g[g_rows[t] + j] * y[g_rows[t] + j]
+        for j in range(sources):
+            ds[t, j] = p[t, j] * (ds[t, j] - mean) * scale
+    pack(k, k_first, q_step, 1, sources, size, packed)
+    product(flat_ds, rows, 1, sources, packed, size, dq, q_rows)
+    pack(q, q_first, q_step, 1, steps, size, packed)
+    product(flat_ds, columns, sources, steps, packed, size, dk, k_rows)
+
+
+# --- all heads ----------------------------------------------------------------------------------
 
 
 @entry
-def _softmax(s, mask, scale, log_sums):
-    _softmax_part(s.shape[0] * s.shape[1], ALL, (s, mask, scale, log_sums))
+def _attention(count, q, k, v, mask, scale, y, log_sums, sizes):
+    _forward(count, ALL, (q, k, v, mask, scale, y, log_sums, sizes))
 
 
 @entry
-def _again(s, mask, scale, log_sums):
-    _again_part(s.shape[0] * s.shape[1], ALL, (s, mask, scale, log_sums))
-
-
-@entry
-def _slope(ds, p, g, y, scale):
-    _slope_part(p.shape[0] * p.shape[1], ALL, (ds, p, g, y, scale))
+def _attention_grad(count, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
+    _backward(count, ALL, (g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes))
 
 
 def _is_simple(*arrays: Array) -> bool:
     return all(x.dtype.char in "fd" and x.dtype == arrays[0].dtype for x in arrays)
 
 
-def _mask_rows(mask: Array, steps: int, sources: int) -> Array:
-    """The mask as (N or 1, H or 1, T or 1, S), contiguous."""
+def _rows_of(mask: Array, sources: int) -> Array:
+    """The mask as (N or 1, H or 1, T or 1, S), contiguous; empty where it allows everything."""
+    if mask.all():
+        return np.empty((1, 1, 0, 0), bool)
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     return np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:3], sources)))
 
 
-def _portions(q: Array, k: Array) -> Iterator[tuple[slice, Array]]:
-    """Some samples at a time, and room for their weights, which is used again and again."""
-    samples, steps, heads, _ = q.shape
-    each = heads * steps * k.shape[1]
-    size = min(max(_AT_A_TIME // max(each, 1), 1), samples)
-    room = np.empty((size, heads, steps, k.shape[1]), q.dtype)
-    for first in range(0, samples, size):
-        last = min(first + size, samples)
-        yield slice(first, last), room[: last - first]
-
-
-def _heads_first(x: Array) -> Array:
-    return x.transpose(0, 2, 1, 3)
-
-
-def _of_samples(x: Array, which: slice) -> Array:
-    return x[which] if len(x) > 1 else x
+def _sizes(q: Array, k: Array, v: Array) -> tuple[int, ...]:
+    """T, S, H, K, V."""
+    return q.shape[1], k.shape[1], *v.shape[2:3], q.shape[3], v.shape[3]
 
 
 def attention(q: Array, k: Array, v: Array, mask: Array, *, scale: float) -> tuple[Array, Array]:
     if not _is_simple(q, k, v):
         return reference.attention(q, k, v, mask, scale=scale)
     samples, steps, heads, _ = q.shape
-    mask = _mask_rows(mask, steps, k.shape[1])
     y = np.empty((samples, steps, heads, v.shape[3]), q.dtype)
     log_sums = np.empty((samples, heads, steps), q.dtype)
-    for which, s in _portions(q, k):
-        np.matmul(_heads_first(q[which]), k[which].transpose(0, 2, 3, 1), out=s)
-        _softmax(s, _of_samples(mask, which), scale, log_sums[which])
-        np.matmul(s, _heads_first(v[which]), out=_heads_first(y[which]))
+    flat = [ready(x, q.dtype) for x in (q, k, v)]
+    mask = _rows_of(mask, k.shape[1])
+    results = y.reshape(-1), log_sums.reshape(-1)
+    _attention(samples * heads, *flat, mask, float(scale), *results, _sizes(q, k, v))
     return y, log_sums
 
 
@@ -144,18 +186,11 @@ def attention_grad(
 ) -> Gradients:  # fmt: skip
     if not _is_simple(g, q, k, v):
         return reference.attention_grad(g, y, q, k, v, mask, needs=needs, saved=saved, scale=scale)
-    mask = _mask_rows(mask, q.shape[1], k.shape[1])
-    g = np.ascontiguousarray(g)
-    dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
-    slopes = np.empty(0, q.dtype)
-    for which, p in _portions(q, k):
-        slopes = slopes if slopes.shape == p.shape else np.empty_like(p)
-        heads_g = _heads_first(g[which])
-        np.matmul(_heads_first(q[which]), k[which].transpose(0, 2, 3, 1), out=p)
-        _again(p, _of_samples(mask, which), scale, saved[which])
-        np.matmul(p.transpose(0, 1, 3, 2), heads_g, out=_heads_first(dv[which]))
-        np.matmul(heads_g, v[which].transpose(0, 2, 3, 1), out=slopes)
-        _slope(slopes, p, g[which], y[which], scale)
-        np.matmul(slopes, _heads_first(k[which]), out=_heads_first(dq[which]))
-        np.matmul(slopes.transpose(0, 1, 3, 2), _heads_first(q[which]), out=_heads_first(dk[which]))
-    return dq, dk, dv, None
+    gradients = [np.empty(x.shape, x.dtype) for x in (q, k, v)]
+    flat = [ready(x, q.dtype) for x in (g, y, q, k, v)]
+    mask = _rows_of(mask, k.shape[1])
+    _attention_grad(
+        q.shape[0] * q.shape[2], *flat, mask, float(scale), saved.reshape(-1),
+        *(x.reshape(-1) for x in gradients), _sizes(q, k, v),
+    )  # fmt: skip
+    return *gradients, None
