@@ -127,6 +127,16 @@ class Ties(Real):
 
 
 @dataclass(frozen=True)
+class Steps(Real):
+    """Multiples of 0.1 plus `offset`: numbers with different offsets are never nearly equal."""
+
+    offset: float = 0.0
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(super().draw(rng, shape).round(1) + self.offset)
+
+
+@dataclass(frozen=True)
 class Integer:
     """Integers from `low` to `high`, both included."""
 

@@ -10,6 +10,7 @@ from op_table import (
     Integer,
     Real,
     Row,
+    Steps,
     anyshape,
     broadcast,
     fixed,
@@ -30,6 +31,7 @@ EXCEPTIONS = {
 }
 INSIDE = Real(-0.9, 0.9)
 BITS = Integer(0, 63)
+EVEN, ODD = Steps(), Steps(offset=0.05)
 
 # --- one input: those that torch has under the same name ----------------------------------------
 
@@ -72,12 +74,12 @@ ROWS += [
     Row(ops.logaddexp2, broadcast(REAL, REAL), torch="logaddexp2"),
     Row(ops.hypot, broadcast(POSITIVE, REAL), torch="hypot"),
     Row(ops.arctan2, broadcast(NONZERO, POSITIVE), torch="arctan2"),
-    Row(ops.maximum, broadcast(REAL, REAL), torch="maximum"),
-    Row(ops.minimum, broadcast(REAL, REAL), torch="minimum"),
+    Row(ops.maximum, broadcast(EVEN, ODD), torch="maximum"),
+    Row(ops.minimum, broadcast(EVEN, ODD), torch="minimum"),
     Row(ops.maximum, broadcast(TIES, TIES), torch="maximum", order=0),
     Row(ops.minimum, broadcast(TIES, TIES), torch="minimum", order=0),
-    Row(ops.fmax, broadcast(REAL, REAL), torch="fmax"),
-    Row(ops.fmin, broadcast(REAL, REAL), torch="fmin"),
+    Row(ops.fmax, broadcast(EVEN, ODD), torch="fmax"),
+    Row(ops.fmin, broadcast(EVEN, ODD), torch="fmin"),
     Row(ops.fmax, fixed(np.array([np.nan, 1.0]), np.array([2.0, np.nan])), torch="fmax", order=0),
     Row(ops.floor_divide, broadcast(REAL, POSITIVE), torch="floor_divide", grad=False),
     Row(ops.mod, shaped((Real(0.1, 0.9), Real(-3, -1)), (7,), (7,)), torch="remainder",

@@ -24,6 +24,7 @@ def for_rows(wanted=lambda row: True, examples=6):
         max_examples=examples,
         deadline=None,
         database=None,
+        derandomize=True,
         phases=[Phase.generate],  # the inputs come from a seed: nothing to shrink
         suppress_health_check=list(HealthCheck),
     )
@@ -188,14 +189,14 @@ def test_kernels_agree_with_the_reference(row, data):
     with using(kernels.find) as used:
         ys, gradients = run(row, arrays)
     fused = {op.name for op in OPS if op.ref is not None and op.name in used}
-    by_hand = fused | {op.name for op in OPS if f"{op.name}_grad" in used}
+    by_hand = {op.name for op in OPS if op._has_gradient_kernel and f"{op.name}_grad" in used}
     hidden = fused | {f"{name}_grad" for name in by_hand}
     if used & set(kernels._CPU_MODULE):
         with using(lambda device, name: find("reference", name)):
             slow_ys, slow_gradients = run(row, arrays)
         assert_close(ys, slow_ys, 1e-10)
         assert_close(gradients, slow_gradients, 1e-10)
-    if by_hand:
+    if hidden:
         with using(lambda device, name: None if name in hidden else find(device, name)):
             plain_ys, plain_gradients = run(row, arrays)
         assert_close(ys, plain_ys, 1e-10)

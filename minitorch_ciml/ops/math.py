@@ -191,7 +191,7 @@ def divide_no_nan(x1: Any, x2: Any) -> Tensor:
 
 floor = Op("floor", doc="y = the largest integer <= x.")
 ceil = Op("ceil", doc="y = the smallest integer >= x.")
-trunc = Op("trunc", doc="y = x without its fraction.")
+trunc: Op = Op("trunc", doc="y = x without its fraction.")
 _round = Op("round", doc="y = x rounded to so many decimals.")
 heaviside = Op("heaviside", dtypes="float", doc="y = 0 where a < 0, b where a = 0, 1 where a > 0.")
 signbit = Op("signbit", doc="y = whether x is negative, also for -0.0.")
@@ -257,7 +257,7 @@ isnan = Op("isnan", doc="y = whether x is nan (not a number).")
 isinf = Op("isinf", doc="y = whether x is infinite.")
 isposinf = Op("isposinf", doc="y = whether x is +infinity.")
 isneginf = Op("isneginf", doc="y = whether x is -infinity.")
-isfinite = Op("isfinite", doc="y = whether x is neither nan nor infinite.")
+isfinite: Op = Op("isfinite", doc="y = whether x is neither nan nor infinite.")
 isreal = Op("isreal", doc="y = True: there are no complex tensors.")
 _isclose = Op("isclose", dtypes="common", doc="y = |a - b| <= atol + rtol |b|.")
 

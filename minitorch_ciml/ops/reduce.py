@@ -303,7 +303,7 @@ def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
 
 # --- running sums and products ------------------------------------------------------------------
 
-_cumsum = Op(
+_cumsum: Op = Op(
     "cumsum",
     lambda g, y, x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis),
     doc="y_i = x_0 + ... + x_i along an axis.",
