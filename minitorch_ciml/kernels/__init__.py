@@ -24,7 +24,7 @@ _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python",
 _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
     "reference.nn", "reference.optimizer", "reference.random",
-    "reference.normalization", "reference.recurrent", "reference.attention", "reference_conv",
+    "reference.normalization", "reference.recurrent", "reference.attention", "reference.conv",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -47,11 +47,11 @@ _CPU = {
     "recurrent": (
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",
     ),
-    "pool": ("max_pool", "max_pool_gather", "avg_pool", "avg_pool_grad"),
+    "pool": ("max_pool", "max_pool_gather", "max_pool_scatter", "avg_pool", "avg_pool_grad"),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
         "categorical_crossentropy_grad", "dense", "dense_grad", "log_softmax", "log_softmax_grad",
-        "max_pool_grad", "max_pool_places", "max_pool_scatter", "softmax", "softmax_grad",
+        "max_pool_grad", "max_pool_places", "softmax", "softmax_grad",
         "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
     ),
 }  # fmt: skip

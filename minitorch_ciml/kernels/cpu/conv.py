@@ -50,7 +50,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     tile,
 )
 from minitorch_ciml.kernels.cpu.threads import task, threads_for
-from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
+from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
 # A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  Each row needs
 # an address in one of 16 integer registers, and each sum a vector register; eight sums or more hide

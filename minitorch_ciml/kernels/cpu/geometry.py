@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minitorch_ciml.kernels.reference_conv import Ints, output_size
+from minitorch_ciml.kernels.reference.conv import Ints, output_size
 
 # A chunk should stay in the second-level cache, with room for the weights.
 SLAB_ELEMENTS = 48 * 1024

@@ -429,8 +429,6 @@ def binary_crossentropy_grad(
 
 # --- max pooling under the names of its ops (see `ops/pool.py`) -----------------------------------
 
-max_pool_scatter = pool.max_pool_grad
-
 
 def max_pool_places(x: Array, **how) -> Array:
     """Which element of each window is the maximum."""
@@ -438,4 +436,4 @@ def max_pool_places(x: Array, **how) -> Array:
 
 
 def max_pool_grad(g: Array, y: Array, x: Array, *, needs: Needs, saved: Array, **how) -> Gradients:
-    return (pool.max_pool_grad(g, saved, input_shape=x.shape, **how),)
+    return (pool.max_pool_scatter(g, saved, input_shape=x.shape, **how),)

@@ -28,7 +28,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_integers,
 )
 from minitorch_ciml.kernels.cpu.threads import task, threads_for
-from minitorch_ciml.kernels.reference_conv import Ints, Pads, output_size
+from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
 
 class Axis(NamedTuple):
@@ -154,7 +154,7 @@ def _max_grad_line(line, g, saved, dx, depth, height, width, channels):
 
 
 @entry
-def _max_pool_grad(g, saved, dx, depth, height, width, images, channels, most):
+def _max_pool_scatter(g, saved, dx, depth, height, width, images, channels, most):
     lines = images * depth.size * height.size
     _max_grad_line(lines, most, (g, saved, dx, depth, height, width, channels))
 
@@ -285,7 +285,7 @@ def max_pool(
     return y, saved
 
 
-def max_pool_grad(
+def max_pool_scatter(
     g: np.ndarray,
     saved: np.ndarray,
     *,
@@ -297,7 +297,7 @@ def max_pool_grad(
     """``dx``: g ``(N, *O, C)`` added at the places that `max_pool` saved -> ``input_shape``."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
-    _max_pool_grad(
+    _max_pool_scatter(
         ready(g, g.dtype), ready(saved, saved.dtype), dx.reshape(-1), *plan, _threads(dx)
     )
     return dx
@@ -307,7 +307,7 @@ def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
     """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of
-    :func:`max_pool_grad`.
+    :func:`max_pool_scatter`.
     """
     y = empty(saved.shape, x.dtype)
     plan = _plan(x.shape, pool_size, strides, padding)

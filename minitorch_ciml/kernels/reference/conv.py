@@ -197,7 +197,7 @@ def max_pool(
     return y, saved.astype(np.uint8 if len(windows) <= 255 else np.int64)
 
 
-def max_pool_grad(
+def max_pool_scatter(
     g: np.ndarray,
     saved: np.ndarray,
     *,
@@ -218,7 +218,7 @@ def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
     """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of
-    :func:`max_pool_grad`.
+    :func:`max_pool_scatter`.
     """
     padded, ones = _pad(x, padding), (1,) * len(pool_size)
     y = np.zeros(saved.shape, x.dtype)
