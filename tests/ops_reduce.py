@@ -121,3 +121,5 @@ ROWS += [
     Row(ops.average, shaped((REAL, POSITIVE), CUBE, (3,)),
         call=lambda x, w: ops.average(x, -2, w), jax=lambda x, w: jnp.average(x, 1, w)),
 ]  # fmt: skip
+for _x in (ZEROS, ZEROS + 1e-9, ZEROS + 1e-3):
+    ROWS.append(Row(ops.allclose, fixed(ZEROS, _x), numpy=np.allclose, grad=False))

@@ -17,11 +17,13 @@ from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor, broadcast_to
 from minitorch_ciml.ops.creation import full_like
 from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem
+from minitorch_ciml.ops.math import isclose
 from minitorch_ciml.ops.shape import _concatenate, _inverse, _reshape, _roll, _transpose, flip
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod",
-    "cumsum", "logsumexp", "max", "mean", "min", "moments", "prod", "ptp", "std", "sum", "var",
+    "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero",
+    "cumprod", "cumsum", "logsumexp", "max", "mean", "min", "moments", "prod", "ptp", "std", "sum",
+    "var",
 ]  # fmt: skip
 
 Axis = int | Sequence[int] | None
@@ -294,6 +296,13 @@ def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = whether some element of `x` along `axis` is true (not 0); false where there are none."""
     return _reduction(_any, x, axis, keepdims)
+
+
+def allclose(
+    x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """y = whether |x1 - x2| <= atol + rtol |x2| for all elements; see `isclose`."""
+    return all(isclose(x1, x2, rtol, atol, equal_nan))
 
 
 def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
