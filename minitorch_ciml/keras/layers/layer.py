@@ -127,6 +127,7 @@ class Layer(Configurable):
     """
 
     _init_args: inspect.BoundArguments
+    _kept_inventory: Inventory | None
     _takes_training = False  # whether `call` has the argument `training`
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -232,7 +233,7 @@ class Layer(Configurable):
     @contextmanager
     def _keeping_inventory(self) -> Iterator[None]:
         """Within the block, what is found once all layers are built serves for the rest of it."""
-        self._kept_inventory: Inventory | None = None
+        self._kept_inventory = None
         try:
             yield
         finally:
