@@ -9,6 +9,8 @@ from minitorch_ciml.distributed.communicator import (
     MPICommunicator,
     init,
     is_initialized,
+    leads,
+    share_work,
 )
 from minitorch_ciml.distributed.exchange import add_gradients, all_sum, average_gradients
 from minitorch_ciml.distributed.launch import promise, promised_rank

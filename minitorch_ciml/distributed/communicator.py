@@ -247,6 +247,20 @@ def init() -> Communicator:
     return _current
 
 
+_sharing = False
+
+
+def share_work(yes: bool) -> None:
+    """Says whether the ranks do one piece of work together: then rank 0 alone prints and writes."""
+    global _sharing
+    _sharing = yes
+
+
+def leads() -> bool:
+    """Whether this process prints and writes files: alone, or as rank 0."""
+    return not _sharing or init().rank == 0
+
+
 def is_initialized() -> bool:
     """Whether `init` has been called."""
     return _current is not None

@@ -10,6 +10,7 @@ from minitorch_ciml.keras import (
     config,
     constraints,
     datasets,
+    distribution,
     initializers,
     layers,
     losses,

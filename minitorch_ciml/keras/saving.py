@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import distributed
 from minitorch_ciml.autograd import Parameter
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
@@ -45,6 +46,8 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_argument
     path = Path(filepath)
     if path.suffix != ".keras":
         raise ValueError(f"save: the file name must end in .keras, got {str(filepath)!r}.")
+    if not distributed.leads():  # rank 0 writes for all
+        return
     _refuse_overwriting(path, overwrite)
     if not model.built:
         raise ValueError(
@@ -101,6 +104,8 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
         raise ValueError(
             f"save_weights: the file name must end in .weights.h5, got {str(filepath)!r}."
         )
+    if not distributed.leads():
+        return
     _refuse_overwriting(path, overwrite)
     with _written_atomically(path) as temporary:
         temporary.write_bytes(_weights_bytes(model))

@@ -79,6 +79,16 @@ def set_seed(seed: int) -> None:
     _global = SeedGenerator(seed)
 
 
+def get_state() -> tuple[int, int]:
+    """The global generator's seed and number of draws."""
+    return _global.seed, _global.draws
+
+
+def set_state(state: tuple[int, int]) -> None:
+    """Goes on where `get_state` was called."""
+    _global.seed, _global.draws = state
+
+
 def draw_seed() -> int:
     """An integer seed from the global generator, another one at every call."""
     low, high = _random_words(2, _stream(None)).tolist()

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from minitorch_ciml import distributed
 from minitorch_ciml.keras.callbacks.base import Callback, Logs
 from minitorch_ciml.keras.callbacks.monitor import MonitorCallback
 from minitorch_ciml.keras.callbacks.progress import announce
@@ -123,6 +124,8 @@ class ModelCheckpoint(MonitorCallback):
                 f"ModelCheckpoint: there is no {error} for {self.filepath!r}; there is: "
                 f"{', '.join(names)}."
             ) from None
+        if not distributed.leads():
+            return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
@@ -207,10 +210,12 @@ class BackupAndRestore(Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Deletes the backup."""
-        if self.delete_checkpoint:
+        if self.delete_checkpoint and distributed.leads():
             shutil.rmtree(self.backup_dir, ignore_errors=True)
 
     def _save(self) -> None:
+        if not distributed.leads():
+            return
         os.makedirs(self.backup_dir, exist_ok=True)
         self.model.save_weights(str(self._weights), overwrite=True)
         # The number comes last: if the job ends in between, an epoch is only trained again.

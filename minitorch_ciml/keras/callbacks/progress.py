@@ -10,6 +10,7 @@ import sys
 from time import perf_counter
 from typing import Any
 
+from minitorch_ciml import distributed
 from minitorch_ciml.keras.callbacks.base import Callback, Logs
 
 _REDRAW_SECONDS = 0.1
@@ -226,7 +227,9 @@ class _Line:
 
 
 def announce(message: str) -> None:
-    """Prints a message of a callback, on a line of its own also while a bar is shown."""
+    """Prints a message of a callback, on a line of its own also while a bar is shown; on rank 0."""
+    if not distributed.leads():
+        return
     if _Line._open is not None:
         _Line._open.clear()
     print(message, flush=True)

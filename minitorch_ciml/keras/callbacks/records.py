@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from minitorch_ciml import distributed
 from minitorch_ciml.keras.callbacks.base import Callback, Logs
 
 
@@ -54,13 +55,17 @@ class CSVLogger(Callback):
         self._writer: Any = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Opens the file."""
+        """Opens the file; on rank 0."""
         self._close()
+        if not distributed.leads():
+            return
         self._file = open(self.filename, "a" if self.append else "w", newline="")
         self._writer = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes a row, so that it is in the file even if the next epoch fails."""
+        if not distributed.leads():
+            return
         logs = logs or {}
         assert self._file is not None, "CSVLogger writes between on_train_begin and on_train_end"
         if self._writer is None:

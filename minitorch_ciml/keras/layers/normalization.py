@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minitorch_ciml import ops
+from minitorch_ciml import config, distributed, ops
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.ops.normalization import normalize_batch
@@ -64,7 +64,8 @@ class BatchNormalization(_ScaleAndShift):
         epsilon: keeps the root away from 0.
         center, scale: whether there is a beta, a gamma.
         beta_initializer, gamma_initializer, ...: of the weights, each (channels,).
-        synchronized: statistics over all ranks; the same as without on one process.
+        synchronized: where ranks share a batch, take its statistics over all of it, as one process
+            would. Otherwise each rank takes those of its part.
     """
 
     def __init__(
@@ -118,15 +119,37 @@ class BatchNormalization(_ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and self.trainable):
+        rows = config.part.get()
+        synchronized = self.synchronized and rows is not None
+        if not (training and self.trainable) or (not synchronized and rows and not rows.count):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
                 self.epsilon,
             )  # fmt: skip
-        y, mean, variance = normalize_batch(inputs, self.gamma, self.beta, self.axis, self.epsilon)
+        if synchronized:
+            y, mean, variance = self._normalize_over_ranks(inputs)
+        else:
+            y, mean, variance = normalize_batch(
+                inputs, self.gamma, self.beta, self.axis, self.epsilon
+            )
         self._follow(self.moving_mean, mean)
         self._follow(self.moving_variance, variance)
         return y
+
+    def _normalize_over_ranks(self, x: Any) -> tuple:
+        """As `normalize_batch`, with the moments of all ranks' inputs together."""
+        axis = self.axis % x.ndim
+        others = tuple(a for a in range(x.ndim) if a != axis)
+        shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+        n = distributed.init().total(x.size // x.shape[axis])
+        mean = distributed.all_sum(ops.sum(x, others)) / n
+        # The squared deviations, not the mean of squares: that one loses digits.
+        deviation = x - ops.reshape(mean, shape)
+        variance = distributed.all_sum(ops.sum(deviation * deviation, others)) / n
+        y = ops.batch_normalization(
+            x, mean, variance, self.axis, self.beta, self.gamma, self.epsilon
+        )
+        return y, mean, variance
 
     def _follow(self, average: Any, value: Any) -> None:
         average.assign(average.value * self.momentum + value.value * (1 - self.momentum))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minitorch_ciml import config
 from minitorch_ciml.keras import regularizers
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
 from minitorch_ciml.keras.serialization import serializable
@@ -23,6 +24,17 @@ class _TrainingOnly(Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
+
+    def _noise(self, shape: tuple, mean: float, stddev: float) -> Any:
+        """Normal noise; where ranks share a batch, this rank's rows of the noise for all of it."""
+        rows = config.part.get()
+        n = shape[0] if rows is None else rows.scaled(shape[0]).total
+        noise = random.normal((n, *shape[1:]), mean, stddev, self.compute_dtype,
+                              self.seed_generator)  # fmt: skip
+        if rows is None:
+            return noise
+        first = rows.scaled(shape[0]).first
+        return noise[first : first + shape[0]]
 
 
 def _checked_rate(layer: Layer, rate: float) -> float:
@@ -120,10 +132,7 @@ class GaussianNoise(_TrainingOnly):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.stddev == 0:
             return inputs
-        noise = random.normal(
-            inputs.shape, 0.0, self.stddev, self.compute_dtype, self.seed_generator
-        )
-        return inputs + noise
+        return inputs + self._noise(inputs.shape, 0.0, self.stddev)
 
 
 @serializable("keras.layers")
@@ -138,8 +147,7 @@ class GaussianDropout(_TrainingOnly):
         if not training or self.rate == 0:
             return inputs
         stddev = (self.rate / (1 - self.rate)) ** 0.5
-        noise = random.normal(inputs.shape, 1.0, stddev, self.compute_dtype, self.seed_generator)
-        return inputs * noise
+        return inputs * self._noise(inputs.shape, 1.0, stddev)
 
 
 @serializable("keras.layers")

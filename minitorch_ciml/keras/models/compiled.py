@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras import losses as losses_module
 from minitorch_ciml.keras import metrics as metrics_module
@@ -56,7 +57,9 @@ class CompiledLoss:
             if loss is not None:
                 value = _loss_value(loss, targets[i], outputs[i], sample_weights[i])
                 if self.trackers:
-                    next(trackers).update_state(value.item(), sample_weight=len(outputs[i]))
+                    rows = config.part.get()
+                    samples = len(outputs[i]) if rows is None else rows.even
+                    next(trackers).update_state(value.item(), sample_weight=samples)
                 total = total + value * self.weights[i]
         return total
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
@@ -115,6 +116,8 @@ class Model(Trainer, Layer):
         """Prints the layers with their output shapes and numbers of parameters."""
         from minitorch_ciml.keras.models.summary import print_summary
 
+        if print_fn is None and not distributed.leads():
+            return
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:

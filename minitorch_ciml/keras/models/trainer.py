@@ -11,11 +11,17 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor, grad
+from minitorch_ciml.keras import distribution, optimizers
 from minitorch_ciml.keras import metrics as metrics_module
-from minitorch_ciml.keras import optimizers
 from minitorch_ciml.keras.callbacks import CallbackList
 from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
-from minitorch_ciml.keras.models.data import ArrayBatches, Batches, batches, class_weights
+from minitorch_ciml.keras.models.data import (
+    ArrayBatches,
+    Batches,
+    Shard,
+    batches,
+    class_weights,
+)
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
 
@@ -93,9 +99,11 @@ class Trainer:
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
-            gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
+            gradients: list = [None] * len(weights)
+            if loss.requires_grad or _has_rows():
+                gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
             self.optimizer.apply(gradients, weights)
-        self._loss_tracker.update_state(loss.value, sample_weight=len(flatten(x)[0]))
+        self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: tuple) -> dict[str, Any]:
@@ -104,7 +112,7 @@ class Trainer:
         y_pred = self(x, training=False)  # type: ignore[operator]
         if self._compile_loss is not None:
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
-            self._loss_tracker.update_state(loss.value, sample_weight=len(flatten(x)[0]))
+            self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: tuple) -> Any:
@@ -121,6 +129,9 @@ class Trainer:
     ) -> Tensor:
         """The loss of a batch: the compiled one plus what layers and regularizers add."""
         added = self.losses  # type: ignore[attr-defined]
+        rows = config.part.get()
+        if rows is not None and added:
+            added = [term * rows.factor for term in added] if rows.count else [Tensor(0.0)]
         if self._compile_loss is not None:
             loss = self._compile_loss(y, y_pred, sample_weight, self._output_names(y_pred))
         elif added:
@@ -212,10 +223,14 @@ class Trainer:
             A `History`: its `.history` has a list with one number per epoch for every log.
         """
         self._check_compiled("fit")
+        crew = distribution.crew(self.optimizer)
+        verbose = crew.verbose(verbose)
+        seed = crew.agree(draw_seed()) if shuffle else None
         source, validation = _training_data(
-            (x, y, sample_weight), batch_size, steps_per_epoch, draw_seed() if shuffle else None,
+            (x, y, sample_weight), batch_size, steps_per_epoch, seed,
             validation_data, validation_split, validation_steps, validation_batch_size,
         )  # fmt: skip
+        steps_per_epoch = crew.steps(source, steps_per_epoch)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self, verbose=verbose,
@@ -224,37 +239,63 @@ class Trainer:
         self.stop_training = False
         self._initial_epoch = None  # set by BackupAndRestore when it resumes
         callbacks.on_train_begin()
+        if crew.shares:
+            self._build_on(source)
+        crew.begin(
+            self, source, validation, callbacks=callbacks.callbacks, epochs=epochs,
+            steps=steps_per_epoch,
+        )  # fmt: skip
+        source = crew.share(source)
+        validation = None if validation is None else crew.share(validation)
         stream = _Stream(source, steps_per_epoch)
         logs: dict = {}
         with self._keeping_inventory():  # type: ignore[attr-defined]
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight)
+                logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight, crew)
+                crew.settle(self)
                 if stream.exhausted and not logs:
                     break
                 if validation is not None and (epoch + 1) % validation_freq == 0:
-                    scores = self._evaluate(validation, validation_steps, callbacks)
+                    scores = self._evaluate(validation, validation_steps, callbacks, crew)
                     logs |= {f"val_{name}": value for name, value in scores.items()}
                 callbacks.on_epoch_end(epoch, logs)
                 source.end_epoch()
+                self.stop_training = crew.stops(self.stop_training)
                 if self.stop_training or stream.exhausted:
                     break
         self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         callbacks.on_train_end(logs)
         return self.history
 
-    def _train_epoch(self, data: Iterator, callbacks: CallbackList, class_weight: Any) -> dict:
+    def _train_epoch(
+        self, data: Iterator, callbacks: CallbackList, class_weight: Any, crew: Any
+    ) -> dict:
         logs: dict = {}
+        together = crew.listens(callbacks, "on_train_batch_end")
         for step, batch in enumerate(data):
             callbacks.on_train_batch_begin(step)
             logs = self._train_batch(batch, class_weight)
+            if together:
+                logs = crew.logs(self, logs)
             callbacks.on_train_batch_end(step, logs)
+            if together:
+                self.stop_training = crew.stops(self.stop_training)
             if self.stop_training:
                 break
-        return dict(logs)
+        return dict(logs) if together or not logs else dict(crew.logs(self, logs))
+
+    def _build_on(self, source: Batches) -> None:
+        """Makes the weights of a model that takes its shapes from the data."""
+        if not self.built and isinstance(source, ArrayBatches):  # type: ignore[attr-defined]
+            with config.no_grad():
+                self(_tensors(source.batch(slice(0, 1))[0])[0])  # type: ignore[operator]
 
     def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
+        if isinstance(batch, Shard):
+            with config.working_on(batch.part):
+                return self._train_batch(tuple(batch), class_weight)
         x, y, sample_weight = batch
         if class_weight is not None:
             factors = class_weights(y, class_weight)
@@ -281,24 +322,34 @@ class Trainer:
         """
         self._check_compiled("evaluate")
         source = batches(x, y, sample_weight, batch_size, steps)
+        crew = distribution.crew()
+        verbose = crew.verbose(verbose)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1,
                 steps=steps or source.steps,
             )  # fmt: skip
-        logs = self._evaluate(source, steps, callbacks)
+        logs = self._evaluate(crew.share(source), steps, callbacks, crew)
         return self._in_order(logs, return_dict)
 
-    def _evaluate(self, source: Batches, steps: int | None, callbacks: CallbackList) -> dict:
+    def _evaluate(
+        self, source: Batches, steps: int | None, callbacks: CallbackList, crew: Any
+    ) -> dict:
         self.reset_metrics()
         callbacks.on_test_begin()
         logs: dict = {}
+        together = crew.shares and crew.listens(callbacks, "on_test_batch_end")
         with config.no_grad():
-            for step, (x, y, sample_weight) in enumerate(islice(source.epoch(0), steps)):
+            for step, batch in enumerate(islice(source.epoch(0), steps)):
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
-                logs = _logs(self.test_step(_tensors(x, y, sample_weight)))
+                with config.working_on(getattr(batch, "part", None)):
+                    logs = _logs(self.test_step(_tensors(*batch)))
+                if together:
+                    logs = crew.logs(self, logs)
                 callbacks.on_test_batch_end(step, logs)
+        if logs and not together:
+            logs = crew.logs(self, logs)
         callbacks.on_test_end(logs)
         return dict(logs)
 
@@ -312,24 +363,28 @@ class Trainer:
     ) -> Any:
         """The outputs for all samples, as NumPy arrays in the structure of the outputs."""
         source = batches(x, batch_size=batch_size, steps=steps)
+        crew = distribution.crew()
+        verbose = crew.verbose(verbose)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1,
                 steps=steps or source.steps,
             )  # fmt: skip
         parts: list[list] = []
+        counts: list[int] = []
         structure: Any = None
         callbacks.on_predict_begin()
         with config.no_grad():
-            for step, (inputs, _, _) in enumerate(islice(source.epoch(0), steps)):
+            for step, (inputs, _, _) in enumerate(islice(crew.share(source).epoch(0), steps)):
                 callbacks.on_predict_batch_begin(step)
                 structure = self.predict_step(_tensors(inputs))
                 parts.append([y.value if isinstance(y, Tensor) else y for y in flatten(structure)])
+                counts.append(len(parts[-1][0]))
                 callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
         callbacks.on_predict_end()
         if not parts:
             raise ValueError("predict: the data gave no batch.")
-        whole = iter([np.concatenate(pieces) for pieces in zip(*parts)])
+        whole = iter(crew.whole([np.concatenate(pieces) for pieces in zip(*parts)], counts))
         return map_structure(lambda _: next(whole), structure)
 
     # --- single batches --------------------------------------------------------------------------
@@ -344,9 +399,10 @@ class Trainer:
     ) -> Any:
         """Trains on one batch; returns its loss and metrics."""
         self._check_compiled("train_on_batch")
-        batch = _only_batch(x, y, sample_weight)
+        batch = distribution.in_turn(_only_batch(x, y, sample_weight))
         self.reset_metrics()
-        return self._in_order(self._train_batch(batch, class_weight), return_dict)
+        logs = distribution.crew(self.optimizer).logs(self, self._train_batch(batch, class_weight))
+        return self._in_order(logs, return_dict)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -465,6 +521,18 @@ class _Stream:
                 return
             self._seen += 1
             yield batch
+
+
+def _has_rows() -> bool:
+    """Whether there is anything in this process' part of the batch."""
+    rows = config.part.get()
+    return rows is None or rows.count > 0
+
+
+def _samples(x: Any) -> float:
+    """The samples that this batch's loss stands for: of a shared batch, an even share."""
+    rows = config.part.get()
+    return len(flatten(x)[0]) if rows is None else rows.even
 
 
 def _only_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:

@@ -17,7 +17,8 @@ import numpy as np
 from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
-from minitorch_ciml.config import floatx, part
+from minitorch_ciml.config import floatx
+from minitorch_ciml.config import part as part_of_batch
 from minitorch_ciml.distributed import average_gradients
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
@@ -299,7 +300,7 @@ class Optimizer(Configurable):
                 f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
                 "parameters; expected one for each, in the same order."
             )
-        exchange = self.exchange or (average_gradients if part.get() is not None else None)
+        exchange = self.exchange or (average_gradients if part_of_batch.get() is not None else None)
         if exchange is not None:
             grads = self._exchanged(grads, exchange)
         missing = self._check_missing(grads, skipped)
