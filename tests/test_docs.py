@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minitorch_ciml import ops
+from minitorch_ciml import keras, ops
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
+README = ROOT / "README.md"
 PAGES = sorted(
     page for page in DOCS.rglob("*.md") if "_build" not in page.parts and page.name != "index.md"
 )
@@ -39,7 +41,7 @@ def test_every_page_is_in_the_table_of_contents(page):
     assert re.search(rf"^{entry}$", (DOCS / "index.md").read_text(), re.M)
 
 
-@pytest.mark.parametrize("page", [DOCS / "index.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [README, DOCS / "index.md", *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     made = {DOCS / "tutorials" / script.name for script in TUTORIALS} | {DOCS / "reference/ops"}
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
@@ -47,13 +49,40 @@ def test_links_lead_somewhere(page):
         assert path in made or path.exists() or path.with_suffix(".md").exists(), target
 
 
-@pytest.mark.parametrize("page", [DOCS / "index.md", DOCS / "guide" / "ops.md"])
-def test_examples_run(page, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory):
+    """A mnist.npz of noise, for examples that load MNIST."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 64), ("test", 32)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (n, 28, 28), dtype="uint8")
+        arrays[f"y_{split}"] = rng.integers(0, 10, n, dtype="uint8")
+    file = tmp_path_factory.mktemp("digits") / "mnist.npz"
+    np.savez(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize(
+    "page",
+    [README, *(DOCS / f"{name}.md" for name in ("index", "quickstart", "keras", "guide/ops"))],
+    ids=lambda page: page.stem,
+)
+def test_examples_run(page, tmp_path, monkeypatch, capsys, few_digits):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINITORCH_CIML_DATA", str(few_digits))
     examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
     assert examples
     for example in examples:
         exec(example, {})
+
+
+def test_what_the_keras_page_says_is_there():
+    text = (DOCS / "keras.md").read_text().partition("## What is there\n")[2].partition("\n## ")[0]
+    places = [keras, keras.Model, keras.layers, keras.optimizers, keras.callbacks, keras.models]
+    # Not keras.ops, arguments, suffixes of files, or what PyTorch has.
+    names = set(re.findall(r"`([A-Za-z]\w*)`", text)) - {"call", "DataLoader"}
+    assert len(names) > 60
+    assert not [name for name in names if not any(hasattr(place, name) for place in places)]
 
 
 def test_site_builds_without_warnings(tmp_path):
