@@ -362,7 +362,7 @@ class Layer(Configurable):
             outputs = self.call(*args, **kwargs)
         if self.activity_regularizer is not None:
             for y in flatten(outputs):
-                self.add_loss(self.activity_regularizer(y) / y.shape[0])
+                self.add_loss(self.activity_regularizer(y) / max(1, y.shape[0]))
         return outputs
 
     def _convert(self, x: Any) -> Any:
