@@ -29,7 +29,7 @@ class Torch(Framework):
         return torch_kernels.build(workload, mode)
 
     def step(self, workload: Workload, mode: str) -> Run:
-        step = _training_step(workload, mode)
+        step, _ = _training_step(workload, mode)
         batch = cycle([_tensors(x, y, mode) for x, y in split_batches(workload, 4)])
         return repeated(lambda: step(*batch()))
 
@@ -37,13 +37,13 @@ class Torch(Framework):
 
     def fit(self, workload: Workload, mode: str) -> Run:
         """The usual loop: a new order every epoch; the loss is read once per epoch."""
-        step, size = _training_step(workload, mode), workload.batch
+        step, _ = _training_step(workload, mode)
         x, y = _tensors(*make_data(workload, workload.steps), mode)
 
         def run(units: int) -> None:
             for _ in range(units):
                 total: Any = 0.0
-                for rows in torch.randperm(len(x)).split(size):
+                for rows in torch.randperm(len(x)).split(workload.batch):
                     total = total + step(x[rows], y[rows])
                 float(total)
 
@@ -66,8 +66,13 @@ class Torch(Framework):
         if workload.model not in COMPARABLE:
             raise NotAvailable("arranges these weights in another way")
         x, y = _tensors(*make_data(workload), "eager")
-        step = _training_step(workload, "eager", 1e-3, set_initial_weights)
-        return [float(step(x, y)) for _ in range(steps)]
+        step, optimizer = _training_step(workload, "eager", 1e-3, set_initial_weights)
+        losses = []
+        for t in range(1, steps + 1):
+            # Keras adds epsilon to the uncorrected root of the second moment, PyTorch afterwards.
+            optimizer.param_groups[0]["eps"] = 1e-7 / (1 - 0.999**t) ** 0.5
+            losses.append(float(step(x, y)))
+        return losses
 
 
 def _model(workload: Workload, mode: str) -> Any:
@@ -82,7 +87,8 @@ def _training_step(
     mode: str,
     learning_rate: float = LEARNING_RATE,
     prepare: Callable[[Any], None] = lambda model: None,
-) -> Callable[[Any, Any], torch.Tensor]:
+) -> tuple[Callable[[Any, Any], torch.Tensor], torch.optim.Optimizer]:
+    """The function of a batch that trains and returns the loss, and its optimizer."""
     model = _model(workload, mode)
     prepare(model)
     loss_of: Any = LOSSES[MODELS[workload.model].target]
@@ -95,7 +101,7 @@ def _training_step(
         optimizer.step()
         return loss.detach()
 
-    return step
+    return step, optimizer
 
 
 def _tensors(x: np.ndarray, y: np.ndarray, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
