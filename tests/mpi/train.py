@@ -1,6 +1,6 @@
 """Trains the model of one case on all ranks; rank 0 writes weights and history to a file.
 
-    mpirun -n 2 python train.py CASE DTYPE FILE
+mpirun -n 2 python train.py CASE DTYPE FILE
 """
 
 import sys
@@ -69,7 +69,7 @@ def sample_weight(dtype):
 
 def mean_with_sample_weight(dtype):
     loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
-    return fit(mlp(), loss=loss, dtype=dtype, sample_weight=data(dtype)[2])
+    return fit(mlp(), "sgd", loss, dtype, sample_weight=data(dtype)[2])
 
 
 def sum_loss(dtype):

@@ -1,0 +1,1 @@
+"""Other libraries' names, for scripts that were written for them."""
