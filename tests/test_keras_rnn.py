@@ -230,6 +230,56 @@ def test_forget_bias_and_orthogonal_kernel():
     np.testing.assert_allclose(u @ u.T, np.eye(6), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_sizes_that_fill_no_block_of_the_kernels(name):
+    x = draw((53, 9, 7))
+    ours, theirs = pair(lambda k: getattr(k.layers, name)(37, name="layer"), x)
+    y_peer, dx_peer, dw_peer = output_and_gradients(theirs, [x], theirs.weights, seeded)
+    inputs = Tensor(x, requires_grad=True)
+    y = ours(inputs)
+    np.testing.assert_allclose(y.numpy(), y_peer, rtol=1e-4, atol=1e-5)
+    found = grad((y * seeded(y.shape)).sum(), [inputs, *ours.trainable_weights])
+    for g, peer in zip(found, [*dx_peer, *dw_peer], strict=True):
+        scale = np.abs(peer).max()
+        np.testing.assert_allclose(g.numpy() / scale, peer / scale, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows, inner, columns", [(5, 7, 3), (245, 401, 67), (3, 0, 2), (0, 3, 2)])
+def test_matrix_product(rows, inner, columns, dtype):
+    multiply = pytest.importorskip("minitorch_ciml.kernels.cpu.products").multiply
+    a, b = draw((rows, inner)).astype(dtype), draw((inner, columns), 1).astype(dtype)
+    expected = a.astype("float64") @ b
+    for left in (a, a.T.copy().T):
+        for right in (b, b.T.copy().T):
+            y = multiply(left, right)
+            assert y.dtype == dtype
+            tolerance = 1e-4 if dtype == "float32" else 1e-11
+            np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("function, peer", [("exp", "exp"), ("tanh", "tanh"), ("sigmoid", None)])
+def test_exponentials_are_precise_in_float32(function, peer):
+    numba = pytest.importorskip("numba")
+    fast = getattr(pytest.importorskip("minitorch_ciml.kernels.cpu.exponential"), function)
+
+    @numba.njit(error_model="numpy")
+    def apply(x, y):
+        for i in range(x.size):
+            y[i] = fast(x[i])
+
+    exact = getattr(np, peer) if peer else lambda x: 1 / (1 + np.exp(-x))
+    x = np.concatenate([np.linspace(-1e-3, 1e-3, 999), np.linspace(-86, 86, 99_999)])
+    y = np.empty(x.size, "float32")
+    apply(x.astype("float32"), y)
+    np.testing.assert_allclose(y, exact(x.astype("float32").astype("float64")), rtol=4e-7)
+    special = np.array([np.nan, np.inf, -np.inf], "float32")
+    y = np.empty(3, "float32")
+    apply(special, y)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(y, exact(special), atol=1e-30)
+
+
 @pytest.mark.parametrize("steps", [1, 300])
 def test_short_and_long_sequences(steps):
     x = draw((2, steps, 3))

@@ -31,7 +31,9 @@ def _scores(s, q, q_rows, k, k_first, k_step, size, packed, mask, scale):
     """scale q k^T, and -inf where the mask (T or 1, S) is False; an empty mask allows all."""
     sources = s.shape[1]
     pack(k, k_first, 1, k_step, size, sources, packed)
-    product(q, q_rows, 1, size, packed, sources, s.reshape(-1), places(0, sources, s.shape[0]))
+    product(
+        q, q_rows, 1, size, packed, sources, s.reshape(-1), places(0, sources, s.shape[0]), False
+    )
     for t in range(s.shape[0]):
         if mask.size == 0:
             for j in range(sources):
@@ -96,7 +98,7 @@ def _forward(i, q, k, v, mask, scale, y, log_sums, sizes):
     _softmax(s, log_sums[i * steps : (i + 1) * steps])
     pack(v, v_first, v_step, 1, sources, width, packed)
     y_rows = places((n * steps * heads + h) * width, v_step, steps)
-    product(s.reshape(-1), places(0, sources, steps), 1, sources, packed, width, y, y_rows)
+    product(s.reshape(-1), places(0, sources, steps), 1, sources, packed, width, y, y_rows, False)
 
 
 @task
@@ -122,9 +124,9 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
         for j in range(sources):
             p[t, j] = exp(p[t, j] - log_sum)
     pack(g, g_first, v_step, 1, steps, width, packed)
-    product(flat_p, columns, sources, steps, packed, width, dv, v_rows)
+    product(flat_p, columns, sources, steps, packed, width, dv, v_rows, False)
     pack(v, v_first, 1, v_step, width, sources, packed)
-    product(g, g_rows, 1, width, packed, sources, flat_ds, rows)
+    product(g, g_rows, 1, width, packed, sources, flat_ds, rows, False)
     for t in range(steps):
         mean = q.dtype.type(0)
         for j in range(width):
@@ -132,9 +134,9 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
         for j in range(sources):
             ds[t, j] = p[t, j] * (ds[t, j] - mean) * scale
     pack(k, k_first, q_step, 1, sources, size, packed)
-    product(flat_ds, rows, 1, sources, packed, size, dq, q_rows)
+    product(flat_ds, rows, 1, sources, packed, size, dq, q_rows, False)
     pack(q, q_first, q_step, 1, steps, size, packed)
-    product(flat_ds, columns, sources, steps, packed, size, dk, k_rows)
+    product(flat_ds, columns, sources, steps, packed, size, dk, k_rows, False)
 
 
 # --- all heads ----------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """Recurrent layers on the CPU.
 
 The inputs of all steps are multiplied by their weights at once, and so is everything that the
-gradients of the weights need: large products, for BLAS. What is left for a step is the product with
-the state, BLAS again, and one pass over the gates. Within a pass every loop writes one array and
-reads few, so that the compiler can prove that they do not overlap, and vectorises it.
+gradients of the weights need: a few large products. The steps are left. Samples do not depend
+on each other, so each thread takes some of them through all steps and waits for nobody; per step
+it computes one product with the state and one pass over the gates.
+
+Within a pass every loop starts at 0, writes one array and reads few: then the compiler can tell
+that no index is negative and no two arrays overlap, and vectorises it.
 
 Shapes and formulas are those of `reference/recurrent.py`.
 """
@@ -16,12 +19,24 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import sigmoid, tanh
-from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.products import (
+    TILE,
+    multiply,
+    pack,
+    packed_size,
+    places,
+    product,
+)
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import recurrent as reference
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
 Gradients = tuple[Array | None, ...]
+
+# The samples that a thread takes through all steps at a time.
+BLOCK = 2 * TILE
 
 
 def _is_simple(*arrays: Array) -> bool:
@@ -32,11 +47,13 @@ def _flat(x: Array) -> Array:
     return x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
+def _contiguous(*arrays: Array) -> list[Array]:
+    return [np.ascontiguousarray(x) for x in arrays]
+
+
 def _projected(x: Array, w: Array) -> Array:
     """x w for all steps."""
-    z = empty((*x.shape[:-1], w.shape[1]), w.dtype)
-    np.dot(_flat(x), w, out=_flat(z))
-    return z
+    return multiply(_flat(x), w).reshape(*x.shape[:-1], w.shape[1])
 
 
 def _history(x: Array, start: Array, more: int = 0) -> Array:
@@ -51,57 +68,121 @@ def _column_sums(dz: Array) -> Array:
     return np.ones(len(rows), rows.dtype) @ rows
 
 
+def _weight_gradients(needs: Needs, x: Array, hs: Array, w: Array, dx: Array, dh: Array) -> tuple:
+    """The gradients for x, w and u, from those of x w (`dx`) and of h u (`dh`), (T, N, k H)."""
+    return (
+        multiply(_flat(dx), w.T).reshape(x.shape) if needs[0] else None,
+        multiply(_flat(x).T, _flat(dx)) if needs[1] else None,
+        multiply(_flat(hs[:-1]).T, _flat(dh)) if needs[2] else None,
+    )
+
+
 def _incoming(g: Array, sequences: bool) -> Array:
     """The gradients of the sequence's states; without sequences, a single one that is 0."""
     return np.ascontiguousarray(g) if sequences else np.zeros((1, *g.shape[-2:]), g.dtype)
 
 
+@kernel
+def _packed(u, transposed):
+    """u (H, k H), or its transpose, in the order in which `product` reads it."""
+    units, columns = u.shape
+    if transposed:
+        packed = np.empty(packed_size(u, columns, units), u.dtype)
+        pack(u.reshape(-1), 0, 1, columns, columns, units, packed)
+    else:
+        packed = np.empty(packed_size(u, units, columns), u.dtype)
+        pack(u.reshape(-1), 0, columns, 1, units, columns, packed)
+    return packed
+
+
+@kernel
+def _times(a, t, first, last, packed, y, y_first):
+    """Rows first to last of a[t], times a packed matrix with as many columns as y, into y."""
+    inner, columns = a.shape[2], y.shape[1]
+    rows = places((t * a.shape[1] + first) * inner, inner, last - first)
+    to = places(y_first * columns, columns, last - first)
+    product(a.reshape(-1), rows, 1, inner, packed, columns, y.reshape(-1), to, False)
+
+
 # --- LSTM ---------------------------------------------------------------------------------------
 
 
-@entry
-def _lstm_step(z, product, b, c, c_next, h_next):
-    """Gates from z, in its place, and the next state."""
-    units = c.shape[1]
-    for n in range(z.shape[0]):
+@kernel
+def _lstm_step(z, hu, b, cs, hs, t, first, last):
+    """Gates in the place of z[t] = x w, and the next states."""
+    units = cs.shape[2]
+    for n in range(first, last):
+        row, c, c_next, h_next, p = z[t, n], cs[t, n], cs[t + 1, n], hs[t + 1, n], hu[n - first]
         for j in range(4 * units):
-            z[n, j] += product[n, j] + b[j]
+            row[j] += p[j] + b[j]
         for j in range(2 * units):
-            z[n, j] = sigmoid(z[n, j])
+            row[j] = sigmoid(row[j])
         for j in range(units):
-            z[n, 2 * units + j] = tanh(z[n, 2 * units + j])
+            row[2 * units + j] = tanh(row[2 * units + j])
         for j in range(units):
-            z[n, 3 * units + j] = sigmoid(z[n, 3 * units + j])
+            row[3 * units + j] = sigmoid(row[3 * units + j])
         for j in range(units):
-            c_next[n, j] = z[n, units + j] * c[n, j] + z[n, j] * z[n, 2 * units + j]
+            c_next[j] = row[units + j] * c[j] + row[j] * row[2 * units + j]
         for j in range(units):
-            h_next[n, j] = z[n, 3 * units + j] * tanh(c_next[n, j])
+            h_next[j] = row[3 * units + j] * tanh(c_next[j])
+
+
+@kernel
+def _lstm_step_grad(dhs, g, dcs, gates, cs, dzs, t, first, last):
+    """The gradients of what enters the gates, and of the cell state before, in place."""
+    units = cs.shape[2]
+    f, a, o = units, 2 * units, 3 * units
+    one = gates.dtype.type(1)
+    for n in range(first, last):
+        dh, dc, z, dz = dhs[n], dcs[n], gates[t, n], dzs[t, n]
+        c, c_next, g_row = cs[t, n], cs[t + 1, n], g[t % g.shape[0], n]
+        for j in range(units):
+            dh[j] += g_row[j]
+        for j in range(units):  # tanh(c) for now
+            dz[o + j] = tanh(c_next[j])
+        for j in range(units):
+            dc[j] += dh[j] * z[o + j] * (one - dz[o + j] * dz[o + j])
+        for j in range(units):
+            dz[o + j] *= dh[j] * z[o + j] * (one - z[o + j])
+        for j in range(units):
+            dz[j] = dc[j] * z[a + j] * z[j] * (one - z[j])
+        for j in range(units):
+            dz[f + j] = dc[j] * c[j] * z[f + j] * (one - z[f + j])
+        for j in range(units):
+            dz[a + j] = dc[j] * z[j] * (one - z[a + j] * z[a + j])
+        for j in range(units):
+            dc[j] *= z[f + j]
+
+
+@task
+def _lstm_block(i, z, packed, b, cs, hs):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
+    hu = np.empty((last - first, z.shape[2]), z.dtype)
+    for t in range(z.shape[0]):
+        _times(hs, t, first, last, packed, hu, 0)
+        _lstm_step(z, hu, b, cs, hs, t, first, last)
+
+
+@task
+def _lstm_grad_block(i, packed, dh, g, dc, gates, cs, dz):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, dh.shape[0])
+    for t in range(dz.shape[0] - 1, -1, -1):
+        _lstm_step_grad(dh, g, dc, gates, cs, dz, t, first, last)
+        _times(dz, t, first, last, packed, dh, first)
 
 
 @entry
-def _lstm_step_grad(dh, g, dc, z, c, c_next, dz):
-    """The gradients of what enters the gates, and of the cell state before, in place."""
-    units = c.shape[1]
-    i, f, a, o = 0, units, 2 * units, 3 * units
-    one = z.dtype.type(1)
-    for n in range(z.shape[0]):
-        for j in range(units):
-            dh[n, j] += g[n, j]
-        for j in range(units):  # tanh(c) for now
-            dz[n, o + j] = tanh(c_next[n, j])
-        for j in range(units):
-            t = dz[n, o + j]
-            dc[n, j] += dh[n, j] * z[n, o + j] * (one - t * t)
-        for j in range(units):
-            dz[n, o + j] *= dh[n, j] * z[n, o + j] * (one - z[n, o + j])
-        for j in range(units):
-            dz[n, i + j] = dc[n, j] * z[n, a + j] * z[n, i + j] * (one - z[n, i + j])
-        for j in range(units):
-            dz[n, f + j] = dc[n, j] * c[n, j] * z[n, f + j] * (one - z[n, f + j])
-        for j in range(units):
-            dz[n, a + j] = dc[n, j] * z[n, i + j] * (one - z[n, a + j] * z[n, a + j])
-        for j in range(units):
-            dc[n, j] *= z[n, f + j]
+def _lstm(blocks, z, u, b, cs, hs):
+    _lstm_block(blocks, ALL, (z, _packed(u, False), b, cs, hs))
+
+
+@entry
+def _lstm_grad(blocks, u, dh, g, dc, gates, cs, dz):
+    _lstm_grad_block(blocks, ALL, (_packed(u, True), dh, g, dc, gates, cs, dz))
+
+
+def _blocks(h: Array) -> int:
+    return -(-len(h) // BLOCK)
 
 
 def lstm(
@@ -109,13 +190,9 @@ def lstm(
 ) -> tuple[Array, tuple]:
     if not _is_simple(x, h, c, w, u, b):
         return reference.lstm(x, h, c, w, u, b, sequences=sequences)
-    x, u, b = (np.ascontiguousarray(a) for a in (x, u, b))
-    gates = _projected(x, w)
-    hs, cs = _history(x, h, more=1), _history(x, c)
-    product = np.empty_like(gates, shape=gates.shape[1:])
-    for t in range(len(x)):
-        np.dot(hs[t], u, out=product)
-        _lstm_step(gates[t], product, b, cs[t], cs[t + 1], hs[t + 1])
+    x, u, b = _contiguous(x, u, b)
+    gates, hs, cs = _projected(x, w), _history(x, h, more=1), _history(x, c)
+    _lstm(_blocks(h), gates, u, b, cs, hs)
     if not sequences:
         return np.stack([hs[len(x)], cs[-1]]), (hs[:-1], cs, gates)
     hs[-1] = cs[-1]
@@ -131,60 +208,93 @@ def lstm_grad(
             g, y, x, h, c, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
     hs, cs, gates = saved
-    steps = _incoming(g, sequences)
     dz = empty(gates.shape, gates.dtype)
     dh, dc = np.zeros(h.shape, h.dtype) if sequences else g[0].copy(), g[-1].copy()
-    for t in range(len(x) - 1, -1, -1):
-        _lstm_step_grad(dh, steps[t if sequences else 0], dc, gates[t], cs[t], cs[t + 1], dz[t])
-        np.dot(dz[t], u.T, out=dh)
-    dx, dw, du = reference.weight_gradients((needs[0], *needs[3:5]), x, hs, w, dz, dz)
+    steps = np.ascontiguousarray(g[:-1]) if sequences else _incoming(g, sequences)
+    _lstm_grad(_blocks(h), *_contiguous(u), dh, steps, dc, gates, cs, dz)
+    dx, dw, du = _weight_gradients((needs[0], *needs[3:5]), x, hs, w, dz, dz)
     return dx, dh, dc, dw, du, _column_sums(dz) if needs[5] else None
 
 
 # --- GRU ----------------------------------------------------------------------------------------
 
 
-@entry
-def _gru_step(z, product, b, inner, h, h_next):
-    """Gates from z, in its place, what the reset gate multiplies, and the next state."""
-    units = h.shape[1]
+@kernel
+def _gru_step(z, hu, b, inners, hs, t, first, last):
+    """Gates in the place of z[t] = x w, what the reset gate multiplies, and the next state."""
+    units = hs.shape[2]
     one = z.dtype.type(1)
-    for n in range(z.shape[0]):
+    for n in range(first, last):
+        row, p, inner, h, h_next = z[t, n], hu[n - first], inners[t, n], hs[t, n], hs[t + 1, n]
         for j in range(2 * units):
-            z[n, j] += product[n, j] + (b[0, j] + b[1, j])
+            row[j] += p[j] + (b[0, j] + b[1, j])
         for j in range(2 * units):
-            z[n, j] = sigmoid(z[n, j])
+            row[j] = sigmoid(row[j])
         for j in range(units):
-            inner[n, j] = product[n, 2 * units + j] + b[1, 2 * units + j]
+            inner[j] = p[2 * units + j] + b[1, 2 * units + j]
         for j in range(units):
-            z[n, 2 * units + j] += b[0, 2 * units + j] + z[n, units + j] * inner[n, j]
+            row[2 * units + j] += b[0, 2 * units + j] + row[units + j] * inner[j]
         for j in range(units):
-            z[n, 2 * units + j] = tanh(z[n, 2 * units + j])
+            row[2 * units + j] = tanh(row[2 * units + j])
         for j in range(units):
-            h_next[n, j] = z[n, j] * h[n, j] + (one - z[n, j]) * z[n, 2 * units + j]
+            h_next[j] = row[j] * h[j] + (one - row[j]) * row[2 * units + j]
 
 
-@entry
-def _gru_step_grad(dh, g, z, inner, h, dx, dp):
-    """The gradients of x w and of h u; in `dh` what passes to the state before directly."""
-    units = h.shape[1]
+@kernel
+def _gru_step_grad(dhs, g, gates, inners, hs, dxs, dps, t, first, last):
+    """The gradients of x w and of h u; in `dhs` what passes to the state before directly."""
+    units = hs.shape[2]
     r, a = units, 2 * units
-    one = z.dtype.type(1)
-    for n in range(z.shape[0]):
+    one = gates.dtype.type(1)
+    for n in range(first, last):
+        dh, z, dx, dp = dhs[n], gates[t, n], dxs[t, n], dps[t, n]
+        inner, h, g_row = inners[t, n], hs[t, n], g[t % g.shape[0], n]
         for j in range(units):
-            dh[n, j] += g[n, j]
+            dh[j] += g_row[j]
         for j in range(units):
-            dx[n, a + j] = dh[n, j] * (one - z[n, j]) * (one - z[n, a + j] * z[n, a + j])
+            dx[a + j] = dh[j] * (one - z[j]) * (one - z[a + j] * z[a + j])
         for j in range(units):
-            dx[n, j] = dh[n, j] * (h[n, j] - z[n, a + j]) * z[n, j] * (one - z[n, j])
+            dx[j] = dh[j] * (h[j] - z[a + j]) * z[j] * (one - z[j])
         for j in range(units):
-            dx[n, r + j] = dx[n, a + j] * inner[n, j] * z[n, r + j] * (one - z[n, r + j])
+            dx[r + j] = dx[a + j] * inner[j] * z[r + j] * (one - z[r + j])
         for j in range(2 * units):
-            dp[n, j] = dx[n, j]
+            dp[j] = dx[j]
         for j in range(units):
-            dp[n, a + j] = dx[n, a + j] * z[n, r + j]
+            dp[a + j] = dx[a + j] * z[r + j]
         for j in range(units):
-            dh[n, j] *= z[n, j]
+            dh[j] *= z[j]
+
+
+@task
+def _gru_block(i, z, packed, b, inner, hs):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
+    hu = np.empty((last - first, z.shape[2]), z.dtype)
+    for t in range(z.shape[0]):
+        _times(hs, t, first, last, packed, hu, 0)
+        _gru_step(z, hu, b, inner, hs, t, first, last)
+
+
+@task
+def _gru_grad_block(i, packed, dh, g, gates, inner, hs, dx, dp):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, dh.shape[0])
+    back = np.empty((last - first, dh.shape[1]), dh.dtype)
+    for t in range(dx.shape[0] - 1, -1, -1):
+        _gru_step_grad(dh, g, gates, inner, hs, dx, dp, t, first, last)
+        _times(dp, t, first, last, packed, back, 0)
+        for n in range(first, last):
+            to, from_ = dh[n], back[n - first]
+            for j in range(to.size):
+                to[j] += from_[j]
+
+
+@entry
+def _gru(blocks, z, u, b, inner, hs):
+    _gru_block(blocks, ALL, (z, _packed(u, False), b, inner, hs))
+
+
+@entry
+def _gru_grad(blocks, u, dh, g, gates, inner, hs, dx, dp):
+    _gru_grad_block(blocks, ALL, (_packed(u, True), dh, g, gates, inner, hs, dx, dp))
 
 
 def gru(
@@ -192,13 +302,10 @@ def gru(
 ) -> tuple[Array, tuple]:
     if not _is_simple(x, h, w, u, b):
         return reference.gru(x, h, w, u, b, sequences=sequences)
-    x, u, b = (np.ascontiguousarray(a) for a in (x, u, b))
+    x, u, b = _contiguous(x, u, b)
     gates, hs = _projected(x, w), _history(x, h)
     inner = empty(hs[1:].shape, h.dtype)
-    product = np.empty_like(gates, shape=gates.shape[1:])
-    for t in range(len(x)):
-        np.dot(hs[t], u, out=product)
-        _gru_step(gates[t], product, b, inner[t], hs[t], hs[t + 1])
+    _gru(_blocks(h), gates, u, b, inner, hs)
     return hs[1:] if sequences else hs[-1].copy(), (hs, gates, inner)
 
 
@@ -211,14 +318,11 @@ def gru_grad(
             g, y, x, h, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
     hs, gates, inner = saved
-    steps = _incoming(g, sequences)
     dx, dp = empty(gates.shape, gates.dtype), empty(gates.shape, gates.dtype)
     dh = np.zeros(h.shape, h.dtype) if sequences else g.copy()
-    product = np.empty_like(dh)
-    for t in range(len(x) - 1, -1, -1):
-        _gru_step_grad(dh, steps[t if sequences else 0], gates[t], inner[t], hs[t], dx[t], dp[t])
-        dh += np.dot(dp[t], u.T, out=product)
-    gradients = reference.weight_gradients((needs[0], *needs[2:4]), x, hs, w, dx, dp)
+    steps = _incoming(g, sequences)
+    _gru_grad(_blocks(h), *_contiguous(u), dh, steps, gates, inner, hs, dx, dp)
+    gradients = _weight_gradients((needs[0], *needs[2:4]), x, hs, w, dx, dp)
     db = np.stack([_column_sums(dx), _column_sums(dp)]) if needs[4] else None
     return gradients[0], dh, *gradients[1:], db
 
@@ -226,21 +330,40 @@ def gru_grad(
 # --- the simple one -----------------------------------------------------------------------------
 
 
-@entry
-def _simple_step(z, product, b, h_next):
-    for n in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            h_next[n, j] = z[n, j] + product[n, j] + b[j]
-        for j in range(z.shape[1]):
-            h_next[n, j] = tanh(h_next[n, j])
+@task
+def _simple_block(i, z, packed, b, hs):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
+    hu = np.empty((last - first, z.shape[2]), z.dtype)
+    for t in range(z.shape[0]):
+        _times(hs, t, first, last, packed, hu, 0)
+        for n in range(first, last):
+            h, row, p = hs[t + 1, n], z[t, n], hu[n - first]
+            for j in range(h.size):
+                h[j] = row[j] + p[j] + b[j]
+            for j in range(h.size):
+                h[j] = tanh(h[j])
+
+
+@task
+def _simple_grad_block(i, packed, dhs, g, hs, dzs):
+    first, last = i * BLOCK, min((i + 1) * BLOCK, dhs.shape[0])
+    one = hs.dtype.type(1)
+    for t in range(dzs.shape[0] - 1, -1, -1):
+        for n in range(first, last):
+            dh, g_row, h, dz = dhs[n], g[t % g.shape[0], n], hs[t + 1, n], dzs[t, n]
+            for j in range(dz.size):
+                dz[j] = (dh[j] + g_row[j]) * (one - h[j] * h[j])
+        _times(dzs, t, first, last, packed, dhs, first)
 
 
 @entry
-def _simple_step_grad(dh, g, h_next, dz):
-    one = h_next.dtype.type(1)
-    for n in range(dz.shape[0]):
-        for j in range(dz.shape[1]):
-            dz[n, j] = (dh[n, j] + g[n, j]) * (one - h_next[n, j] * h_next[n, j])
+def _simple(blocks, z, u, b, hs):
+    _simple_block(blocks, ALL, (z, _packed(u, False), b, hs))
+
+
+@entry
+def _simple_grad(blocks, u, dh, g, hs, dz):
+    _simple_grad_block(blocks, ALL, (_packed(u, True), dh, g, hs, dz))
 
 
 def simple_rnn(
@@ -248,12 +371,9 @@ def simple_rnn(
 ) -> tuple[Array, Array]:
     if not _is_simple(x, h, w, u, b):
         return reference.simple_rnn(x, h, w, u, b, sequences=sequences)
-    x, u, b = (np.ascontiguousarray(a) for a in (x, u, b))
+    x, u, b = _contiguous(x, u, b)
     z, hs = _projected(x, w), _history(x, h)
-    product = np.empty_like(h)
-    for t in range(len(x)):
-        np.dot(hs[t], u, out=product)
-        _simple_step(z[t], product, b, hs[t + 1])
+    _simple(_blocks(h), z, u, b, hs)
     return hs[1:] if sequences else hs[-1].copy(), hs
 
 
@@ -265,11 +385,8 @@ def simple_rnn_grad(
         return reference.simple_rnn_grad(
             g, y, x, h, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
-    steps = _incoming(g, sequences)
     dz = empty(saved[1:].shape, saved.dtype)
     dh = np.zeros(h.shape, h.dtype) if sequences else g.copy()
-    for t in range(len(x) - 1, -1, -1):
-        _simple_step_grad(dh, steps[t if sequences else 0], saved[t + 1], dz[t])
-        np.dot(dz[t], u.T, out=dh)
-    dx, dw, du = reference.weight_gradients((needs[0], *needs[2:4]), x, saved, w, dz, dz)
+    _simple_grad(_blocks(h), *_contiguous(u), dh, _incoming(g, sequences), saved, dz)
+    dx, dw, du = _weight_gradients((needs[0], *needs[2:4]), x, saved, w, dz, dz)
     return dx, dh, dw, du, _column_sums(dz) if needs[4] else None
