@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.framework import OURS
+from benchmarks.framework import LEFT_OUT, OURS
 
 GROUPS = {
     "peak": "The machine's peak",
@@ -60,6 +60,8 @@ def print_report(report: dict[str, Any]) -> None:
             console.print(results_table(title, rows))
     if report["startup"]:
         console.print(startup_table(report["startup"]))
+    for line in unavailable(report["results"]):
+        console.print(line, highlight=False, markup=False)
     for check in report["agreement"]:
         error = check["error"]
         text = "not compared" if error is None else f"the losses differ by {error:.1e} at most"
@@ -83,6 +85,17 @@ def results_table(title: str, results: list[dict[str, Any]]) -> Any:
         peak = "" if share is None else f"{share:.0%}"
         table.add_row(result["name"] + _rate(result), *cells, _ratio_cell(result), peak)
     return table
+
+
+def unavailable(results: list[dict[str, Any]]) -> list[str]:
+    """A line for everything that could not be measured, with the reason."""
+    return [
+        f"{result['name']}: {name} ({mode}) is not available: {entry['unavailable']}"
+        for result in results
+        for name, found in result["frameworks"].items()
+        for mode, entry in found.get("modes", {}).items()
+        if "unavailable" in entry and entry["unavailable"] != LEFT_OUT
+    ]
 
 
 def _time_cell(framework: dict[str, Any] | None) -> str:
@@ -143,7 +156,20 @@ def startup_table(startup: dict[str, Any]) -> Any:
 # --- picture ------------------------------------------------------------------------------------
 
 
-def draw_ratios(report: dict[str, Any], path: Path) -> None:
+def draw_ratios(report: dict[str, Any], path: Path) -> list[Path]:
+    """Draws the ratios beside the report's file: one picture of models, one of kernels."""
+    results = [result for result in report["results"] if result["ratios"]]
+    kernels = [result for result in results if result["task"] == "kernel"]
+    models = [result for result in results if result["task"] != "kernel"]
+    pictures = []
+    for part, end in ((models, ".svg"), (kernels, "_kernels.svg")):
+        if part:
+            pictures.append(path.with_name(path.stem + end))
+            _draw(part, pictures[-1])
+    return pictures
+
+
+def _draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draws how many times longer each peer takes, on a logarithmic axis."""
     import matplotlib
 
@@ -151,7 +177,6 @@ def draw_ratios(report: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    results = [result for result in report["results"] if result["ratios"]]
     peers = list(dict.fromkeys(peer for result in results for peer in result["ratios"]))
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.22 * len(results)), layout="constrained")
     for number, peer in enumerate(peers):
@@ -171,7 +196,6 @@ def draw_ratios(report: dict[str, Any], path: Path) -> None:
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.grid(axis="x", which="both", linewidth=0.3)
     axes.set_xlabel("time of the peer / time of minitorch_ciml (right of 1: faster than the peer)")
-    if peers:
-        figure.legend(loc="outside upper center", ncols=len(peers), fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(peers), fontsize=8)
     figure.savefig(path)
     plt.close(figure)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import scalar_mlp
-from benchmarks.framework import FRAMEWORKS, OURS, missing
+from benchmarks.framework import FRAMEWORKS, LEFT_OUT, OURS, missing
 from benchmarks.machine import environment
 from benchmarks.summary import best_mode, ratio, share_of_peak, summarise
 from benchmarks.worker import Worker, WorkerError
 from benchmarks.workloads import PEAK, Workload
 
-# Threads that have just worked may spin for a while: OpenMP's, BLAS' and XLA's. The next worker
-# gets the cores when they sleep.
+# Threads that have just worked may spin for a while: OpenMP's, XLA's, and OpenBLAS' for up to
+# 2^26 cycles. The next worker gets the cores when they sleep.
 SETTLE = 0.05
 
 
@@ -132,7 +132,7 @@ def _prepare(
     ready = []
     for mode in modes:
         if mode == "compile" and not settings.compiled:
-            entries[mode]["unavailable"] = "left out of a quick run"
+            entries[mode]["unavailable"] = LEFT_OUT
             continue
         try:
             first = worker.ask("build", workload=workload.name, mode=mode)
@@ -184,7 +184,7 @@ def _samples(framework: dict[str, Any]) -> list[float]:
 
 
 def measure_peak(settings: Settings) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The largest "flops" and "bytes" per second that any framework reached, and the results."""
+    """The most "flops" and "bytes" per second that any framework reached, and the results."""
     results = run_group(PEAK, settings, lambda name: None)
     product, copy = (_least_seconds(result) for result in results)
     return {"flops": PEAK[0].flop / product, "bytes": PEAK[1].bytes / copy}, results
@@ -193,6 +193,11 @@ def measure_peak(settings: Settings) -> tuple[dict[str, float], list[dict[str, A
 def _least_seconds(result: dict[str, Any]) -> float:
     modes = [m for f in result["frameworks"].values() for m in f.get("modes", {}).values()]
     return min(m["seconds"]["least"] for m in modes if "seconds" in m)
+
+
+def higher(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
+    """The higher of two measurements of the peak: a disturbance only lowers it."""
+    return {key: max(first[key], second[key]) for key in first}
 
 
 def add_shares(results: list[dict[str, Any]], peak: dict[str, float]) -> None:

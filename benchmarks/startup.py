@@ -30,7 +30,7 @@ def measure(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
     "cold" is a first step with an empty cache of compiled kernels, "warm" the next process' with
     the cache that the first has left.
     """
-    rounds = 2 if settings.rounds <= 5 else 5
+    rounds = 1 if settings.rounds <= 5 else 5
     found: dict[str, Any] = {}
     for name in NAMES:
         absent = missing(name)

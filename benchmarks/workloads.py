@@ -52,6 +52,7 @@ class Workload:
         flop, bytes: the arithmetic and the least memory traffic of a step, 0 if not counted.
         sizes: the numbers that describe a kernel.
         peers: the frameworks to compare with.
+        quick: whether a quick run has it too.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Workload:
     bytes: float = 0.0
     sizes: dict[str, int] = field(default_factory=dict)
     peers: tuple[str, ...] = ("torch", "jax", "keras-torch", "keras-jax")
+    quick: bool = True
 
 
 def conv(size: int, kernel: int, channels: int, filters: int) -> float:
@@ -131,14 +133,23 @@ def _inference() -> list[Workload]:
 # --- kernels ------------------------------------------------------------------------------------
 
 
-def _kernel(group: str, title: str, name: str, flop: float, numbers: float, **sizes: int):
+def _kernel(
+    group: str, title: str, name: str, flop: float, numbers: float, quick: bool = True, **sizes: int
+) -> Workload:
     return Workload(
-        title, group, "kernel", name, flop=flop, bytes=4 * numbers, sizes=sizes, peers=("torch",)
-    )
+        title, group, "kernel", name, flop=flop, bytes=4 * numbers, sizes=sizes, peers=("torch",),
+        quick=quick,
+    )  # fmt: skip
 
 
 def _conv_kernels(
-    batch: int, size: int, kernel: int, channels: int, filters: int, same: int = 1
+    batch: int,
+    size: int,
+    kernel: int,
+    channels: int,
+    filters: int,
+    same: int = 1,
+    quick: bool = True,
 ) -> list[Workload]:
     """A convolution and its two gradients; stride 1, with padding "same" or "valid"."""
     out = size if same else size - kernel + 1
@@ -149,7 +160,7 @@ def _conv_kernels(
         batch=batch, size=size, kernel=kernel, channels=channels, filters=filters, same=same
     )
     return [
-        _kernel("j", f"{name}, {title}", name, flop, numbers, **sizes)
+        _kernel("j", f"{name}, {title}", name, flop, numbers, quick, **sizes)
         for name in ("conv", "conv_input_grad", "conv_kernel_grad")
     ]
 
@@ -162,7 +173,7 @@ def _kernels() -> list[Workload]:
         rows.append(_kernel("j", title, "matmul", dense(k, n, m), numbers, m=m, k=k, n=n))
     for size, channels in ((28, 16), (28, 32), (28, 64), (14, 128), (14, 256)):
         for kernel in (1, 3, 5):
-            rows += _conv_kernels(32, size, kernel, channels, channels)
+            rows += _conv_kernels(32, size, kernel, channels, channels, quick=kernel == 3)
     for batch in (32, 128):  # the workloads' own: the CNN's, then the CIFAR CNN's
         rows += _conv_kernels(batch, 28, 3, 1, 16, same=0)
         rows += _conv_kernels(batch, 26, 3, 16, 16, same=0)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import framework, machine, report, scalar_mlp, startup, summary, workloads
 from benchmarks.__main__ import main
 from benchmarks.framework import FRAMEWORKS, OURS, NotAvailable
-from benchmarks.runner import Settings, add_shares, run_group
+from benchmarks.runner import Settings, add_shares, higher, run_group
 from benchmarks.scalar_peer import Value
 from benchmarks.worker import Service, Worker, WorkerError
 from minitorch_ciml import Scalar, ops
@@ -203,8 +203,23 @@ def test_report_is_written_printed_and_drawn(measured, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "scalar MLP, backward" in printed and "skipped" in printed
     assert "the losses differ by 1.0e-07" in printed
-    report.draw_ratios(measured, tmp_path / "ratios.svg")
-    assert "</svg>" in (tmp_path / "ratios.svg").read_text()
+    (picture,) = report.draw_ratios(measured, path)
+    assert picture == path.with_suffix(".svg") and "</svg>" in picture.read_text()
+
+
+def test_what_is_not_available_is_listed_with_the_reason():
+    entries = {"eager": {}, "compile": {"unavailable": "no compiler"}}
+    results = [{"name": "CNN", "frameworks": {"torch": {"modes": entries}, "jax": {}}}]
+    expected = ["CNN: torch (compile) is not available: no compiler"]
+    assert report.unavailable(results) == expected
+    entries["compile"]["unavailable"] = framework.LEFT_OUT
+    assert report.unavailable(results) == []
+
+
+def test_the_higher_peak_counts():
+    assert higher({"flops": 2.0, "bytes": 1.0}, {"flops": 1.0, "bytes": 3.0}) == {
+        "flops": 2.0, "bytes": 3.0,
+    }  # fmt: skip
 
 
 def test_startup_table_shows_everybody(capsys):
