@@ -72,7 +72,7 @@ def limit_threads(count: int) -> None:
         if "numba" in sys.modules:
             import numba
 
-            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         else:
             os.environ["NUMBA_NUM_THREADS"] = str(count)
     if not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & set(os.environ):

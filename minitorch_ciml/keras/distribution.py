@@ -21,6 +21,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -154,8 +155,9 @@ class _Alone:
         """Makes sure that all ranks do the same, and start from the same weights."""
 
     def listens(self, callbacks: Any, hook: str) -> bool:
-        """Whether a callback on any other rank needs the logs of single batches."""
-        return False
+        """Whether a callback on any rank looks at single batches, so that all ranks must agree
+        after every batch."""
+        return True
 
     def logs(self, model: Any, logs: dict) -> dict:
         """The logs of all ranks' batches."""
@@ -178,6 +180,7 @@ class _Averaging(_Alone):
 
     def __init__(self, communicator: distributed.Communicator):
         self._communicator = communicator
+        self._limited: tuple[Batches | None, int] = (None, 0)
 
     def steps(self, source: Batches, steps: int | None) -> int | None:
         wanted = self._communicator.allgather_object(steps or source.steps)
@@ -193,7 +196,15 @@ class _Averaging(_Alone):
                 f"minitorch_ciml: the ranks have {wanted} steps per epoch; all take {min(wanted)}.",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-        return min(wanted)
+        fewest = min(wanted)
+        if steps is not None:
+            return fewest
+        self._limited = source, fewest
+        return None
+
+    def share(self, source: Batches) -> Batches:
+        limited, steps = self._limited
+        return _FirstBatches(source, steps) if source is limited else source
 
     def listens(self, callbacks: Any, hook: str) -> bool:
         return self._communicator.any(callbacks.listens_to(hook))
@@ -294,6 +305,19 @@ class _Sharing(_Averaging):
     def whole(self, outputs: list[np.ndarray], counts: list[int]) -> list[np.ndarray]:
         table = np.array(self._communicator.allgather_object(counts))  # (ranks, batches)
         return [_interleaved(self._communicator.allgather(own), table) for own in outputs]
+
+
+class _FirstBatches(Batches):
+    """The first batches of every epoch of a source."""
+
+    def __init__(self, source: Batches, steps: int):
+        self._source, self.steps = source, steps
+
+    def epoch(self, number: int) -> Iterator[tuple]:
+        return islice(self._source.epoch(number), self.steps)
+
+    def end_epoch(self) -> None:
+        self._source.end_epoch()
 
 
 class _SharedBatches(Batches):

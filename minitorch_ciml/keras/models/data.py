@@ -235,7 +235,7 @@ def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(axis=-1)
     if labels.ndim > 1:
-        labels = labels[(slice(None), *[0] * (labels.ndim - 1))]
+        labels = labels.reshape(len(labels), int(np.prod(labels.shape[1:])))[:, 0]
     labels = labels.astype(int)
     table = np.ones(max(int(labels.max(initial=0)), *map(int, class_weight)) + 1)
     for label, weight in class_weight.items():

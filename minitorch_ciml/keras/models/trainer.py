@@ -281,9 +281,10 @@ class Trainer:
                 logs = crew.logs(self, logs)
             callbacks.on_train_batch_end(step, logs)
             if together:
+                # A rank that stopped by itself would leave the others waiting.
                 self.stop_training = crew.stops(self.stop_training)
-            if self.stop_training:
-                break
+                if self.stop_training:
+                    break
         return dict(logs) if together or not logs else dict(crew.logs(self, logs))
 
     def _build_on(self, source: Batches) -> None:

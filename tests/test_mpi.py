@@ -1,0 +1,321 @@
+"""N ranks give the result of one; failures end the job; Horovod's names. Runs `tests/mpi/*.py`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import config, distributed, keras
+from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.autograd.flat import FlatBuffer
+from minitorch_ciml.distributed import launch
+from minitorch_ciml.keras.distribution import _interleaved
+from minitorch_ciml.keras.models.data import ArrayBatches, part_of
+
+SCRIPTS = Path(__file__).parent / "mpi"
+ROOT = SCRIPTS.parent.parent
+
+# More interpreters to test, each with another MPI beside it: MPI_PYTHONS=/a/bin/python:/b/bin/...
+PYTHONS = [sys.executable, *filter(None, os.environ.get("MPI_PYTHONS", "").split(":"))]
+
+
+def _launcher(python):
+    """The mpirun beside the interpreter (the wheels put it there), or on the PATH."""
+    return shutil.which("mpirun", path=str(Path(python).parent)) or shutil.which("mpirun")
+
+
+@pytest.fixture(params=PYTHONS, ids=lambda p: Path(p).parent.parent.name)
+def mpirun(request):
+    """`mpirun(n, script, *arguments)` runs a script of `tests/mpi` on n ranks."""
+    python, launcher = request.param, _launcher(request.param)
+    if launcher is None:
+        pytest.skip("there is no mpirun: pip install 'minitorch_ciml[mpi-wheel]'")
+    if python == sys.executable and find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed: pip install 'minitorch_ciml[mpi-wheel]'")
+    version = subprocess.run(
+        [launcher, "--version"], capture_output=True, text=True, timeout=30
+    ).stdout
+    options = []
+    if "open" in version.lower():  # its mpirun says "Open MPI" or "OpenRTE"
+        options = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
+
+    def run(n, script, *arguments, timeout=120, **variables):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            **variables,
+        }
+        return subprocess.run(
+            [launcher, *options, "-n", str(n), python, str(SCRIPTS / script), *map(str, arguments)],
+            capture_output=True, text=True, timeout=timeout, env=environment,
+        )  # fmt: skip
+
+    return run
+
+
+# --- N ranks are one rank -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory):
+    """Where one process without a launcher has written its results; a function of the dtype."""
+    folder = tmp_path_factory.mktemp("one")
+    done = set()
+
+    def path(dtype, *cases):
+        if (dtype, cases) not in done:
+            subprocess.run(
+                [sys.executable, str(SCRIPTS / "train.py"), dtype, str(folder / dtype), *cases],
+                check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+            done.add((dtype, cases))
+        return folder / dtype
+
+    return path
+
+
+@pytest.mark.parametrize(
+    ("n", "dtype", "cases", "tolerance"),
+    [
+        (4, "float64", [], 1e-12),  # all cases
+        (2, "float32", ["adam", "sgd", "early_stopping"], 1e-6),
+        (3, "float32", ["dropout", "sample_weight", "batch_norm"], 1e-6),
+    ],
+)
+def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases, tolerance):
+    expected = one_rank(dtype, *cases)
+    done = mpirun(n, "train.py", dtype, tmp_path / "n", *cases)
+    assert done.returncode == 0, done.stderr
+    names = cases or sorted({p.name.split(".")[1] for p in expected.parent.glob(f"{dtype}.*")})
+    assert names
+    for case in names:
+        whole = np.load(f"{expected}.{case}.0.npz")
+        for rank in range(n):
+            found = np.load(f"{tmp_path}/n.{case}.{rank}.npz")
+            assert set(found) == set(whole), case
+            for name in whole:
+                assert found[name].shape == whole[name].shape, (case, name)
+                scale = np.abs(whole[name]).max(initial=1e-30)
+                error = np.abs(found[name] - whole[name]).max(initial=0) / scale
+                assert error < tolerance, (case, rank, name, error)
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        ("exception", 1, "[rank 1] KeyError: 'lost on rank 1'"),
+        ("exit", 3, "[rank 1] sys.exit: status 3"),
+    ],
+)
+def test_a_failure_on_one_rank_ends_the_job(mpirun, how, code, message):
+    done = mpirun(2, "broken.py", how, timeout=40)
+    assert done.returncode == code
+    assert message in done.stderr
+
+
+def test_ranks_stop_together(mpirun):
+    done = mpirun(2, "broken.py", "leave", timeout=40)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert f"rank {rank}: 1 epochs, stopped [True, True]" in done.stdout
+
+
+def test_the_watchdog_ends_a_hang(mpirun):
+    done = mpirun(2, "broken.py", "stuck", timeout=50, MINITORCH_CIML_TIMEOUT="2")
+    assert done.returncode != 0
+    assert "waits for the other ranks in allreduce" in done.stderr
+    assert "average_gradients" in done.stderr  # where it stands
+
+
+def test_ranks_that_do_not_see_each_other_are_an_error():
+    pytest.importorskip("mpi4py")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMPI_COMM_WORLD_SIZE": "2"}
+    environment = {k: v for k, v in environment.items() if not k.startswith("PMI")}
+    code = "from minitorch_ciml import distributed; distributed.init()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
+    if "MPI cannot be used" in done.stderr:
+        pytest.skip("mpi4py has no MPI library")
+    assert "started 2 ranks, but mpi4py's library" in done.stderr
+    assert "sees 1: every process would train alone" in done.stderr
+
+
+def test_ranks_without_a_distribution_are_warned():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PMI_SIZE": "2", "PMI_RANK": "0"}
+    code = (
+        "from minitorch_ciml import keras; m = keras.Sequential([keras.layers.Dense(1)]);"
+        "m.compile('sgd', 'mse'); m.fit([[1.0]], [[1.0]], verbose=0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert "started 2 ranks, but each of them trains alone" in done.stderr
+
+
+# --- Horovod ------------------------------------------------------------------------------------
+
+
+def test_a_horovod_script_on_two_ranks(mpirun, tmp_path):
+    done = mpirun(2, "horovod_script.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "epochs 6 ranks 2" in done.stdout
+    assert "Epoch 1/6" in done.stdout and done.stdout.count("Epoch 6/6") == 1
+    assert (tmp_path / "model.keras").exists() and (tmp_path / "best.keras").exists()
+
+
+def test_a_horovod_script_alone(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "horovod_script.py"), str(tmp_path)],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "epochs 6 ranks 1" in done.stdout
+
+
+def test_communicator_and_horovod_functions(mpirun, tmp_path):
+    done = mpirun(3, "functions.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all right") == 3
+
+
+def test_horovod_names_need_init(monkeypatch):
+    from minitorch_ciml.compat import horovod as hvd
+    from minitorch_ciml.distributed import communicator
+
+    monkeypatch.setattr(communicator, "_current", None)
+    with pytest.raises(ValueError, match=r"hvd.init\(\) first"):
+        hvd.rank()
+    hvd.init()
+    assert (hvd.rank(), hvd.size(), hvd.local_rank(), hvd.cross_size()) == (0, 1, 0, 1)
+    with pytest.raises(ValueError, match="expected hvd.Average or hvd.Sum"):
+        hvd.DistributedOptimizer(keras.optimizers.SGD(), op=hvd.Max)
+    with pytest.raises(ValueError, match="average_aggregated_gradients"):
+        hvd.DistributedOptimizer(keras.optimizers.SGD(), backward_passes_per_step=2)
+
+
+def test_horovod_warmup_and_schedule():
+    from minitorch_ciml.compat.horovod.keras import callbacks
+
+    x = np.zeros((8, 2), "float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    decay = callbacks.LearningRateScheduleCallback(0.5, lambda epoch: 0.1**epoch, start_epoch=1)
+    history = model.fit(x, x[:, :1], epochs=3, verbose=0, callbacks=[decay])
+    np.testing.assert_allclose(history.history["lr"], [1.0, 0.05, 0.005], rtol=1e-6)
+    smooth = callbacks.LearningRateScheduleCallback(
+        1.0, lambda epoch: 1 + epoch, staircase=False, end_epoch=2
+    )
+    history = model.fit(x, x[:, :1], batch_size=2, epochs=3, verbose=0, callbacks=[smooth])
+    np.testing.assert_allclose(history.history["lr"], [1.75, 2.75, 2.75], rtol=1e-6)
+
+
+# --- one process --------------------------------------------------------------------------------
+
+
+def test_one_process_is_a_communicator():
+    alone = distributed.Communicator()
+    x = np.arange(3.0)
+    assert alone.allreduce(x) is x and alone.broadcast(x) is x
+    assert alone.allgather_object(5) == [5] and alone.broadcast_object("a") == "a"
+    assert len(alone.allgather(x)) == 1
+    with pytest.raises(ValueError, match="expected one of sum, mean, min, max"):
+        alone.allreduce(x, "product")
+    with pytest.raises(ValueError, match="the mean of int64"):
+        alone.allreduce(np.arange(3), "mean")
+    with pytest.raises(ValueError, match="root is 1"):
+        alone.broadcast(x, 1)
+
+
+def test_the_launcher_is_known_by_its_variables(monkeypatch):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "PMIX_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert launch.promise().size == 1
+    monkeypatch.setenv("SLURM_NTASKS", "8")  # also set in the batch script
+    assert launch.promise().size == 1
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert launch.promise() == (4, "srun")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "16")
+    assert launch.promise() == (16, "Open MPI")
+
+
+def test_threads_are_shared_by_unbound_ranks(monkeypatch):
+    monkeypatch.setattr(launch.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    assert launch.threads_per_rank(2) == 4
+    assert launch.threads_per_rank(16) == 1
+    monkeypatch.setattr(launch, "usable_cores", lambda: 3)  # bound to three cores of its own
+    assert launch.threads_per_rank(2) == 3
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_parts_cover_every_batch_once(ranks):
+    source = ArrayBatches(np.arange(25), batch_size=6, seed=3)
+    whole = [x for x, _, _ in source.epoch(1)]
+    parts = [[shard[0] for shard in source.parts(1, r, ranks)] for r in range(ranks)]
+    for i, batch in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([p[i] for p in parts]), batch)
+    sizes = [part_of(6, r, ranks).count for r in range(ranks)]
+    assert sum(sizes) == 6 and max(sizes) - min(sizes) <= 1
+
+
+def test_a_part_of_a_batch_gives_its_share_of_the_loss():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, 7), rng.dirichlet(np.ones(3), 7)
+    for reduction in ("sum_over_batch_size", "sum"):
+        loss = keras.losses.SparseCategoricalCrossentropy(reduction=reduction)
+        shares = []
+        for rank in range(3):
+            part = part_of(7, rank, 3)
+            rows = slice(part.first, part.first + part.count)
+            with config.working_on(part):
+                shares.append(loss(y[rows], p[rows]).item())
+        np.testing.assert_allclose(np.mean(shares), loss(y, p).item(), rtol=1e-12)
+
+
+def test_gradients_that_only_other_ranks_have_are_used():
+    a, b = Parameter(np.ones(2)), Parameter(np.ones(3))
+    optimizer = keras.optimizers.SGD(1.0)
+
+    def exchange(buffer: FlatBuffer):  # as if another rank had a gradient of 2 for all
+        buffer.gradient += 2
+        buffer.present += 1
+        buffer.message /= 2
+
+    optimizer.exchange = exchange
+    optimizer.apply([np.full(2, 4.0), None], [a, b])
+    np.testing.assert_allclose(a.numpy(), 1 - 3)
+    np.testing.assert_allclose(b.numpy(), 1 - 1)
+
+
+def test_outputs_of_ranks_are_put_in_the_order_of_the_data():
+    counts = np.array([[2, 0], [1, 1]])
+    whole = _interleaved([np.array([0, 1]), np.array([2, 3])], counts)
+    assert whole.tolist() == [0, 1, 2, 3]
+
+
+def test_distribution_has_keras_names():
+    distribution = keras.distribution
+    assert distribution.list_devices() == ["cpu:0"] and distribution.list_devices("gpu") == []
+    with pytest.raises(TypeError, match="expected a DataParallel or None"):
+        distribution.set_distribution("all")
+    try:
+        distribution.set_distribution(distribution.DataParallel())
+        assert distribution.distribution().size == 1
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+        assert model.predict(np.ones((3, 2)), verbose=0).shape == (3, 1)
+    finally:
+        distribution.set_distribution(None)
+    assert distribution.distribution() is None
