@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
+from minitorch_ciml.kernels.cpu import correlate, simd
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
-from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.threads import ALL, task
@@ -190,7 +190,7 @@ def simple(rank, pad=0, stride=1, groups=1):
 
 def check_tile_boundaries():
     """Numbers of outputs, places and filters on both sides of every tile's edge."""
-    edges = sorted({1, *(n + d for n in (cpu_conv.WIDE, cpu_conv.NARROW) for d in (-1, 0, 1))})
+    edges = sorted({1, *(n + d for n in (correlate.WIDE, correlate.NARROW) for d in (-1, 0, 1))})
     lanes = simd.VECTOR_BITS // 32
     for outputs in edges:
         for filters in (lanes - 1, lanes, lanes + 1, 2 * lanes, 2 * lanes + 1, 3 * lanes + 1):

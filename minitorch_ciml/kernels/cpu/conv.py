@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
+from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
 from minitorch_ciml.kernels.cpu.geometry import (
     Window,
     as_record,
@@ -31,406 +32,9 @@ from minitorch_ciml.kernels.cpu.geometry import (
     forward_axis,
     window,
 )
-from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    addresses,
-    clear,
-    copy,
-    full,
-    keep_positive,
-    lane_fma,
-    lanes,
-    load,
-    load_at,
-    outer_fma,
-    relu,
-    store,
-    store_at,
-    tile,
-)
-from minitorch_ciml.kernels.cpu.threads import task, threads_for
+from minitorch_ciml.kernels.cpu.jit import ready
+from minitorch_ciml.kernels.cpu.threads import threads_for
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
-
-# A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  Each row needs
-# an address in one of 16 integer registers, and each sum a vector register; eight sums or more hide
-# the latency of the arithmetic.  Measured with 64 channels and AVX-512, GFLOP/s on one core whose
-# matrix product has 225: 6 x 2 vectors 246, 8 x 2 211, 12 x 2 211, 14 x 2 244 (but 60 for the
-# gradient: too few registers), 6 x 4 217; 8 x 1 182, 12 x 1 190, 14 x 1 155.
-WIDE = 6
-NARROW = 12
-
-# The kernel gradient's tile where whole vectors of x lie side by side (16 channels, say): FILTERS
-# numbers of g, which are neighbours and share one address, times VECTORS vectors of x.  Measured
-# with 16 filters of 3 x 3 x 16: 70% of the matrix product's speed, where 12 x 1 gives 55%; with
-# 32 filters and more, 6 x 2 is faster.
-FILTERS = 8
-VECTORS = 3 if simd.REGISTERS == 32 else 1
-_NEIGHBOURS = tuple(range(FILTERS))
-_SUMS = FILTERS * VECTORS
-
-# Outputs over which the kernel gradient sums before it turns to the next places of the window:
-# their gradients (two vectors each) stay in the first-level cache.
-GRAD_OUTPUTS = 192
-
-
-class Weights(NamedTuple):
-    """Where ``w[group, tap, i, o]`` lies in a kernel array, as element steps; ``i`` and ``o`` are
-    summed over and kept.
-    """
-
-    groups: int
-    inputs: int
-    outputs: int
-    group_step: int
-    tap_step: int
-    input_step: int
-    output_step: int
-    lanewise: int  # one input and one output per group: vectors run over the groups
-
-
-@kernel
-def _round_up(n, unit):
-    return (n + unit - 1) // unit * unit
-
-
-@kernel
-def _copy_masked(to, i, source, j, n, mask):
-    """``to[i : i + n] = source[j : j + n]``, zero where a mask is given and is not > 0."""
-    if mask.size == 0:
-        copy(to, i, source, j, n)
-        return
-    step = lanes(source)
-    whole = n // step * step
-    for q in range(0, whole, step):
-        store(to, i + q, keep_positive(load(source, j + q, 1), load(mask, j + q, 1)))
-    for q in range(whole, n):
-        to[i + q] = source[j + q] if mask[j + q] > 0 else 0
-
-
-@kernel
-def _fill_slab(slab, source, mask, plan, image, row):
-    """Copies the part of the source that a chunk meets into the slab, with zeros around."""
-    to = 0
-    for n in range(image, min(image + plan.images_per_chunk, plan.images)):
-        for i in range(plan.slab_depth):
-            d = row * plan.row_step + i - plan.before_depth
-            for j in range(plan.slab_lines):
-                h = j - plan.before_lines
-                if 0 <= d < plan.depth and 0 <= h < plan.lines:
-                    left = min(plan.before_line, plan.slab_line)
-                    right = min(left + plan.line, plan.slab_line)
-                    start = n * plan.image_step + d * plan.plane_step + h * plan.line
-                    clear(slab, to, left)
-                    _copy_masked(slab, to + left, source, start, right - left, mask)
-                    clear(slab, to + right, plan.slab_line - right)
-                else:
-                    clear(slab, to, plan.slab_line)
-                to += plan.slab_line
-
-
-@kernel
-def _pack(w, order, bys):
-    by = bys[0]
-    width = lanes(w) if by.lanewise else 2 * lanes(w)
-    """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap
-    by tap.
-    """
-    step = lanes(w)
-    padded = _round_up(by.outputs, step)
-    packed = np.zeros(by.groups * order.size * by.inputs * padded, w.dtype)
-    to = 0
-    for group in range(by.groups):
-        for first in range(0, padded, width):
-            here = min(width, padded - first)
-            valid = min(here, by.outputs - first)
-            for tap in order:
-                for i in range(by.inputs):
-                    at = group * by.group_step + tap * by.tap_step + i * by.input_step
-                    at += first * by.output_step
-                    for o in range(valid):
-                        packed[to + o] = w[at + o * by.output_step]
-                    to += here
-    return packed
-
-
-def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
-    """Compiles the tile of ``pixels`` outputs x ``vectors`` vectors of filters, moved along the
-    outputs of a chunk.
-    """
-
-    @kernel
-    def panel(x, base, count, pix, taps, run, w, first, bias, clip, y, y_base, to, valid):
-        width = vectors * lanes(x)
-        spill = np.empty(pixels * width, x.dtype)
-        for p in range(0, count, pixels):
-            at = addresses(pix, p, count - 1, pixels)
-            acc = tile(load(bias, 0, vectors), pixels)
-            k = first
-            for tap in taps:
-                if lanewise:
-                    acc = lane_fma(acc, x, at, base + tap, load(w, k, 1))
-                    k += width
-                else:
-                    for q in range(base + tap, base + tap + run):
-                        acc = outer_fma(acc, x, at, q, load(w, k, vectors))
-                        k += width
-            if clip:
-                acc = relu(acc)
-            if p + pixels <= count and valid >= width:
-                store_at(y, addresses(to, p, count - 1, pixels), y_base, acc)
-            else:
-                store(spill, 0, acc)
-                for t in range(min(pixels, count - p)):
-                    for f in range(min(width, valid)):
-                        y[y_base + to[p + t] + f] = spill[t * width + f]
-
-    return panel
-
-
-_wide_panel = _panel(WIDE, 2, False)
-_narrow_panel = _panel(NARROW, 1, False)
-_lanewise_panel = _panel(NARROW, 1, True)
-
-
-@kernel
-def _chunk_outputs(plan, image, row):
-    """Number of outputs in the chunk that starts at this image and row."""
-    images = min(plan.images_per_chunk, plan.images - image)
-    return images * min(plan.rows_per_chunk, plan.rows - row) * plan.row_outputs
-
-
-@task
-def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans, bys, lanewise):
-    """All outputs of one chunk; ``lanewise`` is None or True, and compiled for either."""
-    plan, by = plans[0], bys[0]
-    image = chunk // plan.row_blocks * plan.images_per_chunk
-    row = chunk % plan.row_blocks * plan.rows_per_chunk
-    count = _chunk_outputs(plan, image, row)
-    step = lanes(source)
-    x = source
-    base = image * plan.image_step + row * plan.row_step * plan.plane_step
-    if plan.use_slab:
-        x = np.empty(plan.slab_size + step, source.dtype)
-        base = 0
-        _fill_slab(x, source, mask, plan, image, row)
-    y_base = plan.out_first + image * plan.out_image_step + row * plan.out_row_step
-    group_size = taps.size * plan.run * _round_up(by.outputs, step)
-    for group in range(by.groups):
-        f, k = group * by.outputs, group * group_size
-        end = f + by.outputs
-        while f < end:
-            b, y_at, left = bias[f:], y_base + f, end - f
-            if lanewise is not None:
-                x_at = base + f
-                _lanewise_panel(x, x_at, count, pix, taps, 1, w, k, b, clip, y, y_at, to, left)
-                k += taps.size * step
-                f += step
-            elif left > step:
-                x_at = base + group * by.inputs
-                _wide_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
-                k += taps.size * plan.run * 2 * step
-                f += 2 * step
-            else:
-                x_at = base + group * by.inputs
-                _narrow_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
-                f += step
-
-
-@entry
-def _correlate(
-    most, chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by, lanewise
-):
-    packed = _pack(w, order, by)
-    work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by, lanewise)
-    _correlate_chunk(chunks, most, work)
-
-
-def _grad_panel(places: int, vectors: int, lanewise: bool) -> Any:
-    """Compiles the tile of ``places`` of the window x ``vectors`` of filters, summed over p."""
-    size = places * vectors
-
-    @kernel
-    def panel(x, base, pix, first, end, at_places, place, g, sums, to):
-        width = vectors * lanes(x)
-        at = addresses(at_places, place, at_places.size - 1, places)
-        acc = full(x, 0.0, size)
-        g_at = first * width
-        for p in range(first, end):
-            if lanewise:
-                acc = lane_fma(acc, x, at, base + pix[p], load(g, g_at, 1))
-            else:
-                acc = outer_fma(acc, x, at, base + pix[p], load(g, g_at, vectors))
-            g_at += width
-        store(sums, to, add(load(sums, to, size), acc))
-
-    return panel
-
-
-@kernel
-def _vector_grad_panel(x, base, pix, first, end, at_vectors, k, g, g_at, width, sums, to):
-    """The tile of ``VECTORS`` vectors of places of the window x ``FILTERS`` filters."""
-    at = addresses(at_vectors, k, at_vectors.size - 1, VECTORS)
-    acc = full(x, 0.0, _SUMS)
-    g_at += first * width
-    for p in range(first, end):
-        acc = outer_fma(acc, g, _NEIGHBOURS, g_at, load_at(x, at, base + pix[p]))
-        g_at += width
-    store(sums, to, add(load(sums, to, _SUMS), acc))
-
-
-_wide_grad_panel = _grad_panel(WIDE, 2, False)
-_narrow_grad_panel = _grad_panel(NARROW, 1, False)
-_lanewise_grad_panel = _grad_panel(NARROW, 1, True)
-
-
-@kernel
-def _panel_of_grad(g, mask, first, count, stride, width, valid, panel, bias_sums, f):
-    """Copies ``width`` filters of the (masked) g of a chunk next to each other; adds up db."""
-    to = 0
-    step = lanes(g)
-    masked = mask.size > 0
-    for at in range(first, first + count * stride, stride):
-        if valid >= width:
-            for q in range(0, width, step):
-                value = load(g, at + q, 1)
-                if masked:
-                    value = keep_positive(value, load(mask, at + q, 1))
-                store(panel, to + q, value)
-                store(bias_sums, f + q, add(load(bias_sums, f + q, 1), value))
-        else:
-            clear(panel, to, width)
-            _copy_masked(panel, to, g, at, valid, mask)
-            for q in range(valid):
-                bias_sums[f + q] += panel[to + q]
-        to += width
-
-
-@kernel
-def _grad_chunk(
-    chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, at_vectors, plans, bys, lanewise
-):
-    """Adds one chunk's part of dw and db; works on slice ``part`` of the window's places."""
-    plan, by = plans[0], bys[0]
-    image = chunk // plan.row_blocks * plan.images_per_chunk
-    row = chunk % plan.row_blocks * plan.rows_per_chunk
-    count = _chunk_outputs(plan, image, row)
-    step = lanes(x)
-    base = image * plan.image_step + row * plan.row_step * plan.plane_step
-    filters = by.groups * by.outputs
-    g_base = (image * plan.rows + row) * plan.row_outputs * filters
-    panel = np.empty(count * 2 * step + FILTERS, g.dtype)
-    if plan.use_slab:
-        slab = np.empty(plan.slab_size + step, x.dtype)
-        _fill_slab(slab, x, g[:0], plan, image, row)
-        x = slab
-        base = 0
-    to = 0
-    for group in range(by.groups):
-        f = group * by.outputs
-        end = f + by.outputs
-        while f < end:
-            wide = end - f > step and not by.lanewise
-            height = WIDE if wide else NARROW
-            width = 2 * step if wide else step
-            _panel_of_grad(g, mask, g_base + f, count, filters, width, end - f, panel, bias_sums, f)
-            valid = min(width, end - f)
-            tiles, size = _tiles(places.size, at_vectors.size, wide, valid, step)
-            x_at = base + (f if by.lanewise else group * by.inputs)
-            for p in range(0, count, GRAD_OUTPUTS):
-                stop = min(p + GRAD_OUTPUTS, count)
-                for index in range(part * tiles // slices, (part + 1) * tiles // slices):
-                    at = to + index * size
-                    k = index * height
-                    if lanewise is not None:
-                        _lanewise_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
-                    elif at_vectors.size > 0:
-                        k = index * VECTORS
-                        for o in range(0, valid, FILTERS):
-                            _vector_grad_panel(
-                                x, x_at, pix, p, stop, at_vectors, k, panel, o, width, sums, at
-                            )
-                            at += _SUMS * step
-                    elif wide:
-                        _wide_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
-                    else:
-                        _narrow_grad_panel(x, x_at, pix, p, stop, places, k, panel, sums, at)
-            to += tiles * size
-            f += width
-
-
-@kernel
-def _tiles(places, vectors, wide, filters, step):
-    """Tiles along the window's places, and sums in each, for one panel of filters."""
-    if vectors > 0:
-        return _round_up(vectors, VECTORS) // VECTORS, VECTORS * step * _round_up(filters, FILTERS)
-    height = WIDE if wide else NARROW
-    return _round_up(places, height) // height, height * (2 * step if wide else step)
-
-
-@kernel
-def _sum_parts(parts):
-    """``parts[0] += parts[1] + ...``, in this order whatever the number of threads."""
-    step = lanes(parts)
-    total = parts[0]
-    for part in parts[1:]:
-        for i in range(0, total.size, step):
-            store(total, i, add(load(total, i, 1), load(part, i, 1)))
-
-
-@kernel
-def _unpack(sums, dw, places, vectors, bys):
-    """Puts the tiles in dw's order."""
-    by = bys[0]
-    step = lanes(dw)
-    to = 0
-    filters = by.groups * by.outputs
-    block = VECTORS * step
-    for group in range(by.groups):
-        f = group * by.outputs
-        end = f + by.outputs
-        while f < end:
-            wide = end - f > step and not by.lanewise
-            width = 2 * step if wide else step
-            valid = min(width, end - f)
-            tiles, size = _tiles(places, vectors, wide, valid, step)
-            for k in range(places):
-                at, hop = to + k * width, 1
-                if vectors > 0:
-                    at, hop = to + k // block * size + k % block, block
-                for o in range(valid):
-                    dw[k * filters + f + o] = sums[0, at + o * hop]
-            to += tiles * size
-            f += width
-
-
-@task
-def _grad_unit(
-    unit, x, g, mask, sums, bias_sums, chunks, slices, pix, places, at_vectors, plans, bys, lanewise
-):
-    """Adds the chunks of one part of the batch, for one slice of the window's places."""
-    part, piece = unit // slices, unit % slices
-    parts = sums.shape[0]
-    for chunk in range(part * chunks // parts, (part + 1) * chunks // parts):
-        _grad_chunk(
-            chunk, x, g, mask, sums[part], bias_sums[piece * parts + part], piece, slices,
-            pix, places, at_vectors, plans, bys, lanewise,
-        )  # fmt: skip
-
-
-@entry
-def _correlate_grad(
-    most, chunks, x, g, mask, dw, db, sums, bias_sums, slices, pix, places, at_vectors, plans, bys,
-    lanewise,
-):  # fmt: skip
-    """Parts of the batch x slices of the window run in parallel, each into its own sums."""
-    parts = sums.shape[0]
-    work = (x, g, mask, sums, bias_sums, chunks, slices, pix, places, at_vectors, plans, bys)
-    _grad_unit(parts * slices, most, (*work, lanewise))
-    _sum_parts(sums)
-    _unpack(sums, dw, places.size, at_vectors.size, bys)
-    _sum_parts(bias_sums[:parts])
-    db[:] = bias_sums[0, : db.size]
 
 
 @lru_cache(maxsize=64)
@@ -583,7 +187,7 @@ def _conv(
     if y.size == 0:
         return y
     where = _forward_window(x.shape, w.shape, strides, padding, dilation, groups)
-    _correlate(
+    correlate(
         threads_for(y.size * w.size // shape[-1]),
         where.plan.chunks,
         ready(x, dtype),
@@ -650,7 +254,7 @@ def _input_grad(
     for where in _backward_windows(
         tuple(input_shape), w.shape, strides, padding, dilation, groups, mask is not None
     ):
-        _correlate(
+        correlate(
             most, where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
             where.pix, where.to, where.taps, where.order, where.record, by,
             depthwise or None,
@@ -675,8 +279,10 @@ def conv_kernel_grad(
 
 
 # Work units of the kernel gradient: their number depends on the shapes only, never on the threads,
-# so that any number of threads gives the same sums to the last bit.
-UNITS = 64
+# so that any number of threads gives the same sums to the last bit.  Each part of the batch has
+# sums of its own, which must be worth their addition.
+UNITS = 32
+OUTPUTS_PER_PART = 1024
 SUMS_ELEMENTS = 1 << 22
 
 
@@ -709,9 +315,10 @@ def _kernel_grad(
     at_vectors = places[::step].copy() if whole else places[:0]
     panels = -(-filters // step) if depthwise else groups * -(-(filters // groups) // (2 * step))
     size = (places.size + max(NARROW, VECTORS * step)) * panels * max(2 * step, FILTERS)
-    parts = max(1, min(plan.chunks, UNITS, SUMS_ELEMENTS // size))
-    slices = min(-(-UNITS // parts), -(-places.size // NARROW))
-    _correlate_grad(
+    outputs = g.size // filters
+    parts = max(1, min(plan.chunks, UNITS, SUMS_ELEMENTS // size, outputs // OUTPUTS_PER_PART))
+    slices = min(-(-UNITS // parts), -(-places.size // (VECTORS * step if whole else NARROW)))
+    correlate_grad(
         threads_for(g.size * dw.size // filters),
         plan.chunks,
         ready(x, dtype),
@@ -719,8 +326,8 @@ def _kernel_grad(
         np.empty(0, dtype) if mask is None else ready(mask, dtype),
         dw.reshape(-1),
         db,
-        np.zeros((parts, size), dtype),
-        np.zeros((parts * slices, -(-filters // step) * step), dtype),
+        empty((parts, size), dtype),
+        np.zeros((parts * slices, panels * 2 * step), dtype),
         slices,
         where.pix,
         places,
