@@ -264,16 +264,14 @@ def _report(y_true: np.ndarray, probabilities: np.ndarray) -> None:
 
     y_pred = probabilities.argmax(axis=1)
     counts = viz.confusion_counts(y_true, y_pred, CLASSES)
-    table = Table(
-        title="Confusion matrix: rows are true digits, columns predictions",
-        title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1),
-    )  # fmt: skip
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for heading in ("", *map(str, range(CLASSES))):
         table.add_column(heading, justify="right")
     for digit, row in enumerate(counts):
         cells = [f"[bold]{n}[/bold]" if i == digit else str(n or "·") for i, n in enumerate(row)]
         table.add_row(f"[bold]{digit}[/bold]", *cells)
     console = Console()
+    console.print("[bold]Confusion matrix[/bold]: rows are true digits, columns predictions")
     console.print(table)
     correct = int((y_pred == y_true).sum())
     accuracy = correct / len(y_true)
