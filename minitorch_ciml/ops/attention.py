@@ -114,4 +114,4 @@ def combined_mask(mask: Any, is_causal: bool, shape: tuple[int, ...]) -> np.ndar
         raise ValueError(
             f"attention: the mask has shape {allowed.shape}, which does not broadcast to {shape}."
         )
-    return allowed & np.tri(*shape[-2:], dtype=bool) if is_causal else allowed
+    return allowed & np.tri(*shape[-2:], dtype=np.bool_) if is_causal else allowed

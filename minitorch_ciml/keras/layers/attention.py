@@ -227,7 +227,9 @@ class MultiHeadAttention(Layer):
 
     # --- weights --------------------------------------------------------------------------------
 
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
+    def build(  # type: ignore[override]
+        self, query_shape: tuple, value_shape: tuple, key_shape: Any = None
+    ) -> None:
         self._shapes = {"query_shape": tuple(query_shape), "value_shape": tuple(value_shape)}
         if key_shape is not None:
             self._shapes["key_shape"] = tuple(key_shape)
@@ -423,7 +425,7 @@ class _PlainAttention(Layer):
         if value_mask is not None:
             allowed = np.asarray(value_mask).astype(bool)[:, None, :]
         if use_causal_mask:
-            causal = np.tri(*scores.shape[-2:], dtype=bool)
+            causal = np.tri(*scores.shape[-2:], dtype=np.bool_)
             allowed = causal if allowed is None else allowed & causal
         if allowed is not None:
             # A step that may look nowhere looks everywhere: the same number changes no weight.

@@ -52,7 +52,7 @@ class RNN(Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        cell = StackedRNNCells(list(cell)) if isinstance(cell, (list, tuple)) else cell
         check_cell(cell)
         self.cell = cell
         self.return_sequences = return_sequences
@@ -318,8 +318,10 @@ class Bidirectional(Layer):
                 "Bidirectional: both layers run in the same direction; one of layer and "
                 "backward_layer needs go_backwards=True."
             )
+        self.return_sequences = layer.return_sequences
+        self.return_state = layer.return_state
+        self.stateful = layer.stateful
         for name in ("return_sequences", "return_state", "stateful"):
-            setattr(self, name, getattr(layer, name))
             if getattr(self.backward_layer, name) != getattr(layer, name):
                 raise ValueError(f"Bidirectional: {name} differs between layer and backward_layer.")
         if self.return_sequences:

@@ -134,7 +134,7 @@ class _Cell(Layer):
         return x * self._masks[key]
 
     @property
-    def _weights_of_step(self) -> tuple:
+    def _weights_of_step(self) -> tuple[Any, Any, Any]:
         return self.kernel, self.recurrent_kernel, self.bias
 
 

@@ -21,7 +21,7 @@ def _flat(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def weight_gradients(needs: Needs, x: Array, hs: Array, w: Array, dx: Array, dh: Array) -> tuple:
+def _weight_gradients(needs: Needs, x: Array, hs: Array, w: Array, dx: Array, dh: Array) -> tuple:
     """The gradients for x, w and u, from those of x w (`dx`) and of h u (`dh`), (T, N, k H)."""
     return (
         (_flat(dx) @ w.T).reshape(x.shape) if needs[0] else None,
@@ -63,7 +63,7 @@ def lstm_grad(
         slopes = dc * a * i * (1 - i), dc * cs[t] * f * (1 - f), dc * i * (1 - a * a)
         dz[t] = np.concatenate([*slopes, dh * tanh * o * (1 - o)], axis=-1)
         dc, dh = dc * f, dz[t] @ u.T
-    dx, dw, du = weight_gradients((needs[0], *needs[3:5]), x, hs, w, dz, dz)
+    dx, dw, du = _weight_gradients((needs[0], *needs[3:5]), x, hs, w, dz, dz)
     return dx, dh, dc, dw, du, _flat(dz).sum(axis=0) if needs[5] else None
 
 
@@ -103,7 +103,7 @@ def gru_grad(
         dx[t] = np.concatenate([*both, da], axis=-1)
         dp[t] = np.concatenate([*both, da * r], axis=-1)
         dh = dh * z + dp[t] @ u.T
-    gradients = weight_gradients((needs[0], *needs[2:4]), x, hs, w, dx, dp)
+    gradients = _weight_gradients((needs[0], *needs[2:4]), x, hs, w, dx, dp)
     db = np.stack([_flat(dx).sum(axis=0), _flat(dp).sum(axis=0)]) if needs[4] else None
     return gradients[0], dh, *gradients[1:], db
 
@@ -128,5 +128,5 @@ def simple_rnn_grad(
         dh = dh + g[t] if sequences else dh
         dz[t] = dh * (1 - saved[t + 1] * saved[t + 1])
         dh = dz[t] @ u.T
-    dx, dw, du = weight_gradients((needs[0], *needs[2:4]), x, saved, w, dz, dz)
+    dx, dw, du = _weight_gradients((needs[0], *needs[2:4]), x, saved, w, dz, dz)
     return dx, dh, dw, du, _flat(dz).sum(axis=0) if needs[4] else None
