@@ -10,7 +10,7 @@ from tests.keras_peer import drop_ids, keras_peer, output_and_gradients, seeded,
 SHAPE = (3, 5, 4)
 MASK = np.array([[1, 1, 0, 1, 0], [0, 0, 1, 1, 1], [1, 1, 1, 1, 1]], bool)
 
-CASES = [
+CASES: list[tuple[str, dict]] = [
     ("LSTM", dict(units=6)),
     ("LSTM", dict(units=6, return_sequences=True, go_backwards=True)),
     ("LSTM", dict(units=6, use_bias=False, unit_forget_bias=False)),
@@ -308,6 +308,15 @@ def test_files_load_both_ways(tmp_path):
     here = keras.models.load_model(tmp_path / "theirs.keras")
     expected = theirs.predict(x, verbose=0)
     np.testing.assert_allclose(here.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_of_a_file_from_keras_acts_in_training(tmp_path):
+    x = keras_peer.Input((5, 4))
+    y = keras_peer.layers.LSTM(6, dropout=0.5, return_sequences=True)(x)
+    keras_peer.Model(x, y).save(tmp_path / "theirs.keras")
+    model, x = keras.models.load_model(tmp_path / "theirs.keras"), draw()
+    assert not np.allclose(model(x, training=True).numpy(), model(x, training=True).numpy())
+    np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
 
 
 def test_learns_to_add():

@@ -298,7 +298,7 @@ class Bidirectional(Layer):
         backward_layer: Any = None,
         **kwargs: Any,
     ):
-        if not isinstance(layer, Layer) or not hasattr(layer, "go_backwards"):
+        if not (isinstance(layer, Layer) and hasattr(layer, "go_backwards")):
             raise ValueError(
                 f"Bidirectional: expected a recurrent layer such as LSTM(32), got {layer!r}."
             )
@@ -318,9 +318,10 @@ class Bidirectional(Layer):
                 "Bidirectional: both layers run in the same direction; one of layer and "
                 "backward_layer needs go_backwards=True."
             )
-        self.return_sequences = layer.return_sequences
-        self.return_state = layer.return_state
-        self.stateful = layer.stateful
+        like: Any = layer
+        self.return_sequences = like.return_sequences
+        self.return_state = like.return_state
+        self.stateful = like.stateful
         for name in ("return_sequences", "return_state", "stateful"):
             if getattr(self.backward_layer, name) != getattr(layer, name):
                 raise ValueError(f"Bidirectional: {name} differs between layer and backward_layer.")

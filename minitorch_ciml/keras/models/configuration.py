@@ -124,7 +124,10 @@ def _call_arguments(call: dict, results: dict) -> tuple[list, dict]:
             return [restore(value) for value in item]
         return item
 
-    return restore(call["args"]), restore(call["kwargs"])
+    kwargs = restore(call["kwargs"])
+    if kwargs.get("training") is False:  # Keras writes its default; the model decides at each call
+        del kwargs["training"]
+    return restore(call["args"]), kwargs
 
 
 def _tensors_at(places: Any, results: dict) -> Any:
