@@ -237,7 +237,7 @@ def test_files_load_both_ways(tmp_path):
         (lambda: ops.dot_product_attention(*draw([QUERY, QUERY, QUERY])), "expected"),
         (
             lambda: ops.dot_product_attention(
-                *draw([(2, 3, 2, 4)] * 3), None, np.ones((4, 4), bool)
+                *[*draw([(2, 3, 2, 4)] * 3), None, np.ones((4, 4), bool)]
             ),
             "does not broadcast",
         ),
