@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minitorch_ciml import distributed
 from minitorch_ciml.config import DEVICES
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "rich", "h5py", "mpi4py", "numba-cuda")
@@ -41,15 +42,33 @@ def collect_info() -> dict[str, str]:
 
 
 def print_info() -> None:
-    """Prints the facts as a table."""
+    """Prints the facts as a table; under mpirun also a line per rank, all of them on rank 0."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, fact in collect_info().items():
+    facts, ranks = collect_info(), _ranks()
+    if distributed.promised_rank():
+        return
+    for name, fact in (facts | ranks).items():
         table.add_row(f"[bold]{name}[/bold]", escape(fact))
     Console().print(table, highlight=False)
+
+
+def _ranks() -> dict[str, str]:
+    """Where each rank runs and on which cores, if a launcher has started several."""
+    if distributed.promise().size == 1:
+        return {}
+    communicator = distributed.init()
+    own = f"{platform.node()}, {_core_list()}, {communicator.threads} threads"
+    return {f"Rank {i}": fact for i, fact in enumerate(communicator.allgather_object(own))}
+
+
+def _core_list() -> str:
+    if not hasattr(os, "sched_getaffinity"):
+        return f"{os.cpu_count()} cores"
+    return "cores " + ",".join(map(str, sorted(os.sched_getaffinity(0))))
 
 
 def _version(package: str) -> str:

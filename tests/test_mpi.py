@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -135,6 +136,22 @@ def test_the_watchdog_ends_a_hang(mpirun):
     assert done.returncode != 0
     assert "waits for the other ranks in allreduce" in done.stderr
     assert "average_gradients" in done.stderr  # where it stands
+
+
+def test_a_wait_is_announced_and_limits_are_checked(monkeypatch, capsys):
+    from minitorch_ciml.distributed import failures
+
+    monkeypatch.setattr(failures, "_PATIENCE", 0)
+    monkeypatch.setenv("MINITORCH_CIML_TIMEOUT", "30")
+    dog = failures.Watchdog(3, pytest.fail)
+    dog.begin("barrier")
+    time.sleep(1.5)  # it looks once per second
+    dog.end()
+    said = capsys.readouterr().err
+    assert "[rank 3] has waited for the other ranks in barrier" in said
+    monkeypatch.setenv("MINITORCH_CIML_TIMEOUT", "soon")
+    with pytest.raises(ValueError, match="got 'soon', expected a number of seconds"):
+        failures.Watchdog(0, pytest.fail)
 
 
 def test_ranks_that_do_not_see_each_other_are_an_error():

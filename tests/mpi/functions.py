@@ -90,6 +90,26 @@ weights = comm.allgather(np.concatenate([w.ravel() for w in model.get_weights()]
 assert all(np.array_equal(weights[0], other) for other in weights)
 assert len(list(folder.iterdir())) == (3 if rank == 0 else 0)
 
+# Another number of ranks goes on where this one was interrupted: here from a backup of epoch 2.
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+
+def resume(epochs):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    backup = keras.callbacks.BackupAndRestore(sys.argv[1] + "/backup", delete_checkpoint=False)
+    x = np.arange(30.0).reshape(10, 3) / 30
+    history = model.fit(x, x[:, 0], batch_size=4, epochs=epochs, verbose=0, callbacks=[backup])
+    return model, history.epoch
+
+
+assert resume(2)[1] == [0, 1]
+comm.barrier()  # rank 0 writes
+model, epochs = resume(4)
+assert epochs == [2, 3] and int(model.optimizer.iterations) == 12
+weights = comm.allgather(np.concatenate([w.ravel() for w in model.get_weights()])[None])
+assert all(np.array_equal(weights[0], other) for other in weights)
+
 # Ranks that would not do the same are an error on all of them.
 
 

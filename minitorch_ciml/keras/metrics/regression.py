@@ -287,7 +287,7 @@ class R2Score(Metric):
             self.count = self._add_state("count", shape)
         t = t.astype(np.float64)
         weight = np.ones(t.shape) if sample_weight is None else np.asarray(sample_weight)
-        weight = np.broadcast_to(weight.reshape(len(t), -1), t.shape)
+        weight = np.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, t.shape)
         self.sum.value += (weight * t).sum(0)
         self.squared_sum.value += (weight * t * t).sum(0)
         self.total_mse.value += (weight * np.square(t - p)).sum(0)
