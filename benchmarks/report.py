@@ -158,7 +158,7 @@ def startup_table(startup: dict[str, Any]) -> Any:
 
 def draw_ratios(report: dict[str, Any], path: Path) -> list[Path]:
     """Draws the ratios beside the report's file: one picture of models, one of kernels."""
-    results = [result for result in report["results"] if result["ratios"]]
+    results = [r for r in report["results"] if r["ratios"] and r["group"] != "peak"]
     kernels = [result for result in results if result["task"] == "kernel"]
     models = [result for result in results if result["task"] != "kernel"]
     pictures = []
