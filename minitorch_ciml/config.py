@@ -29,6 +29,7 @@ class Part(NamedTuple):
     count: int
     total: int  # rows of the whole batch
     ranks: int
+    to_come: int | None = None  # parts that this process has yet to do, if it does several in turn
 
     @property
     def even(self) -> float:

@@ -108,6 +108,36 @@ def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases
                 assert error < tolerance, (case, rank, name, error)
 
 
+def test_deterministic_weights_do_not_depend_on_the_number_of_ranks(mpirun, tmp_path):
+    cases = ["adam", "dropout", "convolution", "on_batch"]
+    for n in (1, 2, 4):
+        done = mpirun(n, "train.py", "float32", tmp_path / str(n), "deterministic", *cases)
+        assert done.returncode == 0, done.stderr
+    for case in cases:
+        one = np.load(f"{tmp_path}/1.{case}.0.npz")
+        names = [name for name in one if name.startswith("weight")]
+        for file in (f"2.{case}.1", f"4.{case}.0", f"4.{case}.3"):
+            found = np.load(f"{tmp_path}/{file}.npz")
+            assert all(np.array_equal(one[name], found[name]) for name in names), file
+
+
+def test_deterministic_refuses_what_it_cannot_do(monkeypatch):
+    distribution = keras.distribution
+    monkeypatch.setattr(distributed.Communicator, "size", 3)
+    with pytest.raises(ValueError, match="needs 1, 2, 4 or 8 ranks .* got 3 ranks"):
+        distribution.DataParallel(deterministic=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(distributed, "limit_threads", lambda *a, **k: None)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    model.compile("sgd", "mse")
+    distribution.set_distribution(distribution.DataParallel(deterministic=True))
+    try:
+        with pytest.raises(ValueError, match="cannot train BatchNormalization"):
+            model.fit(np.ones((4, 2)), np.ones((4, 2)), verbose=0)
+    finally:
+        distribution.set_distribution(None)
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ class FlatBuffer:
         gradient_views: each parameter's part of it, in the parameter's shape.
         present: one number per parameter, for `distributed`: 1 if it has a gradient, else 0.
         message: `gradient` and `present` as one array, so that they travel in one call.
+        waiting: copies of `message`, for `distributed`: of the parts of a batch done so far.
 
     Raises:
         ValueError: no parameters, several dtypes, or one parameter twice.
@@ -51,6 +52,7 @@ class FlatBuffer:
             stop -= p.size
         self._data = np.empty(self.size, dtypes.pop())
         self.message = np.zeros(self.size + len(self.parameters), self._data.dtype)
+        self.waiting: list[np.ndarray] = []
         self.gradient, self.present = np.split(self.message, [self.size])
         self._views = self.views(self._data)
         self.gradient_views = self.views(self.gradient)

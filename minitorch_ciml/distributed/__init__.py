@@ -12,5 +12,11 @@ from minitorch_ciml.distributed.communicator import (
     leads,
     share_work,
 )
-from minitorch_ciml.distributed.exchange import add_gradients, all_sum, average_gradients
-from minitorch_ciml.distributed.launch import promise, promised_rank
+from minitorch_ciml.distributed.exchange import (
+    PARTS,
+    add_gradients,
+    all_sum,
+    average_gradients,
+    exchange_for_part,
+)
+from minitorch_ciml.distributed.launch import limit_threads, promise, promised_rank

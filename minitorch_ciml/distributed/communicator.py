@@ -70,6 +70,11 @@ class Communicator:
         """
         return [np.array(array)]
 
+    def swap(self, array: np.ndarray, partner: int) -> np.ndarray:
+        """The array of rank `partner`, which swaps with this one: of the same shape and dtype."""
+        self._check_root(partner)
+        return np.array(array)
+
     def broadcast_object(self, value: Any, root: int = 0) -> Any:
         """The `value` of rank `root`: anything that pickle can handle."""
         self._check_root(root)
@@ -160,6 +165,15 @@ class MPICommunicator(Communicator):
             if root == self.rank:
                 target[...] = sent
             self.broadcast(target, root)
+        return received
+
+    def swap(self, array: np.ndarray, partner: int) -> np.ndarray:
+        super().swap(array, partner)
+        sent = np.ascontiguousarray(array)
+        received = np.empty_like(sent)
+        # As bytes: also types that MPI does not know can be swapped.
+        buffers = [a.reshape(-1).view(np.uint8) for a in (sent, received)]
+        self._run("swap", self._world.Sendrecv, buffers[0], partner, 0, buffers[1], partner, 0)
         return received
 
     def broadcast_object(self, value: Any, root: int = 0) -> Any:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -33,7 +33,7 @@ from minitorch_ciml.keras.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
 )
-from minitorch_ciml.keras.models.data import ArrayBatches, Batches, Shard, shard
+from minitorch_ciml.keras.models.data import ArrayBatches, Batches, Shard, Shards, shard
 from minitorch_ciml.keras.tree import flatten
 from minitorch_ciml.ops import random
 
@@ -57,16 +57,34 @@ class DataParallel:
         auto_shard_dataset: True: every rank's generator gives the same, whole batches, of which the
             rank takes its part. False: every rank's generator gives that rank's own part. Arrays
             are always shared.
+        deterministic: the weights become the same bit for bit with 1, 2, 4 and 8 ranks. Every rank
+            computes with one thread, and the batch is always cut into 8 parts, of which each rank
+            does its share in turn: slower, and not for models with BatchNormalization.
+
+    Raises:
+        ValueError: deterministic, with another number of ranks.
 
     Attributes:
         communicator: of all ranks; with `rank` and `size`.
     """
 
     def __init__(
-        self, device_mesh: Any = None, devices: Any = None, auto_shard_dataset: bool = True
+        self,
+        device_mesh: Any = None,
+        devices: Any = None,
+        auto_shard_dataset: bool = True,
+        deterministic: bool = False,
     ):
         self.communicator = distributed.init()
         self.auto_shard_dataset = auto_shard_dataset
+        self.deterministic = deterministic
+        if deterministic:
+            if distributed.PARTS % self.size or not auto_shard_dataset:
+                raise ValueError(
+                    f"DataParallel: deterministic needs 1, 2, 4 or 8 ranks and whole batches on "
+                    f"all of them; got {self.size} ranks, auto_shard_dataset={auto_shard_dataset}."
+                )
+            distributed.limit_threads(1, force=True)
 
     @property
     def rank(self) -> int:
@@ -143,7 +161,7 @@ class _Alone:
         """Rank 0's value."""
         return value
 
-    def share(self, source: Batches) -> Batches:
+    def share(self, source: Batches, training: bool = False) -> Batches:
         """The batches as this rank gets them."""
         return source
 
@@ -202,7 +220,7 @@ class _Averaging(_Alone):
         self._limited = source, fewest
         return None
 
-    def share(self, source: Batches) -> Batches:
+    def share(self, source: Batches, training: bool = False) -> Batches:
         limited, steps = self._limited
         return _FirstBatches(source, steps) if source is limited else source
 
@@ -218,9 +236,9 @@ class _Sharing(_Averaging):
 
     shares = True
 
-    def __init__(self, communicator: distributed.Communicator, auto_shard: bool):
-        super().__init__(communicator)
-        self._auto_shard = auto_shard
+    def __init__(self, team: DataParallel):
+        super().__init__(team.communicator)
+        self._team = team
 
     def verbose(self, verbose: Any) -> Any:
         return verbose if self._communicator.rank == 0 else 0
@@ -228,8 +246,10 @@ class _Sharing(_Averaging):
     def agree(self, value: Any) -> Any:
         return self._communicator.broadcast_object(value)
 
-    def share(self, source: Batches) -> Batches:
-        if self._auto_shard or isinstance(source, ArrayBatches):
+    def share(self, source: Batches, training: bool = False) -> Batches:
+        if self._team.deterministic and training:
+            return _PartsInTurn(source, self._communicator)
+        if self._team.auto_shard_dataset or isinstance(source, ArrayBatches):
             return _SharedBatches(source, self._communicator)
         return _OwnBatches(source, self._communicator)
 
@@ -237,6 +257,13 @@ class _Sharing(_Averaging):
         return steps
 
     def begin(self, model: Any, source: Batches, validation: Batches | None, **facts: Any) -> None:
+        if self._team.deterministic and any(
+            hasattr(layer, "synchronized") for layer in model._inventory().layers
+        ):
+            raise ValueError(
+                "DataParallel(deterministic=True) cannot train BatchNormalization; use "
+                "LayerNormalization, or deterministic=False."
+            )
         callbacks = facts.pop("callbacks")
         facts["callbacks"] = [type(c).__name__ for c in callbacks if isinstance(c, _STEERING)]
         facts["the shapes of the weights"] = [(w.shape, w.dtype.name) for w in model.weights]
@@ -247,11 +274,7 @@ class _Sharing(_Averaging):
         self._compare(facts)
         if model.built:
             optimizer.build(model.trainable_weights)
-        generators = [
-            layer.seed_generator
-            for layer in model._inventory().layers
-            if isinstance(getattr(layer, "seed_generator", None), random.SeedGenerator)
-        ]
+        generators = _generators(model)
         broadcast_variables([*model.weights, *optimizer.variables], self._communicator)
         states = self.agree([(g.seed, g.draws) for g in generators])
         for generator, (seed, draws) in zip(generators, states):
@@ -338,6 +361,24 @@ class _SharedBatches(Batches):
         self._source.end_epoch()
 
 
+class _PartsInTurn(_SharedBatches):
+    """This rank's share of the fixed number of parts into which every batch is cut."""
+
+    def epoch(self, number: int) -> Iterator[Shards]:  # type: ignore[override]
+        for batch in self._source.epoch(number):
+            yield parts_in_turn(batch, self._communicator)
+
+
+def parts_in_turn(batch: tuple, communicator: distributed.Communicator) -> Shards:
+    """This rank's share of the `PARTS` parts of a whole batch."""
+    each = distributed.PARTS // communicator.size
+    first = communicator.rank * each
+    shards = [shard(batch, first + i, distributed.PARTS) for i in range(each)]
+    return Shards(
+        Shard(piece, piece.part._replace(to_come=each - 1 - i)) for i, piece in enumerate(shards)
+    )
+
+
 class _OwnBatches(_SharedBatches):
     """Batches that are this rank's part already; an epoch ends when any rank's data end."""
 
@@ -360,13 +401,13 @@ def crew(optimizer: Any = None) -> _Alone:
     Args:
         optimizer: in training, the optimizer: Horovod's way is known by it.
     """
-    if _active is not None and _active.size > 1:
+    if _active is not None and (_active.size > 1 or _active.deterministic):
         if getattr(optimizer, "exchange", None) is not None:
             raise RuntimeError(
                 "use either keras.distribution.set_distribution or hvd.DistributedOptimizer, not "
                 "both: the first already averages the gradients."
             )
-        return _Sharing(_active.communicator, _active.auto_shard_dataset)
+        return _Sharing(_active)
     if getattr(optimizer, "exchange", None) is not None and distributed.init().size > 1:
         return _Averaging(distributed.init())
     if optimizer is not None and not distributed.is_initialized():
@@ -391,11 +432,31 @@ def _warn_of_lonely_ranks() -> None:
     _warned = True
 
 
-def in_turn(batch: tuple) -> Shard | tuple:
-    """This rank's part of a single batch that all ranks have."""
+def part_of_batch(batch: tuple) -> tuple:
+    """This rank's part, or parts, of a single batch that all ranks have."""
+    if _active is not None and _active.deterministic:
+        return parts_in_turn(batch, _active.communicator)
     if _active is None or _active.size == 1:
         return batch
     return shard(batch, _active.rank, _active.size)
+
+
+def rewinding(model: Any) -> Callable[[], None]:
+    """A function that sets all generators of random numbers back to where they are now."""
+    generators = _generators(model)
+    draws, state = [g.draws for g in generators], random.get_state()
+
+    def rewind() -> None:
+        random.set_state(state)
+        for generator, number in zip(generators, draws):
+            generator.draws = number
+
+    return rewind
+
+
+def _generators(model: Any) -> list[random.SeedGenerator]:
+    found = (getattr(layer, "seed_generator", None) for layer in model._inventory().layers)
+    return [g for g in found if isinstance(g, random.SeedGenerator)]
 
 
 def broadcast_variables(

@@ -212,7 +212,11 @@ if __name__ == "__main__":
     warnings.simplefilter("error")
     _, dtype, path, *names = sys.argv
     keras.config.set_floatx(dtype)
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    deterministic = "deterministic" in names
+    names = [name for name in names if name != "deterministic"]
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(deterministic=deterministic)
+    )
     rank = keras.distribution.distribution().rank
     for case in CASES:
         if not names or case.__name__ in names:

@@ -53,6 +53,10 @@ class Shard(tuple):
         return new
 
 
+class Shards(tuple):
+    """Several parts of one batch, each a `Shard`, that this process trains on in turn."""
+
+
 def part_of(total: int, rank: int, ranks: int) -> config.Part:
     """The rows of rank `rank` when `total` rows are shared: contiguous, as even as they can be."""
     first = total * rank // ranks

@@ -19,6 +19,7 @@ from minitorch_ciml.keras.models.data import (
     ArrayBatches,
     Batches,
     Shard,
+    Shards,
     batches,
     class_weights,
 )
@@ -245,7 +246,7 @@ class Trainer:
             self, source, validation, callbacks=callbacks.callbacks, epochs=epochs,
             steps=steps_per_epoch,
         )  # fmt: skip
-        source = crew.share(source)
+        source = crew.share(source, training=True)
         validation = None if validation is None else crew.share(validation)
         stream = _Stream(source, steps_per_epoch)
         logs: dict = {}
@@ -294,6 +295,14 @@ class Trainer:
                 self(_tensors(source.batch(slice(0, 1))[0])[0])  # type: ignore[operator]
 
     def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
+        if isinstance(batch, Shards):
+            # The random numbers of a step are those of the whole batch, so all parts start alike.
+            rewind = distribution.rewinding(self)
+            all_logs = []
+            for shard in batch:
+                rewind()
+                all_logs.append(self._train_batch(shard, class_weight))
+            return {name: _mean([logs[name] for logs in all_logs]) for name in all_logs[0]}
         if isinstance(batch, Shard):
             with config.working_on(batch.part):
                 return self._train_batch(tuple(batch), class_weight)
@@ -400,9 +409,10 @@ class Trainer:
     ) -> Any:
         """Trains on one batch; returns its loss and metrics."""
         self._check_compiled("train_on_batch")
-        batch = distribution.in_turn(_only_batch(x, y, sample_weight))
+        batch = distribution.part_of_batch(_only_batch(x, y, sample_weight))
         self.reset_metrics()
-        logs = distribution.crew(self.optimizer).logs(self, self._train_batch(batch, class_weight))
+        logs = self._train_batch(batch, class_weight)
+        logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
     def test_on_batch(
@@ -522,6 +532,11 @@ class _Stream:
                 return
             self._seen += 1
             yield batch
+
+
+def _mean(values: list) -> Any:
+    """The mean of the parts' logs; what is no number is taken from the last part."""
+    return sum(values) / len(values) if isinstance(values[0], float) else values[-1]
 
 
 def _has_rows() -> bool:

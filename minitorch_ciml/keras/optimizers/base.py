@@ -18,8 +18,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
-from minitorch_ciml.config import part as part_of_batch
-from minitorch_ciml.distributed import average_gradients
+from minitorch_ciml.distributed import exchange_for_part
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
     Configurable,
@@ -28,6 +27,9 @@ from minitorch_ciml.keras.serialization import (
     snake_case,
 )
 from minitorch_ciml.keras.symbolic import unique_name
+
+# Combines the gradients of several ranks in place; returns False if some are still to come.
+Exchange = Callable[[FlatBuffer], bool | None]
 
 # From so many elements per parameter on, a copy costs more than another call of the kernel.
 _LARGE = 4096
@@ -65,7 +67,7 @@ class Optimizer(Configurable):
 
     # How `apply` combines the gradients of several ranks before they are treated; None: by their
     # mean where the ranks share a batch, otherwise not at all.
-    exchange: Callable[[FlatBuffer], None] | None = None
+    exchange: Exchange | None = None
 
     def __init__(
         self,
@@ -300,9 +302,12 @@ class Optimizer(Configurable):
                 f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
                 "parameters; expected one for each, in the same order."
             )
-        exchange = self.exchange or (average_gradients if part_of_batch.get() is not None else None)
+        exchange = self.exchange or exchange_for_part()
         if exchange is not None:
-            grads = self._exchanged(grads, exchange)
+            together = self._exchanged(grads, exchange)
+            if together is None:
+                return
+            grads = together
         missing = self._check_missing(grads, skipped)
         parts = [self._take(k, grads) for k in range(len(self._buffers))]
         if self.loss_scale_factor is not None:
@@ -351,17 +356,20 @@ class Optimizer(Configurable):
             skipped.discard(position)
         return ordered, skipped
 
-    def _exchanged(self, grads: Sequence, exchange: Callable[[FlatBuffer], None]) -> list:
-        """The gradients of all ranks together; None where no rank has one."""
+    def _exchanged(self, grads: Sequence, exchange: Exchange) -> list | None:
+        """The gradients of all ranks together, None where no rank has one; or None: not yet."""
         together: list = [None] * len(grads)
+        complete = False
         for buffer, members in zip(self._buffers, self._members):
             absent = buffer.gather([grads[i] for i in members])
             buffer.present[...] = 1
             buffer.present[absent] = 0
-            exchange(buffer)
+            if exchange(buffer) is False:
+                continue
             for i, view, ranks in zip(members, buffer.gradient_views, buffer.present):
                 together[i] = view if ranks else None
-        return together
+            complete = True
+        return together if complete else None
 
     def _check_missing(self, grads: Sequence, skipped: set[int]) -> list[int]:
         """The positions of parameters without a gradient; warns of those not in `skipped`."""
