@@ -210,6 +210,15 @@ def test_ranks_without_a_distribution_are_warned():
     assert "started 2 ranks, but each of them trains alone" in done.stderr
 
 
+def test_a_script_that_knows_nothing_of_ranks(mpirun):
+    done = mpirun(3, "plain.py", MINITORCH_CIML_DISTRIBUTE="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Epoch 2/2") == 1  # rank 0 alone shows progress and summary
+    assert done.stdout.count("Total params") == 1
+    weights = [line for line in done.stdout.splitlines() if line.startswith("weights")]
+    assert len(weights) == 3 and len(set(weights)) == 1
+
+
 # --- Horovod ------------------------------------------------------------------------------------
 
 
