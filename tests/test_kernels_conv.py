@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
-from minitorch_ciml.kernels.cpu import correlate, simd
+from minitorch_ciml.kernels.cpu import correlate, correlate_rows, simd
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
@@ -214,6 +214,24 @@ def check_many_chunks():
         check_convolution(x, w, b, simple(2, pad))
 
 
+def check_rows():
+    """Rows of every length around the tiles', with windows of every width, padded and not."""
+    sizes = correlate_rows.SIZES
+    for count in (sizes[-1] - 1, *sizes, sizes[0] + 1, 26, 34, 41):
+        for channels, window, pad in ((1, 3, 0), (3, 5, 2), (16, 2, 1), (33, 3, 4), (1, 4, 3)):
+            width = count + window - 1 - 2 * pad
+            filters = 5 if count % 2 else 16
+            x, w, b = random_arrays(
+                0, np.float32, (2, 5, width, channels), (3, window, channels, filters), (filters,)
+            )
+            how = {**simple(2), "padding": ((1, 2), (pad, pad)), "strides": (1 + count % 2, 1)}
+            check_convolution(x, w, b, how)
+
+
+def test_rows():
+    check_rows()
+
+
 def test_tile_boundaries():
     check_tile_boundaries()
 
@@ -346,8 +364,9 @@ def test_narrower_vectors(bits):
 def check_processor():
     """What `test_narrower_vectors` runs in its own process."""
     assert str(simd.VECTOR_BITS) == sys.argv[1]
-    check_tile_boundaries()
-    check_many_chunks()
+    for filters in (3, 2 * simd.VECTOR_BITS // 32 + 1):
+        x, w, b = random_arrays(0, np.float32, (2, 11, 21, 3), (3, 3, 3, filters), (filters,))
+        check_convolution(x, w, b, simple(2, pad=1))
     x, w, b = random_arrays(0, np.float32, (3, 9, 9, 17), (3, 3, 1, 17), (17,))
     check_convolution(x, w, b, simple(2, pad=1, stride=2, groups=17))
     check_pooling(x, {"pool_size": (3, 2), "strides": (2, 2), "padding": ((1, 1), (0, 1))})

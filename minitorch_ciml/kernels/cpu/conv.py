@@ -15,6 +15,7 @@ Both mask g with ReLU's derivative while they read it, so no masked copy of it i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
@@ -24,12 +25,14 @@ from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
+from minitorch_ciml.kernels.cpu.correlate_rows import RowPlan, correlate_rows, fits, row_plan
 from minitorch_ciml.kernels.cpu.geometry import (
     Window,
     as_record,
     as_three,
     backward_axes,
     forward_axis,
+    tap_order,
     window,
 )
 from minitorch_ciml.kernels.cpu.jit import ready
@@ -42,9 +45,14 @@ def _no_bias(size: int, dtype: np.dtype) -> np.ndarray:
     return np.zeros(size, dtype)
 
 
+def _lanes(dtype: np.dtype) -> int:
+    """Elements of one vector."""
+    return simd.VECTOR_BITS // 8 // dtype.itemsize
+
+
 def _padded_bias(b: np.ndarray | None, filters: int, dtype: np.dtype) -> np.ndarray:
     """b with room behind it, for the panel that is wider than the filters that are left."""
-    size = filters + simd.VECTOR_BITS // 8 // dtype.itemsize * 2
+    size = filters + 2 * _lanes(dtype)
     if b is None:
         return _no_bias(size, dtype)
     padded = np.zeros(size, dtype)
@@ -52,24 +60,28 @@ def _padded_bias(b: np.ndarray | None, filters: int, dtype: np.dtype) -> np.ndar
     return padded
 
 
+def _axes(
+    make: Callable, spatial: Ints, window: Ints, strides: Ints, padding: Pads, dilation: Ints
+):
+    """One result of ``make`` for depth, height and width each."""
+    sizes = zip(
+        as_three(spatial, 1),
+        as_three(window, 1),
+        as_three(strides, 1),
+        as_three(padding, (0, 0)),
+        as_three(dilation, 1),
+        strict=True,
+    )
+    return [make(*one) for one in sizes]
+
+
 @lru_cache(maxsize=1024)
 def _forward_window(
     x_shape: Ints, w_shape: Ints, strides: Ints, padding: Pads, dilation: Ints, groups: int
 ) -> Window:
-    axes = [
-        forward_axis(*one)
-        for one in zip(
-            as_three(x_shape[1:-1], 1),
-            as_three(w_shape[:-2], 1),
-            as_three(strides, 1),
-            as_three(padding, (0, 0)),
-            as_three(dilation, 1),
-            strict=True,
-        )
-    ]
     return window(
         x_shape[0],
-        axes,
+        _axes(forward_axis, x_shape[1:-1], w_shape[:-2], strides, padding, dilation),
         as_three(w_shape[:-2], 1),
         x_shape[-1],
         w_shape[-1],
@@ -79,7 +91,26 @@ def _forward_window(
 
 
 @lru_cache(maxsize=1024)
-def _backward_windows(
+def _forward_rows(
+    x_shape: Ints,
+    w_shape: Ints,
+    strides: Ints,
+    padding: Pads,
+    dilation: Ints,
+    groups: int,
+    step: int,
+) -> RowPlan | None:
+    """The plan along rows, where that is the faster kernel."""
+    axes = _axes(forward_axis, x_shape[1:-1], w_shape[:-2], strides, padding, dilation)
+    if groups > 1 or not fits(axes, w_shape[-1], step):
+        return None
+    order = tap_order(axes, as_three(w_shape[:-2], 1))
+    how = {"masked": False, "step": step}
+    return row_plan(x_shape[0], axes, order, x_shape[-1], w_shape[-1], **how)
+
+
+@lru_cache(maxsize=1024)
+def _backward_plans(
     x_shape: Ints,
     w_shape: Ints,
     strides: Ints,
@@ -87,30 +118,46 @@ def _backward_windows(
     dilation: Ints,
     groups: int,
     masked: bool,
-) -> list[Window]:
-    axes = [
-        backward_axes(*one)
-        for one in zip(
-            as_three(x_shape[1:-1], 1),
-            as_three(w_shape[:-2], 1),
-            as_three(strides, 1),
-            as_three(padding, (0, 0)),
-            as_three(dilation, 1),
-            strict=True,
+    step: int,
+) -> list[Window | RowPlan]:
+    axes = _axes(backward_axes, x_shape[1:-1], w_shape[:-2], strides, padding, dilation)
+    shape = as_three(w_shape[:-2], 1)
+    plans = []
+    for phase in product(*axes):
+        if groups == 1 and fits(phase, x_shape[-1], step):
+            order = tap_order(phase, shape)
+            how = {"masked": masked, "step": step}
+            plans.append(row_plan(x_shape[0], phase, order, w_shape[-1], x_shape[-1], **how))
+        else:
+            need = masked or groups == x_shape[-1] > 1
+            sizes = (shape, w_shape[-1], x_shape[-1])
+            plans.append(window(x_shape[0], phase, *sizes, groups=groups, need_slab=need))
+    return plans
+
+
+def _run(
+    plan: Window | RowPlan,
+    most: int,
+    source: np.ndarray,
+    mask: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    clip: bool,
+    y: np.ndarray,
+    by: np.ndarray,
+    depthwise: bool,
+) -> None:
+    """The correlation that a plan describes."""
+    if isinstance(plan, RowPlan):
+        chunks, places, apart, record, *tables = plan
+        correlate_rows(
+            most, chunks, source, mask, w, bias, clip, y, *tables, record, by, places, apart
         )
-    ]
-    return [
-        window(
-            x_shape[0],
-            phase,
-            as_three(w_shape[:-2], 1),
-            w_shape[-1],
-            x_shape[-1],
-            groups=groups,
-            need_slab=masked or groups == x_shape[-1] > 1,
-        )
-        for phase in product(*axes)
-    ]
+    else:
+        correlate(
+            most, plan.plan.chunks, source, mask, w, bias, clip, y, plan.pix, plan.to, plan.taps,
+            plan.order, plan.record, by, depthwise or None,
+        )  # fmt: skip
 
 
 def _output_shape(
@@ -186,24 +233,13 @@ def _conv(
     y = empty(shape, dtype)
     if y.size == 0:
         return y
-    where = _forward_window(x.shape, w.shape, strides, padding, dilation, groups)
-    correlate(
-        threads_for(y.size * w.size // shape[-1]),
-        where.plan.chunks,
-        ready(x, dtype),
-        np.empty(0, dtype),
-        ready(w, dtype),
-        _padded_bias(b, shape[-1], dtype),
-        clip,
-        y.reshape(-1),
-        where.pix,
-        where.to,
-        where.taps,
-        where.order,
-        where.record,
-        _forward_weights(w.shape, groups, depthwise),
-        depthwise or None,
-    )
+    how = (x.shape, w.shape, strides, padding, dilation, groups)
+    plan = _forward_rows(*how, _lanes(dtype)) or _forward_window(*how)
+    most = threads_for(y.size * w.size // shape[-1])
+    nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
+    by = _forward_weights(w.shape, groups, depthwise)
+    flat_x, flat_w = ready(x, dtype), ready(w, dtype)
+    _run(plan, most, flat_x, nothing, flat_w, bias, clip, y.reshape(-1), by, depthwise)
     return y
 
 
@@ -251,14 +287,9 @@ def _input_grad(
     by = _backward_weights(w.shape, groups, depthwise)
     most = threads_for(g.size * w.size // filters)
     bias = _padded_bias(None, channels, dtype)
-    for where in _backward_windows(
-        tuple(input_shape), w.shape, strides, padding, dilation, groups, mask is not None
-    ):
-        correlate(
-            most, where.plan.chunks, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1),
-            where.pix, where.to, where.taps, where.order, where.record, by,
-            depthwise or None,
-        )  # fmt: skip
+    how = (tuple(input_shape), w.shape, strides, padding, dilation, groups)
+    for plan in _backward_plans(*how, mask is not None, _lanes(dtype)):
+        _run(plan, most, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1), by, depthwise)
     return dx
 
 
@@ -310,7 +341,7 @@ def _kernel_grad(
     plan = where.plan
     by = _forward_weights(kernel_shape, groups, depthwise)
     places = (where.taps[:, None] + np.arange(plan.run)).ravel()
-    step = simd.VECTOR_BITS // 8 // dtype.itemsize
+    step = _lanes(dtype)
     whole = plan.run % step == 0 and filters // groups <= step and not depthwise
     at_vectors = places[::step].copy() if whole else places[:0]
     panels = -(-filters // step) if depthwise else groups * -(-(filters // groups) // (2 * step))

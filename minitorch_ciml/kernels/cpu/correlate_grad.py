@@ -23,7 +23,7 @@ from minitorch_ciml.kernels.cpu.correlate import (
     fill_slab,
     round_up,
 )
-from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel
 from minitorch_ciml.kernels.cpu.simd import (
     add,
     addresses,
@@ -56,7 +56,7 @@ def _tile(places: int, vectors: int, lanewise: bool) -> Any:
     """Compiles the tile of ``places`` of the window x ``vectors`` of filters."""
     size = places * vectors
 
-    @kernel
+    @inlined
     def tile(x, base, pix, first, end, at_places, place, g, sums, to):
         width = vectors * lanes(x)
         at = addresses(at_places, place, at_places.size - 1, places)
@@ -73,7 +73,7 @@ def _tile(places: int, vectors: int, lanewise: bool) -> Any:
     return tile
 
 
-@kernel
+@inlined
 def _vector_tile(x, base, pix, first, end, at_vectors, k, g, g_at, sums, to):
     """The tile of ``VECTORS`` vectors of places of the window x ``FILTERS`` filters."""
     width = lanes(x)
@@ -93,7 +93,7 @@ _lanewise_tile = _tile(NARROW, 1, True)
 def _packer(vectors: int) -> Any:
     """Compiles the copy of ``vectors`` of filters of the (masked) g into a packed block."""
 
-    @kernel
+    @inlined
     def pack(g, mask, first, end, stride, packed, bias_sums, b):
         """Also adds the block to db.  Lanes past the panel's last filter hold what comes after it
         in g, and are dropped in the end."""
@@ -130,7 +130,7 @@ def _layout(places, vectors, wide, filters, step):
     return round_up(places, height) // height, height * (2 * step if wide else step)
 
 
-@kernel
+@inlined
 def _panel_grad(
     x, base, pix, count, g, mask, g_at, stride, wide, valid, places, at_vectors, part, slices,
     packed, sums, to, bias_sums, b, lanewise,

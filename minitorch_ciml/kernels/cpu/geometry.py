@@ -142,6 +142,12 @@ def as_three(values: Sequence, filler: object) -> tuple:
     return (*values[:1], *missing, *values[1:])
 
 
+def tap_order(axes: Sequence[Axis], window_shape: Ints) -> np.ndarray:
+    """Which place of the window, counted in C order, each tap is."""
+    order = [np.ravel_multi_index(k, window_shape) for k in product(*(a.taps for a in axes))]
+    return np.array(order, np.int64)
+
+
 def _chunking(images: int, rows: int, row_outputs: int, slab: int, image_outputs: int) -> Ints:
     """Images and rows per chunk: small enough for the cache, enough of them for many threads."""
     fitting = max(1, SLAB_ELEMENTS // max(1, slab))
@@ -219,8 +225,6 @@ def window(
         + (w + width.before) * channels
         for d, h, (w, _) in product(depth.at, height.at, runs)
     ]
-    order = [np.ravel_multi_index(k, window_shape) for k in product(*(a.taps for a in axes))]
-
     plan = Plan(
         images=images,
         images_per_chunk=per_chunk,
@@ -254,5 +258,5 @@ def window(
         places((image_step, *steps), outputs),
         places((plan.out_image_step, *out_steps), outputs),
         np.array(taps, np.int64),
-        np.array(order, np.int64),
+        tap_order(axes, window_shape),
     )

@@ -60,6 +60,7 @@ class _VectorModel(models.PrimitiveModel):
         )
 
 
+_INT = ir.IntType(64)
 Codegen = Callable[[Any, ir.IRBuilder, Any, tuple], Any]
 
 
@@ -229,6 +230,33 @@ def lane_fma(typingctx, acc, x, at, i, vector):
 
 
 @intrinsic
+def row_fma(typingctx, acc, x, i, apart, w, j, window):
+    """``acc[t] += sum over k of x[i + (t + k) * gap] * w[j + k * lanes : ...]``.
+
+    k runs over the tuple ``window``, of which only the length counts, and each number of x is read
+    once.  The gap is one vector if ``apart`` is True, one element if it is None.
+    """
+    gap = acc.dtype.lanes if apart == types.boolean else 1
+
+    def codegen(context, builder, signature, arguments):
+        sums, array, i, _, weights, j, _ = arguments
+        kind = context.get_value_type(acc.dtype)
+        sums = _items(builder, acc, sums)
+        row = _address(context, builder, signature.args[1], array, i)
+        start = _address(context, builder, signature.args[4], weights, j)
+        factors = [_read(context, builder, acc.dtype, start, k) for k in range(window.count)]
+        for place in range(len(sums) + len(factors) - 1):
+            at = builder.gep(row, [context.get_constant(types.intp, place * gap)])
+            number = _splat(builder, kind, builder.load(at))
+            for k, factor in enumerate(factors):
+                if 0 <= place - k < len(sums):
+                    sums[place - k] = _fma(builder, number, factor, sums[place - k])
+        return context.make_tuple(builder, acc, sums)
+
+    return acc(acc, x, types.intp, apart, w, types.intp, window), codegen
+
+
+@intrinsic
 def add(typingctx, a, b):
     """``a + b`` of two tiles."""
 
@@ -282,6 +310,52 @@ def store_at(typingctx, y, to, i, acc):
         return context.get_dummy_value()
 
     return types.void(y, to, types.intp, acc), codegen
+
+
+@intrinsic
+def store_rows(typingctx, y, i, step, acc):
+    """Writes vector t of a tile from ``y[i + t * step]`` on."""
+
+    def codegen(context, builder, signature, arguments):
+        array, start, step, values = arguments
+        for value in _items(builder, acc, values):
+            address = _address(context, builder, signature.args[0], array, start)
+            _write(context, builder, acc.dtype, value, address)
+            start = builder.add(start, step)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.intp, acc), codegen
+
+
+@intrinsic
+def store_parts(typingctx, y, i, step, acc, valid):
+    """The same for the first ``valid`` elements of each vector (slower, even where all are)."""
+
+    def codegen(context, builder, signature, arguments):
+        array, start, step, values, valid = arguments
+        kind = context.get_value_type(acc.dtype)
+        places = ir.Constant(ir.VectorType(_INT, kind.count), list(range(kind.count)))
+        mask = builder.icmp_signed("<", places, _splat(builder, places.type, valid))
+        masked_store = _masked_store(builder, kind, mask)
+        align = ir.Constant(ir.IntType(32), acc.dtype.dtype.bitwidth // 8)
+        for value in _items(builder, acc, values):
+            address = _address(context, builder, signature.args[0], array, start)
+            pointer = _vector_pointer(context, builder, acc.dtype, address, 0)
+            builder.call(masked_store, [value, pointer, align, mask])
+            start = builder.add(start, step)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.intp, acc, types.intp), codegen
+
+
+def _masked_store(builder: ir.IRBuilder, kind: ir.VectorType, mask: Any) -> ir.Function:
+    element = "f32" if isinstance(kind.element, ir.FloatType) else "f64"
+    arguments = [kind, kind.as_pointer(), ir.IntType(32), mask.type]
+    return cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), arguments),
+        f"llvm.masked.store.v{kind.count}{element}.p0v{kind.count}{element}",
+    )
 
 
 @intrinsic
