@@ -3,6 +3,7 @@
 Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
 """
 
+from minitorch_ciml.config import device
 from minitorch_ciml.keras import (
     activations,
     backend,
@@ -24,7 +25,12 @@ from minitorch_ciml.keras import (
     utils,
 )
 from minitorch_ciml.keras.dtype_policies import DTypePolicy
+from minitorch_ciml.keras.initializers import Initializer
 from minitorch_ciml.keras.layers import Input, InputSpec, Layer
 from minitorch_ciml.keras.layers.layer import Variable
+from minitorch_ciml.keras.losses import Loss
+from minitorch_ciml.keras.metrics import Metric
 from minitorch_ciml.keras.models import Model, Sequential
+from minitorch_ciml.keras.optimizers import Optimizer
+from minitorch_ciml.keras.regularizers import Regularizer
 from minitorch_ciml.keras.symbolic import KerasTensor

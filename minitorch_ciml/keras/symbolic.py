@@ -68,6 +68,9 @@ class KerasTensor:
     def __iter__(self) -> Iterator:
         raise TypeError(f"{self!r} has no values yet, so it cannot be iterated over.")
 
+    def __len__(self) -> int:
+        raise TypeError(f"{self!r} has no values yet, so it has no length; its shape is .shape.")
+
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError(f"{self!r} has no values yet; pass data through a Model to get some.")
 

@@ -6,6 +6,8 @@ another way as a method than as a function are defined here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,20 @@ def clip(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return math.clip(x, min, max)
 
 
+def _called_by_numpy(function: Callable) -> Callable:
+    """The method that `np.mean(x)` calls, as `x.mean(axis=None, dtype=None, out=None)`."""
+
+    @wraps(function)
+    def method(x: Tensor, *args: Any, dtype: Any = None, out: Any = None, **how: Any) -> Tensor:
+        if out is not None:
+            raise TypeError(f"{function.__name__}: tensors are immutable, so there is no out=.")
+        if how.pop("ddof", 0):
+            raise TypeError(f"{function.__name__}: got ddof; pass x.numpy() instead.")
+        return function(x if dtype is None else creation.cast(x, dtype), *args, **how)
+
+    return method
+
+
 def _reflected(function):
     return lambda x, other: function(other, x)
 
@@ -58,10 +74,12 @@ METHODS: dict[str, Any] = {
     "abs": math.absolute, "exp": math.exp, "log": math.log, "sqrt": math.sqrt,
     "clip": clip, "round": math.round, "astype": creation.cast,
     # reductions
-    "sum": reduce.sum, "mean": reduce.mean, "prod": reduce.prod, "std": reduce.std,
-    "var": reduce.var, "max": reduce.max, "min": reduce.min, "any": reduce.any, "all": reduce.all,
-    "argmax": reduce.argmax, "argmin": reduce.argmin, "cumsum": reduce.cumsum,
-    "cumprod": reduce.cumprod,
+    "sum": _called_by_numpy(reduce.sum), "mean": _called_by_numpy(reduce.mean),
+    "prod": _called_by_numpy(reduce.prod), "std": _called_by_numpy(reduce.std),
+    "var": _called_by_numpy(reduce.var), "max": _called_by_numpy(reduce.max),
+    "min": _called_by_numpy(reduce.min), "any": _called_by_numpy(reduce.any),
+    "all": _called_by_numpy(reduce.all), "argmax": reduce.argmax, "argmin": reduce.argmin,
+    "cumsum": reduce.cumsum, "cumprod": reduce.cumprod,
     # shape and order
     "reshape": reshape, "transpose": transpose, "flatten": ravel, "ravel": ravel,
     "squeeze": squeeze, "swapaxes": swapaxes, "repeat": repeat,

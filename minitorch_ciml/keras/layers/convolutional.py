@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
-from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
+from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, padding_mode, positive
 from minitorch_ciml.keras.layers.layer import InputSpec
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
@@ -50,7 +50,7 @@ class BaseConv(KernelLayer):
         self.kernel_size = per_dimension(name, "kernel_size", kernel_size, self.rank)
         self.strides = per_dimension(name, "strides", strides, self.rank)
         self.dilation_rate = per_dimension(name, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding.lower()
+        self.padding = padding_mode(name, padding, *(("causal",) if self.rank == 1 else ()))
         self.data_format = data_format or "channels_last"
         self.input_spec = InputSpec(ndim=self.rank + 2)
         if self.filters % self.groups:

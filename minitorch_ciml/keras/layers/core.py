@@ -123,7 +123,8 @@ class Lambda(Layer):
 
     Args:
         function: of a tensor (or a structure of them).
-        output_shape: of one sample; found by running the function if left out.
+        output_shape, mask: as in Keras, which needs them; here shapes are found by running the
+            function, and masks are not passed on between layers.
         arguments: further arguments of the function.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ class Embedding(Layer):
         input_dim: the number of rows of the table: the largest integer plus 1.
         output_dim: the length of a vector.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
-        mask_zero: whether 0 means "nothing here"; kept for the configuration, masks are not
-            passed on to other layers.
+        mask_zero: whether 0 means "nothing here". Masks are not passed on to other layers: give a
+            recurrent layer its own, `LSTM(8)(y, mask=x != 0)`; a warning says so.
     """
 
     def __init__(
@@ -46,6 +47,12 @@ class Embedding(Layer):
                                           "regularizer")  # fmt: skip
         self.embeddings_constraint = get("keras.constraints", embeddings_constraint, "constraint")
         self.mask_zero = mask_zero
+        if mask_zero:
+            warnings.warn(
+                "Embedding: mask_zero=True has no effect on the layers that follow, they also see "
+                "the zeros; call a recurrent layer with mask=(x != 0) instead.",
+                stacklevel=2,
+            )
         self.autocast = False
 
     def build(self, input_shape: tuple) -> None:

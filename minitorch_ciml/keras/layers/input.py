@@ -33,6 +33,8 @@ class InputLayer(Layer):
         **kwargs: Any,
     ):
         super().__init__(name=name, dtype=dtype, **kwargs)
+        if input_tensor is not None:
+            raise ValueError("Input: a model is not built on a tensor; give the shape instead.")
         if sparse or ragged:
             raise ValueError("Input: sparse and ragged inputs are not supported; pass arrays.")
         if batch_shape is None:
@@ -85,5 +87,7 @@ def Input(
         batch_shape: the shape with the batch, in place of `shape`.
         name: by which a dictionary of data finds it.
     """
-    layer = InputLayer(shape, batch_size, dtype, sparse, batch_shape=batch_shape, name=name)
+    layer = InputLayer(
+        shape, batch_size, dtype, sparse, batch_shape=batch_shape, input_tensor=tensor, name=name
+    )
     return layer.output

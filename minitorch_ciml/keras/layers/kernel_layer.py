@@ -68,6 +68,16 @@ class KernelLayer(Layer):
 
 def positive(name: str, argument: str, value: Any) -> int:
     """`value` as a positive integer, or an error that names the layer's argument."""
-    if not isinstance(value, (int,)) and not hasattr(value, "__index__") or value < 1:
+    if not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name}: {argument} must be a positive integer, got {value!r}.")
     return int(value)
+
+
+def padding_mode(name: str, padding: Any, *more: str) -> str:
+    """`padding` in small letters: "valid", "same" or one of `more`; otherwise an error."""
+    mode, known = str(padding).lower(), ("valid", "same", *more)
+    if mode not in known:
+        raise ValueError(
+            f"{name}: padding must be {' or '.join(map(repr, known))}, got {padding!r}."
+        )
+    return mode

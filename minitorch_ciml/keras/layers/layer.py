@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -162,8 +162,20 @@ class Layer(Configurable):
         self._trainable = bool(trainable)
         self._inbound_nodes: list[Node] = []
         self._added_losses: list = []
+        self._roles: dict[Parameter, bool] = {}  # the weights made here, and whether for training
         self._build_shape: Any = None
         self._first_input_shape = _old_input_shape(self, old_arguments)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Only called for what is not there."""
+            kind = type(self).__name__
+            if "_inbound_nodes" not in self.__dict__:
+                raise AttributeError(
+                    f"{kind} has no {name!r}: its __init__ must first call super().__init__()."
+                )
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     # --- weights --------------------------------------------------------------------------------
 
@@ -196,30 +208,29 @@ class Layer(Configurable):
         )
         weight.path = f"{self.name}/{weight.name}"
         weight.trainable = trainable and self._trainable
-        self.__dict__.setdefault("_weight_roles", {})[weight] = trainable
-        self.__dict__.setdefault("_added_weights", []).append(weight)
+        self._roles[weight] = trainable
         return weight
 
-    def _own_weights(self) -> Iterator[Parameter]:
-        """The weights held in this layer's attributes, trainable ones first, each once."""
-        found = dict.fromkeys(self.__dict__.get("_added_weights", ()))
+    def _parts(self) -> tuple[list[Layer], list[Parameter]]:
+        """The layers and the weights that the attributes hold, each once, in order."""
+        layers: dict[Layer, None] = {}
+        weights = dict.fromkeys(self._roles)
         for value in self.__dict__.values():
-            items = value.values() if isinstance(value, dict) else value
-            for item in items if isinstance(items, (list, tuple)) else (value,):
+            for item in _held_by(value):
                 if isinstance(item, Parameter):
-                    found.setdefault(item)
-        roles = self.__dict__.get("_weight_roles", {})
-        yield from (w for w in found if roles.get(w, w.trainable))
-        yield from (w for w in found if not roles.get(w, w.trainable))
+                    weights.setdefault(item)
+                elif item is not self:
+                    layers.setdefault(item)
+        return list(layers), list(weights)
 
-    def _sublayers(self) -> Iterator[Layer]:
-        """The layers held in this layer's attributes, in the order in which they were set."""
-        seen = {id(self)}
-        for value in list(self.__dict__.values()):
-            for item in _layers_in(value):
-                if id(item) not in seen:
-                    seen.add(id(item))
-                    yield item
+    def _own_weights(self) -> list[Parameter]:
+        """The weights in this layer's attributes, each once, trainable ones first."""
+        _, weights = self._parts()
+        return self._in_files_order(weights)
+
+    def _in_files_order(self, weights: list[Parameter]) -> list[Parameter]:
+        """Trainable weights first: as they were made, even where the layer is frozen now."""
+        return sorted(weights, key=lambda w: not self._roles.get(w, w.trainable))
 
     def _inventory(self) -> Inventory:
         """The layers and weights in here: found by walking the attributes, unless it is kept."""
@@ -267,9 +278,8 @@ class Layer(Configurable):
     def trainable(self, value: bool) -> None:
         for layer in self._inventory().layers:
             layer._trainable = bool(value)
-            roles = layer.__dict__.get("_weight_roles", {})
             for weight in layer._own_weights():
-                weight.trainable = bool(value) and roles.get(weight, True)
+                weight.trainable = bool(value) and layer._roles.get(weight, True)
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of the weights, as NumPy arrays."""
@@ -386,6 +396,11 @@ class Layer(Configurable):
         inputs = flatten(args[0])
         specs = self.input_spec if isinstance(self.input_spec, list) else [self.input_spec]
         for x, spec in zip(inputs, specs):
+            if not hasattr(x, "shape"):
+                raise TypeError(
+                    f"layer {self.name!r} ({type(self).__name__}) takes arrays or the results of "
+                    f"layers, got {type(x).__name__}{_hint(x)}."
+                )
             if spec is not None:
                 spec.check(tuple(x.shape), self)
 
@@ -486,20 +501,27 @@ class Inventory(NamedTuple):
     @classmethod
     def of(cls, root: Layer) -> Inventory:
         """Walks the attributes of `root` and of the layers found in them."""
-        layers: dict[int, Layer] = {}
+        layers: dict[Layer, None] = {}
+        weights: list[Parameter] = []
         stack = [root]
         while stack:
             layer = stack.pop()
-            if id(layer) not in layers:
-                layers[id(layer)] = layer
-                stack.extend(reversed(list(layer._sublayers())))
-        weights = list(dict.fromkeys(w for layer in layers.values() for w in layer._own_weights()))
+            if layer not in layers:
+                layers[layer] = None
+                inner, own = layer._parts()
+                weights += layer._in_files_order(own)
+                stack += reversed(inner)
+        weights = list(dict.fromkeys(weights))
         return cls(
-            list(layers.values()),
+            list(layers),
             weights,
             [w for w in weights if w.trainable],
             [w for w in weights if getattr(w, "regularizer", None) is not None],
         )
+
+
+def _hint(x: Any) -> str:
+    return "; call it on its input first, as in Dense(10)(x)" if isinstance(x, Layer) else ""
 
 
 def _marks_built(build: Callable) -> Callable:
@@ -532,15 +554,15 @@ def _init_parameters(cls: type) -> dict[str, Any]:
     return found
 
 
-def _layers_in(value: Any) -> Iterator[Layer]:
-    if isinstance(value, Layer):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _layers_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _layers_in(item)
+def _held_by(value: Any) -> Iterable[Any]:
+    """The layers and parameters in an attribute, also in lists and dictionaries of them."""
+    if isinstance(value, (Layer, Parameter)):
+        return (value,)
+    if value and isinstance(value, (list, tuple)):
+        return [item for inner in value for item in _held_by(inner)]
+    if value and isinstance(value, dict):
+        return [item for inner in value.values() for item in _held_by(inner)]
+    return ()
 
 
 def _as_shapes(shape: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.kernel_layer import padding_mode
 from minitorch_ciml.keras.layers.layer import InputSpec, Layer
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
@@ -35,7 +36,7 @@ class BasePooling(Layer):
         self.pool_size = per_dimension(name, "pool_size", pool_size, self.rank)
         steps = self.pool_size if strides is None else strides
         self.strides = per_dimension(name, "strides", steps, self.rank)
-        self.padding = padding.lower()
+        self.padding = padding_mode(name, padding)
         self.data_format = data_format or "channels_last"
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.built = True

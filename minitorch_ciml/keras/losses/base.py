@@ -74,7 +74,10 @@ class Loss(Configurable):
         t = self.targets(y_true, p)
         if mask is None:
             mask = self.mask(t)
-        return reduce_weighted_values(self.call(t, p), sample_weight, mask, self.reduction)
+        values = self.call(t, p)
+        if values is None:
+            raise ValueError(f"loss {self.name!r} returned None; it must return its values.")
+        return reduce_weighted_values(values, sample_weight, mask, self.reduction)
 
     def targets(self, y_true: Any, y_pred: Any) -> Any:
         """The targets as `call` gets them: tensors of the predictions' dtype."""

@@ -1,14 +1,72 @@
-"""A functional model as plain data, and back: its layers and the calls that connect them."""
+"""Models as plain data, and back: of a functional model its layers and the calls between them."""
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections import defaultdict
 from typing import Any
 
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
+from minitorch_ciml.keras.serialization import (
+    custom_object_scope,
+    deserialize_keras_object,
+    serialize_config,
+    serialize_keras_object,
+)
 from minitorch_ciml.keras.symbolic import KerasTensor
 from minitorch_ciml.keras.tree import flatten, map_structure
+
+
+def model_from_json(json_string: str, custom_objects: dict | None = None) -> Any:
+    """The model that `model.to_json()` described, with new weights.
+
+    Args:
+        json_string: what `to_json` gave, here or in Keras 3.
+        custom_objects: classes and functions of your own, by their names.
+
+    Raises:
+        ValueError: this is no JSON, or it names something unknown.
+    """
+    try:
+        config = json.loads(json_string)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"model_from_json: expected what to_json() gave ({error}).") from None
+    return deserialize_keras_object(config, custom_objects)
+
+
+def clone_model(model: Any) -> Any:
+    """A model of the same architecture with new layers and new weights, not compiled.
+
+    Args:
+        model: a Sequential or functional model. Its own classes and functions need not be
+            registered.
+
+    Raises:
+        ValueError: the model is a subclass with a `call` of its own, which cannot be looked into,
+            or two different functions in it have the same name (as all lambdas have).
+    """
+    if model._graph is None and not hasattr(model, "_tensors"):
+        raise ValueError(
+            f"clone_model: {type(model).__name__} computes in a call() of its own; make another "
+            f"one with {type(model).__name__}(...)."
+        )
+    with custom_object_scope(_own_names(model)):
+        return type(model).from_config(serialize_config(model.get_config()))
+
+
+def _own_names(model: Any) -> dict[str, Any]:
+    """The users' classes and functions in the layers of a model, by name."""
+    found: dict[str, Any] = {}
+    for layer in model._inventory().layers:
+        for item in (type(layer), *filter(inspect.isfunction, vars(layer).values())):
+            if not item.__module__.startswith("minitorch_ciml."):
+                if found.setdefault(item.__name__, item) is not item:
+                    raise ValueError(
+                        f"clone_model: two things in {model.name!r} are named "
+                        f"{item.__name__!r}; give them different names (def in place of lambda)."
+                    )
+    return found
 
 
 def functional_config(model: Any) -> dict:

@@ -28,6 +28,13 @@ class LayerGraph:
                 )
         self.nodes, discovered = _sorted_nodes(flatten(inputs), flatten(outputs))
         self.layers = _sorted_layers(flatten(inputs), self.nodes, discovered)
+        names = [layer.name for layer in self.layers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"Model: {names.count(twice[0])} layers are named {twice[0]!r}; files tell layers "
+                "apart by their names, so give each its own name=."
+            )
 
     def __call__(self, inputs: Any) -> Any:
         """Runs the calls on data; returns tensors in the structure of `outputs`."""

@@ -47,6 +47,11 @@ class Sequential(Model):
                 f"Sequential.add: expected a layer, got {type(layer).__name__}; "
                 "pass an instance such as Dense(10)."
             )
+        if any(layer is other for other in self._layers):
+            raise ValueError(
+                f"Sequential.add: layer {layer.name!r} is in this model already; make a new one, "
+                "or share its weights with keras.Model(inputs, outputs)."
+            )
         if any(layer.name == other.name for other in self._layers):
             raise ValueError(
                 f"Sequential.add: there is a layer named {layer.name!r} already; give this one "

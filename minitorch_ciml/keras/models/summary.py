@@ -34,7 +34,7 @@ def print_summary(
     for layer in model.layers:
         _add_rows(table, layer, 0, connected, expand_nested, show_trainable)
     plain = print_fn is not None or not sys.stdout.isatty()
-    console = Console(width=line_length or (_width(table, connected) if plain else None))
+    console = Console(width=line_length or (_width(table) if plain else None))
     with console.capture() as capture:
         console.print(f'[bold]Model: "{model.name}"[/bold]', highlight=False)
         console.print(table)
@@ -43,7 +43,7 @@ def print_summary(
     (print_fn or print)(capture.get().rstrip("\n"))
 
 
-def _width(table: Any, connected: bool) -> int:
+def _width(table: Any) -> int:
     """Wide enough for every cell, where there is no terminal to fit into."""
     cells = [[len(str(c)) for c in (column.header, *column.cells)] for column in table.columns]
     return max(60, sum(max(column) for column in cells) + 3 * len(cells) + 1)

@@ -1,0 +1,281 @@
+"""Whole scripts as students write them, and what they are told when something is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import grad, keras
+from minitorch_ciml.keras import layers, ops
+
+RNG = np.random.default_rng(0)
+
+
+def images(n=8, size=8, channels=3):
+    return RNG.random((n, size, size, channels), dtype="float32")
+
+
+def residual_model():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.Activation("relu")(x)
+    y = layers.Conv2D(4, 3, padding="same")(x)
+    x = layers.add([x, y * 2.0 - x])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
+
+
+# --- scripts ------------------------------------------------------------------------------------
+
+
+def test_two_inputs_and_two_outputs_by_name():
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    x = layers.concatenate([layers.Dense(8, activation="relu")(a), layers.Dense(8)(b)])
+    number = layers.Dense(1, name="number")(x)
+    kind = layers.Dense(2, activation="softmax", name="kind")(x)
+    model = keras.Model([a, b], [number, kind])
+    model.compile(
+        "adam",
+        loss={"number": "mse", "kind": "sparse_categorical_crossentropy"},
+        loss_weights={"number": 1.0, "kind": 0.5},
+        metrics={"kind": ["accuracy"]},
+    )
+    data = {"a": RNG.normal(size=(32, 4)), "b": RNG.normal(size=(32, 3))}
+    targets = {"number": data["a"].sum(1), "kind": RNG.integers(0, 2, 32)}
+    history = model.fit(data, targets, epochs=2, verbose=0, validation_split=0.25).history
+    assert {"loss", "number_loss", "kind_accuracy", "val_kind_loss"} <= set(history)
+    assert [y.shape for y in model.predict(data, verbose=0)] == [(32, 1), (32, 2)]
+
+
+def test_autoencoder():
+    model = keras.Sequential([
+        keras.Input((8, 8, 1)),
+        layers.Conv2D(4, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.UpSampling2D(),
+        layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
+    ])  # fmt: skip
+    model.compile("adam", "binary_crossentropy")
+    x = images(16, channels=1)
+    losses = model.fit(x, x, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model.predict(x, verbose=0).shape == x.shape
+
+
+def test_transfer_a_saved_model_with_a_new_head(tmp_path):
+    base = keras.Sequential([
+        keras.Input((6,)),
+        layers.Dense(8, activation="relu", name="body"),
+        layers.Dense(2, activation="softmax", name="head"),
+    ])  # fmt: skip
+    base.compile("adam", "categorical_crossentropy")
+    base.save(tmp_path / "base.keras")
+    model = keras.models.load_model(tmp_path / "base.keras")
+    assert model.pop().name == "head"
+    for layer in model.layers:
+        layer.trainable = False
+    model.add(layers.Dense(3, activation="softmax", name="new_head"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["acc"])
+    body, head = (model.get_layer(name).get_weights()[0] for name in ("body", "new_head"))
+    model.fit(RNG.random((20, 6)), RNG.integers(0, 3, 20), verbose=0)
+    np.testing.assert_array_equal(model.get_layer("body").get_weights()[0], body)
+    assert (model.get_layer("new_head").get_weights()[0] != head).any()
+
+
+def test_features_from_the_middle_of_a_model():
+    model = residual_model()
+    features = keras.Model(model.input, [layer.output for layer in model.layers])
+    x = images(2)
+    values = features.predict(x, verbose=0)
+    np.testing.assert_allclose(values[-1], model.predict(x, verbose=0), rtol=1e-6)
+    assert values[1].shape == (2, 8, 8, 4)
+
+
+def test_custom_layer_in_a_custom_training_loop():
+    class Linear(layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = units
+
+        def build(self, input_shape):
+            self.w = self.add_weight((input_shape[-1], self.units), "random_normal")
+            self.b = self.add_weight((self.units,), "zeros")
+
+        def call(self, inputs):
+            return ops.matmul(inputs, self.w) + self.b
+
+    model = keras.Sequential([Linear(8), layers.ReLU(), Linear(1)])
+    optimizer = keras.optimizers.Adam(0.02)
+    x = RNG.random((32, 3), dtype="float32")
+    losses = []
+    for _ in range(30):
+        loss = ops.mean(ops.square(model(x, training=True) - x[:, :1]))
+        model_weights = model.trainable_weights
+        optimizer.apply(grad(loss, model_weights), model_weights)
+        losses.append(float(loss))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_attention_on_sequences():
+    inputs = keras.Input((6,))
+    x = layers.Embedding(20, 8)(inputs)
+    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 4)(x, x))
+    outputs = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling1D()(x))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
+    x = RNG.integers(0, 20, (64, 6))
+    losses = model.fit(x, x[:, 0] > 9, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_numpy_functions_take_predictions():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
+    y = model(RNG.random((5, 3)))
+    values = y.numpy()
+    for function in (np.mean, np.sum, np.max, np.min, np.std, np.var, np.prod, np.argmax):
+        np.testing.assert_allclose(np.asarray(function(y)), function(values), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(function(y, axis=1)), function(values, axis=1), rtol=1e-5
+        )
+    assert np.all(y <= y) and not np.any(y < y)
+    np.testing.assert_allclose(grad(np.mean(y), y).numpy(), np.full((5, 4), 1 / 20))
+    assert np.sum(y, dtype="float64").dtype == "float64"
+    with pytest.raises(TypeError, match="tensors are immutable"):
+        np.mean(y, out=np.zeros(()))
+    with pytest.raises(TypeError, match=r"pass x.numpy\(\) instead"):
+        np.std(y, ddof=1)
+
+
+# --- copies of a model --------------------------------------------------------------------------
+
+
+def test_model_from_json_gives_the_architecture():
+    model = residual_model()
+    copy = keras.models.model_from_json(model.to_json())
+    copy.set_weights(model.get_weights())
+    x = images()
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match="expected what to_json"):
+        keras.models.model_from_json("no JSON")
+
+
+def test_a_cloned_model_has_weights_of_its_own():
+    model = residual_model()
+    copy = keras.models.clone_model(model)
+    assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
+    assert not {id(w) for w in copy.weights} & {id(w) for w in model.weights}
+    assert (copy.get_weights()[0] != model.get_weights()[0]).any()
+    copy.set_weights(model.get_weights())
+    x = images()
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_cloning_needs_no_registration():
+    class Double(layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    def shifted(x):
+        return x + 1
+
+    nested = keras.Sequential([Double(), layers.Dense(2, activation=shifted)])
+    model = keras.Sequential([keras.Input((3,)), nested, layers.Lambda(lambda x: x * 3)])
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    x = RNG.random((4, 3))
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert copy.optimizer is None
+
+
+def test_what_cannot_be_cloned():
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ValueError, match=r"make another one with Own\(...\)"):
+        keras.models.clone_model(Own())
+    twice = [layers.Lambda(lambda x: x), layers.Lambda(lambda x: -x)]
+    with pytest.raises(ValueError, match="two things .* are named '<lambda>'"):
+        keras.models.clone_model(keras.Sequential([keras.Input((3,)), *twice]))
+
+
+def test_names_that_scripts_expect():
+    assert issubclass(keras.optimizers.Adam, keras.Optimizer)
+    assert issubclass(keras.losses.MeanSquaredError, keras.Loss)
+    assert issubclass(keras.metrics.AUC, keras.Metric)
+    assert issubclass(keras.initializers.GlorotUniform, keras.Initializer)
+    assert issubclass(keras.regularizers.L2, keras.Regularizer)
+    assert json.loads(residual_model().to_json())["class_name"] == "Functional"
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+
+def test_a_forgotten_super_init_is_named():
+    class Own(layers.Layer):
+        def __init__(self, units):
+            self.units = units
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(AttributeError, match=r"Own .*must first call super\(\).__init__\(\)"):
+        Own(3)(np.ones((2, 3)))
+    with pytest.raises(AttributeError, match="'Dense' object has no attribute 'kernell'"):
+        _ = layers.Dense(3).kernell
+
+
+def test_a_layer_in_place_of_its_result():
+    with pytest.raises(TypeError, match=r"got Dense; call it on its input first"):
+        layers.Dense(3)(layers.Dense(3))
+    with pytest.raises(TypeError, match="takes arrays or the results of layers, got str"):
+        layers.Dense(3)("x")
+
+
+def test_the_same_layer_twice_in_a_stack():
+    dense = layers.Dense(3)
+    with pytest.raises(ValueError, match="is in this model already; make a new one"):
+        keras.Sequential([keras.Input((3,)), dense, dense])
+
+
+def test_two_layers_of_one_name():
+    inputs = keras.Input((3,))
+    x = layers.Dense(3, name="d")(layers.Dense(3, name="d")(inputs))
+    with pytest.raises(ValueError, match="2 layers are named 'd'"):
+        keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: layers.Conv2D(3, 3, padding="sam"),
+    lambda: layers.Conv2DTranspose(3, 3, padding="causal"),
+    lambda: layers.MaxPooling2D(padding=None),
+])  # fmt: skip
+def test_padding_is_checked_at_once(make):
+    with pytest.raises(ValueError, match="padding must be 'valid' or 'same', got "):
+        make()
+
+
+def test_masks_that_would_be_lost():
+    with pytest.warns(UserWarning, match="mask_zero=True has no effect"):
+        layers.Embedding(5, 2, mask_zero=True)
+
+
+def test_a_loss_without_a_return():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+
+    def forgetful(y_true, y_pred):
+        ops.mean(y_true - y_pred)
+
+    model.compile("sgd", forgetful)
+    with pytest.raises(ValueError, match="loss 'forgetful' returned None"):
+        model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+
+
+def test_symbolic_tensors_have_no_values():
+    with pytest.raises(TypeError, match="no length; its shape is .shape"):
+        len(keras.Input((3,)))
+    with pytest.raises(ValueError, match="give the shape instead"):
+        keras.Input((3,), tensor=np.ones(3))
