@@ -558,9 +558,9 @@ def _held_by(value: Any) -> Iterable[Any]:
     """The layers and parameters in an attribute, also in lists and dictionaries of them."""
     if isinstance(value, (Layer, Parameter)):
         return (value,)
-    if value and isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         return [item for inner in value for item in _held_by(inner)]
-    if value and isinstance(value, dict):
+    if isinstance(value, dict):
         return [item for inner in value.values() for item in _held_by(inner)]
     return ()
 

@@ -50,7 +50,7 @@ class Model(Trainer, Layer):
     @property
     def layers(self) -> list[Layer]:
         """The layers of the model, in order."""
-        return self._graph_layers if self._graph is not None else list(self._sublayers())
+        return self._graph_layers if self._graph is not None else self._parts()[0]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that index."""
