@@ -248,7 +248,7 @@ class Layer(Configurable):
         try:
             yield
         finally:
-            del self._kept_inventory
+            self.__dict__.pop("_kept_inventory", None)
 
     @property
     def weights(self) -> list[Parameter]:

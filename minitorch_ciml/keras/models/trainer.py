@@ -411,7 +411,8 @@ class Trainer:
         self._check_compiled("train_on_batch")
         batch = distribution.part_of_batch(_only_batch(x, y, sample_weight))
         self.reset_metrics()
-        logs = self._train_batch(batch, class_weight)
+        with self._keeping_inventory():  # type: ignore[attr-defined]
+            logs = self._train_batch(batch, class_weight)
         logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
