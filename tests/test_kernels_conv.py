@@ -228,6 +228,12 @@ def check_rows():
             check_convolution(x, w, b, how)
 
 
+@pytest.mark.parametrize(("stride", "pad", "groups"), [(1, 0, 1), (2, 0, 1), (1, 1, 1), (1, 0, 2)])
+def test_windows_of_one_place(stride, pad, groups):
+    x, w, b = random_arrays(0, np.float32, (3, 9, 8, 40), (1, 1, 40 // groups, 24), (24,))
+    check_convolution(x, w, b, simple(2, pad, stride, groups))
+
+
 def test_rows():
     check_rows()
 
