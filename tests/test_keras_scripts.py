@@ -131,6 +131,18 @@ def test_attention_on_sequences():
     assert losses[-1] < losses[0]
 
 
+def test_a_mask_made_of_the_inputs():
+    inputs = keras.Input((6,), dtype="int32")
+    vectors = layers.Embedding(10, 4, name="table")(inputs)
+    model = keras.Model(inputs, layers.LSTM(3, name="lstm")(vectors, mask=inputs != 0))
+    x = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 0, 0, 0, 0]])
+    short = model.get_layer("lstm")(model.get_layer("table")(x[:1, :3]))
+    np.testing.assert_allclose(model.predict(x, verbose=0)[:1], short.numpy(), rtol=1e-5)
+    copy = keras.models.model_from_json(model.to_json())
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 def test_numpy_functions_take_predictions():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
     y = model(RNG.random((5, 3)))

@@ -92,9 +92,10 @@ for _symbol, _name in {
 }.items():  # fmt: skip
     setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
     setattr(KerasTensor, f"__r{_symbol}__", _operator(_name, reflected=True))
+# No "eq": as in Keras, == asks whether it is the same tensor.
 for _symbol, _name in {
-    "neg": "negative", "abs": "absolute", "lt": "less", "le": "less_equal", "gt": "greater",
-    "ge": "greater_equal",
+    "neg": "negative", "abs": "absolute", "ne": "not_equal", "lt": "less", "le": "less_equal",
+    "gt": "greater", "ge": "greater_equal",
 }.items():  # fmt: skip
     setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
 

@@ -46,11 +46,11 @@ class EinsumDense(KernelLayer):
         self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.output_shape = tuple(self.output_shape)
         self.bias_axes = bias_axes
-        self._parts = _parts(equation)
+        self._labels = _parts(equation)
 
     def build(self, input_shape: tuple) -> None:
-        given, kernel, result = self._parts
-        sizes = self._output_sizes() | _sizes(given, input_shape, 0)
+        given, kernel, result = self._labels
+        sizes = self._output_sizes() | _sizes(given, input_shape)
         missing = [c for c in kernel if sizes.get(c) is None]
         if missing:
             raise ValueError(
@@ -68,10 +68,10 @@ class EinsumDense(KernelLayer):
         self._summed = _dense_like(given, kernel, result, self.bias_axes)
 
     def _output_sizes(self) -> dict[str, int | None]:
-        result = self._parts[2]
-        sizes = _sizes(result, (None, *self.output_shape), 0)
+        result = self._labels[2]
+        sizes = _sizes(result, (None, *self.output_shape))
         if result.startswith("..."):
-            sizes = _sizes(result, self.output_shape, 0)
+            sizes = _sizes(result, self.output_shape)
         return {c: n for c, n in sizes.items() if n is not None}
 
     def _bias_shape(self, result: str, sizes: dict, ndim: int) -> tuple:
@@ -82,7 +82,7 @@ class EinsumDense(KernelLayer):
                 f"{self.equation!r}."
             )
         left, dots, right = result.partition("...")
-        hidden = ndim - len(self._parts[0].replace("...", "")) if dots else 0
+        hidden = ndim - len(self._labels[0].replace("...", "")) if dots else 0
         axes = [*left, *["..."] * hidden, *right]
         first = min(i for i, c in enumerate(axes) if c in (self.bias_axes or ""))
         return tuple(sizes[c] if c in (self.bias_axes or "") else 1 for c in axes[first:])
@@ -103,8 +103,8 @@ class EinsumDense(KernelLayer):
         return self.activation(ops.reshape(y, (*kept, *outputs)))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        given, _, result = self._parts
-        sizes = {**_sizes(given, input_shape, 0), **self._output_sizes()}
+        given, _, result = self._labels
+        sizes = {**_sizes(given, input_shape), **self._output_sizes()}
         left, dots, right = result.partition("...")
         before, _, after = given.partition("...")
         hidden = input_shape[len(before) : len(input_shape) - len(after)] if dots else ()
@@ -129,7 +129,7 @@ def _parts(equation: str) -> tuple[str, str, str]:
     return given, kernel, result
 
 
-def _sizes(letters: str, shape: tuple, start: int) -> dict[str, int | None]:
+def _sizes(letters: str, shape: tuple) -> dict[str, int | None]:
     """The size of each letter, counted from the left before "..." and from the right after it."""
     left, _, right = letters.partition("...")
     sizes = dict(zip(left, shape))

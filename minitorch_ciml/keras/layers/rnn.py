@@ -166,7 +166,7 @@ class _OneCell(RNN):
         # units, activation, dropout and so on are those of the cell.
         if name in _init_parameters(type(self).cell_class):
             return getattr(self.cell, name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        return super().__getattr__(name)  # type: ignore[misc]
 
     def _run_cell(self, x: Any, states: list, mask: Any, training: bool) -> tuple[Any, list]:
         cell = self.cell
