@@ -26,7 +26,7 @@ class Part(NamedTuple):
     """The rows of a batch that this process works on, when several ranks share the batch."""
 
     first: int
-    count: int
+    own: int
     total: int  # rows of the whole batch
     ranks: int
     to_come: int | None = None  # parts that this process has yet to do, if it does several in turn
@@ -42,13 +42,13 @@ class Part(NamedTuple):
 
         The mean of such shares over the ranks is that mean, however uneven the parts are.
         """
-        return self.count / self.even
+        return self.own / self.even
 
     def scaled(self, rows: int) -> Part:
         """The part where a sample takes several rows; all of it for rows that are no samples."""
-        if self.count == 0 or rows % self.count:
+        if self.own == 0 or rows % self.own:
             return Part(0, rows, rows, 1)
-        each = rows // self.count
+        each = rows // self.own
         return Part(self.first * each, rows, self.total * each, self.ranks)
 
 

@@ -121,7 +121,7 @@ class BatchNormalization(_ScaleAndShift):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         rows = config.part.get()
         synchronized = self.synchronized and rows is not None
-        if not (training and self.trainable) or (not synchronized and rows and not rows.count):
+        if not (training and self.trainable) or (not synchronized and rows and not rows.own):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
                 self.epsilon,

@@ -156,7 +156,7 @@ def reduce_weighted_values(
 
 def _even_share(size: int, rows: config.Part) -> float:
     """The number of values per rank, were the shares of the batch even."""
-    return size * rows.even / rows.count if rows.count else 0.0
+    return size * rows.even / rows.own if rows.own else 0.0
 
 
 def _even_count(kept: np.ndarray, values: Tensor, rows: config.Part) -> float:

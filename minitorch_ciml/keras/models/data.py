@@ -66,7 +66,7 @@ def part_of(total: int, rank: int, ranks: int) -> config.Part:
 def shard(batch: tuple, rank: int, ranks: int) -> Shard:
     """The part of rank `rank` of a whole batch."""
     part = part_of(len(flatten(batch[0])[0]), rank, ranks)
-    rows = slice(part.first, part.first + part.count)
+    rows = slice(part.first, part.first + part.own)
     return Shard(tuple([_cut(piece, rows, None) for piece in batch]), part)
 
 
@@ -113,7 +113,7 @@ class ArrayBatches(Batches):
         for start in range(0, self.size, self.batch_size):
             part = part_of(min(self.batch_size, self.size - start), rank, ranks)
             first = start + part.first
-            rows: Any = slice(first, first + part.count)
+            rows: Any = slice(first, first + part.own)
             yield part, self.batch(rows if order is None else order[rows])
 
     def batch(self, rows: Any) -> tuple:

@@ -132,7 +132,7 @@ class Trainer:
         added = self.losses  # type: ignore[attr-defined]
         rows = config.part.get()
         if rows is not None and added:
-            added = [term * rows.factor for term in added] if rows.count else [Tensor(0.0)]
+            added = [term * rows.factor for term in added] if rows.own else [Tensor(0.0)]
         if self._compile_loss is not None:
             loss = self._compile_loss(y, y_pred, sample_weight, self._output_names(y_pred))
         elif added:
@@ -543,7 +543,7 @@ def _mean(values: list) -> Any:
 def _has_rows() -> bool:
     """Whether there is anything in this process' part of the batch."""
     rows = config.part.get()
-    return rows is None or rows.count > 0
+    return rows is None or rows.own > 0
 
 
 def _samples(x: Any) -> float:
