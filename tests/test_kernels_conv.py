@@ -398,6 +398,14 @@ def test_task_runs_each_index_once():
     assert (counts[:7] == 2).all() and (counts[7:] == 1).all()
 
 
+def test_kernels_run_where_no_folder_is_writable(monkeypatch):
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    add = entry(lambda a, b: a + b)
+    assert add(1, 2) == 3
+
+
 def test_pool_reuses_memory_that_nobody_holds():
     pool = Pool()
     a = pool.empty((100, 1000), np.float32)

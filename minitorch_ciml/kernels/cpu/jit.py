@@ -48,7 +48,11 @@ def inlined(function: Callable) -> Any:
 
 def entry(function: Callable) -> Any:
     """Compiles a kernel that Python calls; cached on disk."""
-    compiled = njit(nogil=True, error_model="numpy", cache=True)(function)
+    compiled = njit(nogil=True, error_model="numpy")(function)
+    try:
+        compiled.enable_caching()
+    except RuntimeError:  # no folder is writable: every process compiles for itself
+        return compiled
     compiled._cache._cache_file._source_stamp = _source_stamp(function)
     return compiled
 
