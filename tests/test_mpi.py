@@ -322,7 +322,7 @@ def test_parts_cover_every_batch_once(ranks):
     parts = [[shard[0] for shard in source.parts(1, r, ranks)] for r in range(ranks)]
     for i, batch in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([p[i] for p in parts]), batch)
-    sizes = [part_of(6, r, ranks).count for r in range(ranks)]
+    sizes = [part_of(6, r, ranks).own for r in range(ranks)]
     assert sum(sizes) == 6 and max(sizes) - min(sizes) <= 1
 
 
