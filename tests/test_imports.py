@@ -16,7 +16,7 @@ LAYERS = [
 ]  # fmt: skip
 
 # Imports inside functions that point upwards, on request of the user only.
-EXCEPTIONS = {("autograd.graph", "viz")}
+EXCEPTIONS = {("autograd.graph", "viz"), ("keras.utils", "viz")}
 
 
 def _layer(module: str) -> str:

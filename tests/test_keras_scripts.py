@@ -223,6 +223,27 @@ def test_names_that_scripts_expect():
     assert json.loads(residual_model().to_json())["class_name"] == "Functional"
 
 
+def test_plot_model_draws_every_layer(tmp_path):
+    pytest.importorskip("matplotlib")
+    model = residual_model()
+    figure = keras.utils.plot_model(
+        model, tmp_path / "model.png", show_shapes=True, show_dtype=True, show_layer_names=True
+    )
+    assert (tmp_path / "model.png").read_bytes()[:4] == b"\x89PNG"
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    for layer in model.layers:
+        assert layer.name in texts
+    assert {"InputLayer", "Conv2D", "Dense", "multiply"} <= set(texts)
+    assert "(None, 8, 8, 4)" in texts and "float32" in texts
+    calls = model._graph.nodes
+    connections = sum(len({id(x.node) for x in call.inputs}) for call in calls)
+    patches = [type(patch).__name__ for patch in figure.axes[0].patches]
+    assert patches.count("FancyArrowPatch") == connections
+    assert patches.count("FancyBboxPatch") == len(calls) + 1
+    with pytest.raises(ValueError, match="give a Sequential its input's shape"):
+        keras.utils.plot_model(keras.Sequential([layers.Dense(3)]))
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 

@@ -156,6 +156,36 @@ def _samples(size: float | int | None, n: int) -> int | None:
     return round(size * n) if isinstance(size, float) else size
 
 
+def plot_model(
+    model: Any,
+    to_file: Any = "model.png",
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = False,
+    **as_in_keras: Any,
+) -> Any:
+    """Draws a model's layers and their connections with matplotlib, from left to right.
+
+    Args:
+        model: a Sequential or functional model whose input's shape is known.
+        to_file: where to save it (the ending tells the format: png, svg, pdf); nowhere if None.
+        show_shapes, show_dtype: also the outputs' shapes, dtypes.
+        show_layer_names: also the layers' names.
+        **as_in_keras: `rankdir`, `dpi` and so on, without effect.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: the model has no graph of layers.
+    """
+    from minitorch_ciml.viz.model import draw_model  # pictures are on request
+    from minitorch_ciml.viz.style import finished
+
+    figure = draw_model(model, show_shapes, show_dtype, show_layer_names)
+    return finished(figure, to_file)
+
+
 def get_custom_objects() -> dict[str, Any]:
     """The users' classes and functions that saved models may name; can be changed."""
     return _custom
@@ -194,6 +224,7 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 __all__ = [
     "CustomObjectScope", "clear_session", "custom_object_scope", "deserialize_keras_object",
     "get_custom_objects", "is_keras_tensor", "normalize", "pack_x_y_sample_weight",
-    "pad_sequences", "register_keras_serializable", "serialize_keras_object", "set_random_seed",
-    "split_dataset", "standardize_dtype", "to_categorical", "unpack_x_y_sample_weight",
+    "pad_sequences", "plot_model", "register_keras_serializable", "serialize_keras_object",
+    "set_random_seed", "split_dataset", "standardize_dtype", "to_categorical",
+    "unpack_x_y_sample_weight",
 ]  # fmt: skip

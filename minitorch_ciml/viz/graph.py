@@ -63,17 +63,21 @@ class Node:
 
 def draw(graph: Graph) -> Figure:
     """Draws `graph` on a figure of its own, as large as it needs to be."""
+    nodes = _nodes(graph)
+    roles = [role for role in ROLES if any(n.role == role for n in nodes)]
+    return drawing(nodes, roles, (graph.freed_note() or "").replace(": ", ":\n"))
+
+
+def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Figure:
+    """The figure of `nodes`, laid out by their edges, over a legend of `roles` and a note."""
     from matplotlib.figure import Figure
 
-    nodes = _nodes(graph)
     edges = _layered(nodes)
     width = max(n.x + n.width / 2 for n in nodes) + MARGIN
     low = min(n.y - n.height / 2 for n in nodes)
     height = max(n.y + n.height / 2 for n in nodes) - low + MARGIN
-    roles = [role for role in ROLES if any(n.role == role for n in nodes)]
-    note = (graph.freed_note() or "").replace(": ", ":\n")
     width = max(width, _legend_width(roles), MARGIN + max(map(_text_width, note.split("\n"))))
-    footer = LINE * (4.5 if note else 1.5)
+    footer = LINE * (4.5 if note else 1.5 if roles else 0)
     figure = Figure(figsize=(width + MARGIN, height + MARGIN + footer), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width + MARGIN), ylim=(low - MARGIN - footer, low + height))
@@ -303,11 +307,11 @@ def _draw_edge(axes: Axes, path: list[Node]) -> None:
     )
 
 
-def _legend_width(roles: list[str]) -> float:
+def _legend_width(roles: Sequence[str]) -> float:
     return MARGIN + sum(_text_width(role) + 0.5 for role in roles)
 
 
-def _draw_legend(axes: Axes, roles: list[str], y: float) -> None:
+def _draw_legend(axes: Axes, roles: Sequence[str], y: float) -> None:
     from matplotlib.patches import Rectangle
 
     x = MARGIN

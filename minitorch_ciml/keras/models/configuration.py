@@ -59,7 +59,8 @@ def _own_names(model: Any) -> dict[str, Any]:
     """The users' classes and functions in the layers of a model, by name."""
     found: dict[str, Any] = {}
     for layer in model._inventory().layers:
-        for item in (type(layer), *filter(inspect.isfunction, vars(layer).values())):
+        items: list[Any] = [type(layer), *filter(inspect.isfunction, vars(layer).values())]
+        for item in items:
             if not item.__module__.startswith("minitorch_ciml."):
                 if found.setdefault(item.__name__, item) is not item:
                     raise ValueError(
