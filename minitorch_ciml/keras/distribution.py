@@ -320,7 +320,7 @@ class _Sharing(_Averaging):
         for layer in model._inventory().layers:
             if getattr(layer, "synchronized", False):
                 continue
-            for weight, trainable in layer.__dict__.get("_weight_roles", {}).items():
+            for weight, trainable in layer._roles.items():
                 if not trainable and weight.dtype.kind == "f":
                     mean = self._communicator.allreduce(weight.value.astype(np.float64), "mean")
                     weight.assign(mean.astype(weight.dtype))
