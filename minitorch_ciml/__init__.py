@@ -1,7 +1,7 @@
 """minitorch_ciml: a readable autograd engine with numba kernels and a Keras-like API.
 
-    from minitorch_ciml import keras            # the Keras script's import line, changed
-    from minitorch_ciml import Scalar, Tensor   # the engine underneath
+from minitorch_ciml import keras            # the Keras script's import line, changed
+from minitorch_ciml import Scalar, Tensor   # the engine underneath
 """
 
 from minitorch_ciml import ops
