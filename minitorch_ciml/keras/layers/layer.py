@@ -215,7 +215,9 @@ class Layer(Configurable):
         """The layers and the weights that the attributes hold, each once, in order."""
         layers: dict[Layer, None] = {}
         weights = dict.fromkeys(self._roles)
-        for value in self.__dict__.values():
+        for name, value in self.__dict__.items():
+            if name == "_kept_inventory":  # what was found so far is no part of its own
+                continue
             for item in _held_by(value):
                 if isinstance(item, Parameter):
                     weights.setdefault(item)
