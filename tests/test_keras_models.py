@@ -400,6 +400,21 @@ def test_training_goes_on_after_loading(tmp_path):
         np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6)
 
 
+def test_files_written_during_training_can_be_loaded(tmp_path):
+    model = small_model(keras)
+    saves = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "m.keras"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "m.weights.h5", save_weights_only=True),
+    ]
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=saves)
+    again = keras.models.load_model(tmp_path / "m.keras")
+    fresh = small_model(keras)
+    fresh.load_weights(tmp_path / "m.weights.h5")
+    for a, b, c in zip(model.get_weights(), again.get_weights(), fresh.get_weights()):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
 def test_custom_layers_are_loaded_by_name(tmp_path):
     model = keras.Sequential([keras.Input((6,)), Wide(3)])
     model.save(tmp_path / "custom.keras")
