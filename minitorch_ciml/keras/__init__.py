@@ -33,4 +33,5 @@ from minitorch_ciml.keras.metrics import Metric
 from minitorch_ciml.keras.models import Model, Sequential
 from minitorch_ciml.keras.optimizers import Optimizer
 from minitorch_ciml.keras.regularizers import Regularizer
+from minitorch_ciml.keras.saving import KERAS_VERSION as __version__
 from minitorch_ciml.keras.symbolic import KerasTensor

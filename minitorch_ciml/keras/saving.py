@@ -37,8 +37,8 @@ __all__ = [
     "register_keras_serializable", "save_model", "save_weights", "serialize_keras_object",
 ]  # fmt: skip
 
-# The version of Keras whose format this is: readers look at it.
-_FORMAT = "3.10.0"
+# The version of Keras whose format and interface this is: readers of files look at it.
+KERAS_VERSION = "3.10.0"
 
 
 def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_arguments: Any) -> None:
@@ -55,7 +55,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_argument
         )
     config = json.dumps(serialize_keras_object(model))
     metadata = {
-        "keras_version": _FORMAT,
+        "keras_version": KERAS_VERSION,
         "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
     }
     with _written_atomically(path) as temporary:

@@ -143,6 +143,8 @@ def serialize_keras_object(item: Any) -> Any:
             "class_name": "__numpy__",
             "config": {"value": item.tolist(), "dtype": item.dtype.name},
         }
+    if item is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(item, slice):
         return {
             "class_name": "__slice__",
@@ -221,6 +223,8 @@ def deserialize_keras_object(config: Any, custom_objects: dict | None = None) ->
         return tuple(deserialize_keras_object(x) for x in config["items"])
     if name == "__numpy__":
         return np.array(inner["value"], dtype=inner["dtype"])  # type: ignore[index]
+    if name == "__ellipsis__":
+        return Ellipsis
     if name == "__slice__":
         return slice(inner["start"], inner["stop"], inner["step"])  # type: ignore[index]
     if name == "__keras_tensor__":

@@ -75,7 +75,7 @@ class KerasTensor:
         raise TypeError(f"{self!r} has no values yet; pass data through a Model to get some.")
 
     def __getitem__(self, index: Any) -> Any:
-        return symbolic_call("getitem", self, index)
+        return symbolic_call("get_item", self, index)
 
 
 def _operator(name: str, reflected: bool) -> Callable:

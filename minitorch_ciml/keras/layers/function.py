@@ -33,6 +33,8 @@ class Function(Layer):
         self.built = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
+        if self.function == "get_item" and isinstance(args[1], list):
+            args = (args[0], tuple(args[1]))  # in files an index such as [:, -1] is a list
         return getattr(ops, self.function)(*args, **kwargs, **self.params)
 
     @property
@@ -47,6 +49,8 @@ class Function(Layer):
 
 def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     """`ops.<name>` on arguments some of which are symbolic: a new layer in their graph."""
+    if name in ("getitem", "get_item"):  # as in Keras, the index is an argument of the call
+        return Function("get_item")(*args, **kwargs)
     parameters = list(inspect.signature(getattr(ops, name)).parameters.values())
     inputs = list(args)
     # The first arguments are inputs, symbolic or not (`x + 1`); the named rest are parameters.

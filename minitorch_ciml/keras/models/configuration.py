@@ -14,7 +14,7 @@ from minitorch_ciml.keras.serialization import (
     serialize_config,
     serialize_keras_object,
 )
-from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.keras.symbolic import KerasTensor, any_symbolic
 from minitorch_ciml.keras.tree import flatten, map_structure
 
 
@@ -120,7 +120,9 @@ def _serialize_call(node: Any, positions: dict) -> dict:
             return record
         return serialize_keras_object(x)
 
-    args = [map_structure(plain, arg) for arg in node.args]
+    # An index such as [:, -1] is a list in Keras' files.
+    args = [list(a) if isinstance(a, tuple) and not any_symbolic(a) else a for a in node.args]
+    args = [map_structure(plain, arg) for arg in args]
     return {"args": args, "kwargs": {k: map_structure(plain, v) for k, v in node.kwargs.items()}}
 
 

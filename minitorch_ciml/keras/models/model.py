@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from minitorch_ciml import distributed
-from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.layer import Layer, _as_shapes, _symbolic
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
 from minitorch_ciml.keras.serialization import serializable, serialize_keras_object
-from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.keras.symbolic import KerasTensor, infer_outputs
 from minitorch_ciml.keras.tree import flatten, map_structure
 
 
@@ -74,6 +74,23 @@ class Model(Trainer, Layer):
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
         return self._graph(inputs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the weights of a subclass with a `call` of its own, by running it on zeros.
+
+        Args:
+            input_shape: with the batch, such as (None, 784); a list of shapes for several inputs.
+        """
+        if self._graph is None and input_shape is not None:
+            infer_outputs(self, (_symbolic(_as_shapes(input_shape)),), {})
+            self._clear_losses()
+
+    def _build_for(self, args: tuple, kwargs: dict) -> None:
+        if type(self).build is not Model.build:
+            super()._build_for(args, kwargs)
+        else:  # the call that follows makes the weights
+            self._build_shape = map_structure(lambda x: getattr(x, "shape", None), args[0])
+            self.built = True
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         if self._graph is None:
