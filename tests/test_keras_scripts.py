@@ -1,6 +1,8 @@
 """Whole scripts as students write them, and what they are told when something is wrong."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -146,9 +148,9 @@ def test_a_mask_made_of_the_inputs():
     x = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 0, 0, 0, 0]])
     short = model.get_layer("lstm")(model.get_layer("table")(x[:1, :3]))
     np.testing.assert_allclose(model.predict(x, verbose=0)[:1], short.numpy(), rtol=1e-5, atol=1e-7)
-    copy = keras.models.model_from_json(model.to_json())
-    copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    twin = keras.models.model_from_json(model.to_json())
+    twin.set_weights(model.get_weights())
+    np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_numpy_functions_take_predictions():
@@ -174,23 +176,23 @@ def test_numpy_functions_take_predictions():
 
 def test_model_from_json_gives_the_architecture():
     model = residual_model()
-    copy = keras.models.model_from_json(model.to_json())
-    copy.set_weights(model.get_weights())
+    twin = keras.models.model_from_json(model.to_json())
+    twin.set_weights(model.get_weights())
     x = images()
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
     with pytest.raises(ValueError, match="expected what to_json"):
         keras.models.model_from_json("no JSON")
 
 
 def test_a_cloned_model_has_weights_of_its_own():
     model = residual_model()
-    copy = keras.models.clone_model(model)
-    assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
-    assert not {id(w) for w in copy.weights} & {id(w) for w in model.weights}
-    assert (copy.get_weights()[0] != model.get_weights()[0]).any()
-    copy.set_weights(model.get_weights())
+    twin = keras.models.clone_model(model)
+    assert [layer.name for layer in twin.layers] == [layer.name for layer in model.layers]
+    assert not {id(w) for w in twin.weights} & {id(w) for w in model.weights}
+    assert (twin.get_weights()[0] != model.get_weights()[0]).any()
+    twin.set_weights(model.get_weights())
     x = images()
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_slices_in_a_model_are_saved_as_in_keras(tmp_path):
@@ -201,8 +203,8 @@ def test_slices_in_a_model_are_saved_as_in_keras(tmp_path):
     expected = np.concatenate([x[:, -1, 1:3], x[..., 0], x[:, 2]], axis=-1)
     np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
     model.save(tmp_path / "ours.keras")
-    copy = keras.models.load_model(tmp_path / "ours.keras")
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), expected)
+    twin = keras.models.load_model(tmp_path / "ours.keras")
+    np.testing.assert_array_equal(twin.predict(x, verbose=0), expected)
     from keras_peer import keras_peer, to_numpy
 
     theirs = keras_peer.models.load_model(tmp_path / "ours.keras")
@@ -247,6 +249,34 @@ def test_a_subclassed_model_can_be_built_from_a_shape():
     assert not model.losses
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "sgd"])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_of_a_trained_model_goes_on_training(duplicate, optimizer):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    x = RNG.random((8, 3))
+    model.fit(x, x[:, 0], epochs=3, verbose=0)
+    other, before = duplicate(model), model.get_weights()
+    for one in (model, other):
+        one.fit(x, x[:, 0], epochs=2, verbose=0, shuffle=False)
+    assert (model.get_weights()[0] != before[0]).any()
+    for a, b in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(model.optimizer.variables, other.optimizer.variables):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_copied_optimizer_still_spares_the_same_weights():
+    weight, bias = keras.Variable(np.ones(3), name="w"), keras.Variable(np.ones(3), name="b")
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay([bias])
+    optimizer.build([weight, bias])
+    (weight, bias), optimizer = copy.deepcopy(([weight, bias], optimizer))
+    optimizer.apply([np.zeros(3, "float32")] * 2, [weight, bias])
+    np.testing.assert_array_equal(bias, np.ones(3))
+    np.testing.assert_allclose(weight, np.full(3, 0.95), rtol=1e-6)
+
+
 def test_cloning_needs_no_registration():
     class Double(layers.Layer):
         def call(self, inputs):
@@ -257,11 +287,11 @@ def test_cloning_needs_no_registration():
 
     nested = keras.Sequential([Double(), layers.Dense(2, activation=shifted)])
     model = keras.Sequential([keras.Input((3,)), nested, layers.Lambda(lambda x: x * 3)])
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
     x = RNG.random((4, 3))
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), model.predict(x, verbose=0))
-    assert copy.optimizer is None
+    np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert twin.optimizer is None
 
 
 def test_what_cannot_be_cloned():

@@ -119,7 +119,7 @@ class Optimizer(Configurable):
         self._iterations = self._scalar(0, "iteration", "int32")
         rate = learning_rate if lr is None else lr
         self._learning_rate = self._as_rate(InverseTimeDecay(rate, 1, decay) if decay else rate)
-        self._undecayed: tuple[set[int], re.Pattern | None] | None = None
+        self._undecayed: tuple[set[Parameter], re.Pattern | None] | None = None
         self._trainable_variables: list[Parameter] = []
         self._buffers: list[FlatBuffer] = []
         self._slot_arrays: dict[str, list[np.ndarray]] = {}  # per slot, one array per buffer
@@ -177,6 +177,21 @@ class Optimizer(Configurable):
         ]
         self.built = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickle: all but what `build` derives from the rest."""
+        derived = ("_positions", "_members", "_buffers", "_slot_arrays", "_arrays", "_kernels")
+        return {k: v for k, v in self.__dict__.items() if k not in derived}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Builds anew: a copied array is no view of a copied flat one any more."""
+        self.__dict__.update(state)
+        self._buffers, self._slot_arrays = [], {}
+        if self.built:
+            values = [v.value.copy() for v in self.variables]
+            self.built, self._slot_variables = False, []
+            self.build(self._trainable_variables)
+            self.set_weights(values)
+
     def _add_slots(self, group: tuple[str, ...]) -> None:
         """Makes the flat arrays of these slots, and a variable for each parameter's part."""
         parts: dict[tuple[str, int], np.ndarray] = {}
@@ -213,13 +228,13 @@ class Optimizer(Configurable):
         """Spares parameters from weight decay: those in `var_list`, or by a part of their name."""
         names = list(var_names or ())
         pattern = re.compile("|".join(names)) if names else None
-        self._undecayed = ({id(v) for v in var_list or ()}, pattern)
+        self._undecayed = (set(var_list or ()), pattern)
 
     def _decays(self, variable: Parameter) -> bool:
         if self._undecayed is None:
             return True
         spared, pattern = self._undecayed
-        return id(variable) not in spared and not (pattern and pattern.search(variable.name or ""))
+        return variable not in spared and not (pattern and pattern.search(variable.name or ""))
 
     # --- learning rate and steps -----------------------------------------------------------------
 
