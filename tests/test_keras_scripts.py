@@ -397,3 +397,8 @@ def test_symbolic_tensors_have_no_values():
         len(keras.Input((3,)))
     with pytest.raises(ValueError, match="give the shape instead"):
         keras.Input((3,), tensor=np.ones(3))
+
+
+def test_a_checkpoint_that_could_not_be_written_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="must end in .keras with save_weights_only=False"):
+        keras.callbacks.ModelCheckpoint(tmp_path / "model.h5")

@@ -43,7 +43,7 @@ class ModelCheckpoint(MonitorCallback):
 
     Args:
         filepath: may hold names of logs, "epoch" and "batch" (from 1), with formats, such as
-            "model-{epoch:02d}-{val_loss:.2f}.keras". Ends in ".keras" or ".h5", for weights only in
+            "model-{epoch:02d}-{val_loss:.2f}.keras". Ends in ".keras", for weights only in
             ".weights.h5".
         monitor: the metric that `save_best_only` compares.
         verbose: 1 says what it does.
@@ -77,10 +77,10 @@ class ModelCheckpoint(MonitorCallback):
         self.best = initial_value_threshold
         self._every = _Every("ModelCheckpoint", save_freq)
         self._epoch = 0
-        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
-        if not self.filepath.endswith(endings):
+        ending = ".weights.h5" if save_weights_only else ".keras"
+        if not self.filepath.endswith(ending):
             raise ValueError(
-                f"ModelCheckpoint: the filepath must end in {' or '.join(endings)} with "
+                f"ModelCheckpoint: the filepath must end in {ending} with "
                 f"save_weights_only={save_weights_only}, got {self.filepath!r}."
             )
 
