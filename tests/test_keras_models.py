@@ -342,6 +342,13 @@ def test_errors_say_what_to_do():
     )
     sparse = small_model(keras, loss="sparse_categorical_crossentropy")
     assert "3" in error_of(lambda: sparse.fit(X, LABELS + 1, verbose=0))
+    assert "positive integer, got 0" in error_of(lambda: model.fit(X, Y, batch_size=0, verbose=0))
+    assert "no data" in error_of(lambda: model.fit(None, verbose=0))
+    assert "whole number, got '3'" in error_of(lambda: model.fit(X, Y, epochs="3", verbose=0))
+    assert "validation" in error_of(lambda: model.fit(X, Y, validation_data=X, verbose=0))
+    assert "dictionary" in error_of(
+        lambda: model.fit(X, Y, class_weight=[1, 2, 3], verbose=0), TypeError
+    )
 
 
 def test_nan_loss_stops_training():

@@ -66,7 +66,7 @@ class CompiledLoss:
 
 def _loss_value(loss: Any, y_true: Any, y_pred: Tensor, sample_weight: Any) -> Tensor:
     if y_true is None:
-        raise ValueError("the loss needs targets: pass y to fit, or compile without a loss.")
+        raise ValueError("the loss needs targets, for training and for validation: pass (x, y).")
     return loss(y_true, y_pred, sample_weight)
 
 

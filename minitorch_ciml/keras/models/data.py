@@ -218,7 +218,7 @@ def batches(
     if _is_iterable(x):
         _no_targets(y, sample_weight, x)
         return IterableBatches(x, steps)
-    return ArrayBatches(x, y, sample_weight, batch_size or 32, seed)
+    return ArrayBatches(x, y, sample_weight, 32 if batch_size is None else batch_size, seed)
 
 
 def unpack(batch: Any) -> tuple:
@@ -234,7 +234,15 @@ def unpack(batch: Any) -> tuple:
 
 
 def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
-    """One weight per sample, by its class: y holds class numbers or one-hot rows."""
+    """One weight per sample, by its class: y holds class numbers or one-hot rows.
+
+    Classes that `class_weight` does not name count 1, as in Keras.
+    """
+    if not isinstance(class_weight, dict):
+        raise TypeError(
+            f"class_weight must be a dictionary of class numbers and weights, such as "
+            f"{{0: 1.0, 1: 5.0}}; got {class_weight!r}."
+        )
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(axis=-1)
@@ -290,7 +298,9 @@ def _array(x: Any) -> np.ndarray:
 
 def _common_length(data: tuple) -> int:
     sizes = [len(a) for part in data if part is not None for a in flatten(part)]
-    if not sizes or sizes[0] == 0:
+    if not sizes:
+        raise ValueError("there are no data: pass x (and y), a generator or a PyDataset.")
+    if sizes[0] == 0:
         raise ValueError("the data are empty: there is no sample to use.")
     if len(set(sizes)) > 1:
         raise ValueError(

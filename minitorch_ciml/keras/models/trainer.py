@@ -224,6 +224,8 @@ class Trainer:
             A `History`: its `.history` has a list with one number per epoch for every log.
         """
         self._check_compiled("fit")
+        if not isinstance(epochs, (int, np.integer)) or epochs < 0:
+            raise ValueError(f"fit: epochs must be a whole number, got {epochs!r}.")
         crew = distribution.crew(self.optimizer)
         verbose = crew.verbose(verbose)
         seed = crew.agree(draw_seed()) if shuffle else None
