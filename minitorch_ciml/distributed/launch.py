@@ -6,10 +6,11 @@ sets, because importing MPI alone costs a second with some libraries.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from typing import NamedTuple
+
+from minitorch_ciml.kernels import openblas
 
 # The number of ranks, by launcher: Open MPI's mpirun, MPICH's and Intel's mpiexec (and Slurm's
 # PMI-2), srun. The first that is set counts: Open MPI starts its helpers with srun. SLURM_NTASKS is
@@ -20,10 +21,6 @@ _SIZES = {
     "SLURM_STEP_NUM_TASKS": "srun",
 }
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
-_BLAS_SETTERS = (
-    "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
-    "openblas_set_num_threads64_", "openblas_set_num_threads",
-)  # fmt: skip
 
 
 class Promise(NamedTuple):
@@ -80,19 +77,4 @@ def limit_threads(count: int, force: bool = False) -> None:
         else:
             os.environ["NUMBA_NUM_THREADS"] = str(count)
     if force or not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & set(os.environ):
-        _limit_openblas(count)
-
-
-def _limit_openblas(count: int) -> None:
-    """NumPy has loaded its OpenBLAS already, so a variable would come too late."""
-    try:
-        with open("/proc/self/maps") as maps:
-            paths = {line.split()[-1] for line in maps if "openblas" in line}
-    except OSError:  # not Linux
-        return
-    for path in paths:
-        library = ctypes.CDLL(path)
-        for name in _BLAS_SETTERS:
-            if hasattr(library, name):
-                getattr(library, name)(ctypes.c_int(count))
-                break
+        openblas.set_num_threads(count)

@@ -31,7 +31,10 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
+from minitorch_ciml.kernels import openblas
 from minitorch_ciml.kernels.cpu.jit import kernel
+
+openblas.let_idle_threads_sleep()
 
 # Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come
 # from the cache.
