@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.reference import elementwise as reference
 from minitorch_ciml.kernels.reference import nn as reference_nn
 
@@ -22,9 +23,8 @@ SMALL = 512  # with fewer elements NumPy is faster than the preparations here
 
 
 @compiled
-def _select(condition, a, b):
-    """a or b, each an array of the condition's size or of one element."""
-    y = np.empty(condition.size, a.dtype)
+def _select(condition, a, b, y):
+    """y = a or b, each an array of the condition's size or of one element."""
     # Three loops, because none is vectorised that decides about its addresses at every element.
     if a.size == 1:
         one = a[0]
@@ -37,7 +37,6 @@ def _select(condition, a, b):
     else:
         for i in range(y.size):
             y[i] = a[i] if condition[i] else b[i]
-    return y
 
 
 @compiled
@@ -48,19 +47,15 @@ def _sigmoid(x, small):
 
 
 @compiled
-def _relu(x):
-    y = np.empty_like(x)
+def _relu(x, y):
     for i in range(x.size):
         y[i] = 0 if x[i] <= 0 else x[i]  # NaN stays
-    return y
 
 
 @compiled
-def _leaky(x, slope):
-    y = np.empty_like(x)
+def _leaky(x, slope, y):
     for i in range(x.size):
         y[i] = x[i] * slope if x[i] <= 0 else x[i]
-    return y
 
 
 @compiled
@@ -86,7 +81,9 @@ def where(condition: Array, a: Array, b: Array) -> Array:
         and a.ndim + b.ndim > 0
     ):
         flat = [np.ascontiguousarray(x).reshape(-1) for x in (condition, a, b)]
-        return _select(*flat).reshape(shape)
+        y = empty(shape, a.dtype)
+        _select(*flat, y.reshape(-1))
+        return y
     return np.where(condition, a, b)
 
 
@@ -101,7 +98,11 @@ def sigmoid(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    return _relu(x.reshape(-1)).reshape(x.shape) if _is_simple(x) else reference.relu(x)
+    if not _is_simple(x):
+        return reference.relu(x)
+    y = empty(x.shape, x.dtype)
+    _relu(x.reshape(-1), y.reshape(-1))
+    return y
 
 
 def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
@@ -111,7 +112,9 @@ def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     if not _is_simple(x):
         return reference_nn.leaky_relu(x, negative_slope=negative_slope)
-    return _leaky(x.reshape(-1), x.dtype.type(negative_slope)).reshape(x.shape)
+    y = empty(x.shape, x.dtype)
+    _leaky(x.reshape(-1), x.dtype.type(negative_slope), y.reshape(-1))
+    return y
 
 
 def elu(x: Array, *, alpha: float) -> Array:
