@@ -5,6 +5,7 @@ An op finds its kernel by its name, per device:
 - "python": Python floats, for the scalar engine (`python.py`);
 - "reference": NumPy, slow and obvious: what each kernel means (`reference/`);
 - "cpu": numba where that is faster (`cpu/`), otherwise the reference;
+- "cuda": numba on an NVIDIA GPU (`cuda/`);
 - "Formula": writes down what is computed (`formula.py`), for `backward(trace=True)`.
 
 The type of a value tells its device, so a tensor needs no device field that could be wrong.
@@ -55,7 +56,14 @@ _CPU = {
         "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
     ),
 }  # fmt: skip
+# The modules of `kernels/cuda/` that have kernels, in the order in which they are searched.
+_CUDA = ("cuda.elementwise",)
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
+
+
+def register(array_type: type, device: str) -> None:
+    """Says that values of this type live on `device`."""
+    _DEVICES[array_type] = device
 
 
 def device_of(array_type: type) -> str:
@@ -73,8 +81,8 @@ def find(device: str, name: str) -> Callable | None:
     if device == "Formula":
         compute = find("reference", name)
         return compute and import_module(f"{__name__}.formula").kernel(name, compute)
-    if device in ("cpu", "reference"):
-        for module in _REFERENCE:
+    if device in ("cpu", "reference", "cuda"):
+        for module in _CUDA if device == "cuda" else _REFERENCE:
             kernel = getattr(import_module(f"{__name__}.{module}"), name, None)
             if kernel is not None:
                 return kernel

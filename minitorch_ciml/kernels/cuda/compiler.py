@@ -1,0 +1,176 @@
+"""From a Python function to machine code for one GPU architecture; no GPU is needed for it.
+
+numba makes PTX, NVIDIA's linker (nvJitLink) assembles it. The very same way is taken when a kernel
+is launched and when the tests look at its registers. What was compiled is kept on disk, under a key
+that covers every source file of this folder, so a change to any of them compiles anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from minitorch_ciml.kernels.cuda import require_package
+
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A compiled kernel, and what it takes of a multiprocessor.
+
+    Attributes:
+        symbol: its name in the code.
+        registers: 32-bit registers of each thread, of 65,536 that a multiprocessor has.
+        shared: bytes of shared memory of each block, without what is asked for at launch.
+        spilled: bytes that did not fit into registers.
+        stack: bytes of local memory of each thread.
+        doubles: whether it computes in float64, which most GPUs do slowly.
+        code: the machine code (ELF).
+    """
+
+    symbol: str
+    registers: int
+    shared: int
+    spilled: int
+    stack: int
+    doubles: bool
+    code: bytes
+
+
+def architecture(capability: Capability) -> str:
+    """The assembler's name, with the features of that very generation from Hopper on."""
+    major, minor = capability
+    return f"sm_{major}{minor}{'a' if major >= 9 else ''}"
+
+
+def compiled(
+    function: Callable,
+    types: tuple,
+    capability: Capability,
+    bounds: tuple[int, int],
+    constants: str = "",
+) -> Binary:
+    """The kernel `function` for arguments of these numba types, from the cache or compiled now.
+
+    Args:
+        function: a plain Python function.
+        types: one numba type per argument.
+        capability: the GPU's compute capability, such as (9, 0).
+        bounds: threads of a block at most, and blocks per multiprocessor at least.
+        constants: what tells functions of one factory apart.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+    source = Path(function.__code__.co_filename).read_bytes()  # also where it is not in this folder
+    key = repr((_fingerprint(), source, name, constants, str(types), capability, bounds))
+    path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
+    found = _read(path)
+    if found is None:
+        found = _compile(function, types, capability, bounds)
+        _write(path, found)
+    return found
+
+
+def _compile(function: Callable, types: tuple, capability: Capability, bounds: tuple) -> Binary:
+    cuda, linker, dispatcher = _tools()
+    # Functions that the kernel calls ask for the GPU at hand; the answer is the GPU in question.
+    dispatcher.get_current_device = lambda: _Target(capability)
+    ptx, _ = cuda.compile(
+        function, types, device=False, cc=capability, abi="numba", launch_bounds=bounds
+    )
+    options = linker.LinkerOptions(
+        arch=architecture(capability), verbose=True, ptxas_options=["-v"]
+    )
+    linking = linker.Linker(linker.ObjectCode.from_ptx(ptx.encode()), options=options)
+    code = bytes(linking.link("cubin").code)
+    symbol = re.search(r"\.entry ([\w$]+)", ptx)
+    assert symbol is not None, "numba always makes one entry"
+    report = linking.get_info_log()
+    return Binary(
+        symbol=symbol[1],
+        registers=_number(r"[Uu]sed (\d+) registers", report),
+        shared=_number(r"(\d+) bytes smem", report),
+        spilled=_number(r"(\d+) bytes spill stores", report)
+        + _number(r"(\d+) bytes spill loads", report),
+        stack=_number(r"(\d+) bytes stack frame", report),
+        doubles=re.search(r"\.f64", ptx) is not None,
+        code=code,
+    )
+
+
+def _number(pattern: str, text: str) -> int:
+    return max(map(int, re.findall(pattern, text)), default=0)
+
+
+@dataclass(frozen=True)
+class _Target:
+    compute_capability: Capability
+
+
+@cache
+def _tools() -> tuple[Any, Any, Any]:
+    require_package()
+    import cuda.core
+    import numba.cuda.dispatcher
+    from numba import cuda as numba_cuda
+
+    return numba_cuda, cuda.core, numba.cuda.dispatcher
+
+
+# --- the cache on disk --------------------------------------------------------------------------
+
+
+@cache
+def _fingerprint() -> str:
+    """Changes when a source file of this folder does, or a tool that compiles it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for package in ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink"):
+        digest.update(_version(package).encode())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ImportError:
+        return "none"
+
+
+@cache
+def _folder() -> Path:
+    """A folder of the user's, or one for this process alone where that cannot be written."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "minitorch_ciml" / "cuda"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="minitorch_ciml-cuda-"))
+    return folder
+
+
+def _read(path: Path) -> Binary | None:
+    try:
+        header, _, code = path.read_bytes().partition(b"\n")
+        return Binary(**json.loads(header), code=code)
+    except (OSError, ValueError, TypeError):  # absent, or not whole
+        return None
+
+
+def _write(path: Path, binary: Binary) -> None:
+    """Atomically: many processes may compile the same kernel at the same time."""
+    header = {name: value for name, value in asdict(binary).items() if name != "code"}
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(json.dumps(header).encode() + b"\n" + binary.code)
+    os.replace(file.name, path)

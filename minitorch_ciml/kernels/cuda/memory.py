@@ -1,0 +1,292 @@
+"""`CudaArray`: an array in the GPU's memory; and the pool that this memory comes from.
+
+A `CudaArray` is always contiguous, in C order. What only changes the shape, or takes rows from the
+front, is a view of the same memory; everything else is a kernel.
+
+Asking the driver for memory waits for the GPU, so freed blocks are kept and handed out again. All
+work is done in one stream, in order, so a block can be reused while its last user still runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import kernels
+from minitorch_ciml.kernels.cuda.launch import code_of
+from minitorch_ciml.kernels.cuda.runtime import runtime
+
+Shape = tuple[int, ...]
+
+_SMALL = 1 << 20  # blocks below 1 MiB come in powers of two, larger ones in multiples of it
+_MOST_ELEMENTS = 2**31 - 1  # indices in kernels are 32-bit
+
+
+class Block:
+    """Some bytes of the GPU's memory; they return to their pool when nobody holds the block."""
+
+    __slots__ = ("pool", "pointer", "size")
+
+    def __init__(self, pool: Pool, pointer: Any, size: int):
+        self.pool = pool
+        self.pointer = pointer
+        self.size = size
+
+    def __del__(self) -> None:
+        self.pool.take_back(self)
+
+
+class Pool:
+    """Blocks of memory, by size: those that are free, and how much there is in all.
+
+    Attributes:
+        held: bytes taken from the driver.
+        used: bytes that are in use now.
+        peak: the most that were ever in use.
+    """
+
+    def __init__(self) -> None:
+        self.held = self.used = self.peak = 0
+        self._free: defaultdict[int, list[Any]] = defaultdict(list)
+
+    def allocate(self, nbytes: int) -> Block:
+        size = _class_of(nbytes)
+        free = self._free[size]
+        pointer = free.pop() if free else self._new(size)
+        self.used += size
+        self.peak = max(self.peak, self.used)
+        return Block(self, pointer, size)
+
+    def _new(self, size: int) -> Any:
+        try:
+            pointer = runtime().allocate(size)
+        except MemoryError:
+            self.release()
+            try:
+                pointer = runtime().allocate(size)
+            except MemoryError:
+                free, total = runtime().memory()
+                raise MemoryError(
+                    f"the GPU is out of memory: {size:,} bytes asked for, {self.used:,} in use "
+                    f"here, {free:,} of {total:,} free; use a smaller batch or model."
+                ) from None
+        self.held += size
+        return pointer
+
+    def take_back(self, block: Block) -> None:
+        self.used -= block.size
+        self._free[block.size].append(block.pointer)
+
+    def release(self) -> None:
+        """Gives what is not in use back to the driver."""
+        for size, pointers in self._free.items():
+            for pointer in pointers:
+                runtime().free(pointer)
+                self.held -= size
+        self._free.clear()
+
+
+_pool = Pool()
+
+
+@contextmanager
+def using(pool: Pool) -> Iterator[Pool]:
+    """New arrays inside the block take their memory from `pool`."""
+    global _pool
+    before, _pool = _pool, pool
+    try:
+        yield pool
+    finally:
+        _pool = before
+
+
+def pool() -> Pool:
+    """The pool that new arrays come from."""
+    return _pool
+
+
+def _class_of(nbytes: int) -> int:
+    if nbytes <= 512:
+        return 512
+    if nbytes < _SMALL:
+        return 1 << (nbytes - 1).bit_length()
+    return -(-nbytes // _SMALL) * _SMALL
+
+
+class CudaArray:
+    """An array in the GPU's memory: contiguous, in C order.
+
+    Attributes:
+        shape, dtype, size, ndim, nbytes: as NumPy's.
+        pointer_type: what kernels call it: "f4*" for float32.
+    """
+
+    __slots__ = ("shape", "dtype", "size", "pointer_type", "_block", "_offset")
+
+    # NumPy's operators leave the work to Tensor, or raise.
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Shape, dtype: Any, block: Block | None = None, offset: int = 0):
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.size = math.prod(shape)
+        self.pointer_type = code_of(self.dtype) + "*"
+        if self.size > _MOST_ELEMENTS:
+            raise ValueError(
+                f"an array of shape {shape} has {self.size:,} elements; the GPU's kernels take "
+                f"at most {_MOST_ELEMENTS:,}."
+            )
+        self._block = block or _pool.allocate(self.nbytes)
+        self._offset = offset  # in bytes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def pointer(self) -> int:
+        """The address of the first element."""
+        return self._block.pointer + self._offset
+
+    @property
+    def elements(self) -> np.ndarray:
+        """The elements, flat; in the simulator, where the GPU's memory is the host's."""
+        dtype = {"b1*": np.uint8, "bf2*": np.uint16}.get(self.pointer_type, self.dtype)
+        return np.frombuffer(self._block.pointer, dtype, self.size, self._offset)
+
+    # --- copies -----------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """A copy in the host's memory; waits for the GPU."""
+        host = np.empty(self.shape, self.dtype)
+        if self.size:
+            runtime().copy_to_host(host, self)
+        return host
+
+    def copy(self) -> CudaArray:
+        return empty(self.shape, self.dtype).assign(self)
+
+    def assign(self, source: CudaArray | np.ndarray) -> CudaArray:
+        """Takes over the elements of an array of the same shape and dtype, from either side."""
+        if source.shape != self.shape or source.dtype != self.dtype:
+            raise ValueError(
+                f"assign: expected shape {self.shape} and {self.dtype}, got {source.shape} and "
+                f"{source.dtype}."
+            )
+        if self.size:
+            if isinstance(source, CudaArray):
+                runtime().copy(self, source)
+            else:
+                runtime().copy_to_device(self, np.ascontiguousarray(source))
+        return self
+
+    def item(self) -> Any:
+        """The only element, as a Python number; waits for the GPU."""
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError(
+            f"an array of shape {self.shape} lives on the GPU, and is not copied to the host "
+            "silently; call .numpy()."
+        )
+
+    # --- views ------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> CudaArray:
+        """The same elements in another shape; one size may be -1."""
+        sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        if -1 in sizes:
+            known = -math.prod(sizes)
+            sizes = tuple(self.size // (known or 1) if n == -1 else n for n in sizes)
+        if math.prod(sizes) != self.size:
+            raise ValueError(f"cannot reshape array of size {self.size} into shape {sizes}")
+        return CudaArray(tuple(map(int, sizes)), self.dtype, self._block, self._offset)
+
+    def rows(self, start: int, stop: int) -> CudaArray:
+        """The rows from `start` to `stop`, as a view."""
+        step = self.nbytes // (self.shape[0] or 1)
+        shape = (stop - start, *self.shape[1:])
+        return CudaArray(shape, self.dtype, self._block, self._offset + start * step)
+
+    def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
+        """The elements as another dtype; a copy unless it is the same and `copy` is False."""
+        from minitorch_ciml.kernels.cuda.elementwise import cast
+
+        if self.dtype == np.dtype(dtype):
+            return self.copy() if copy else self
+        return cast(self, np.dtype(dtype))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"CudaArray(shape={self.shape}, dtype={self.dtype})"
+
+
+class Constant:
+    """A number that takes part in computations on the GPU: kernels get it as an argument.
+
+    It stands for an array of shape () that is never written, so nothing is copied for it.
+    """
+
+    __slots__ = ("value",)
+
+    shape: Shape = ()
+    ndim = 0
+    size = 1
+
+    def __init__(self, value: np.generic):
+        self.value = value
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self.value)
+
+    def item(self) -> Any:
+        return self.value.item()
+
+    def astype(self, dtype: Any, copy: bool = True) -> Constant:
+        return Constant(self.value.astype(dtype))
+
+    def array(self) -> CudaArray:
+        """The number as an array in the GPU's memory."""
+        return to_device(self.numpy())
+
+
+kernels.register(CudaArray, "cuda")
+kernels.register(Constant, "cuda")
+
+
+def empty(shape: Shape, dtype: Any) -> CudaArray:
+    """An array whose elements are whatever was there."""
+    return CudaArray(shape, dtype)
+
+
+def to_device(array: np.ndarray) -> CudaArray:
+    """A copy of a NumPy array in the GPU's memory."""
+    return empty(array.shape, array.dtype).assign(array)
+
+
+def zeros(shape: Shape, dtype: Any) -> CudaArray:
+    """An array of zeros."""
+    array = empty(shape, dtype)
+    if array.size:
+        runtime().clear(array)
+    return array
