@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 FLOAT_TYPES = ("float16", "float32", "float64")
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
 
 # True while operations are recorded for backward. Read by the engine at every operation.
 recording: ContextVar[bool] = ContextVar("recording", default=True)
@@ -105,29 +105,28 @@ def set_floatx(dtype: str) -> None:
 
 
 def get_device() -> str:
-    """The device on which new tensors are made."""
+    """The device on which new tensors are made: 'cpu', or 'cuda' for an NVIDIA GPU."""
     return _device.get()
 
 
 def set_device(name: str) -> None:
-    """Makes `name` the device of new tensors."""
-    _device.set(_known_device(name))
+    """Makes `name` the device of new tensors: 'cpu', or 'cuda' (also 'gpu')."""
+    _device.set(known_device(name))
 
 
 @contextmanager
 def device(name: str) -> Iterator[None]:
     """`with device("cpu"):` makes new tensors inside the block live on that device."""
-    token = _device.set(_known_device(name))
+    token = _device.set(known_device(name))
     try:
         yield
     finally:
         _device.reset(token)
 
 
-def _known_device(name: str) -> str:
+def known_device(name: str) -> str:
+    """The device's own name; an error where there is none such."""
+    name = {"gpu": "cuda"}.get(name, name)
     if name not in DEVICES:
-        raise ValueError(
-            f"device {name!r} is not available; this version has: {', '.join(DEVICES)}. "
-            "The CUDA backend is not finished yet."
-        )
+        raise ValueError(f"device {name!r} is not known; there are: {', '.join(DEVICES)}.")
     return name

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from op_table import Real, Row, jax, jnp, lookup, table, torch
 
-from minitorch_ciml import kernels, ops
+from minitorch_ciml import config, kernels, ops
 from minitorch_ciml.autograd import Op, Tensor, grad
 from minitorch_ciml.autograd.check import check_grads
 
@@ -58,7 +58,7 @@ def run(row: Row, arrays, dtype="float64"):
     targets = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
     if not floats or not targets:
         return ys, [np.zeros(x.shape, dtype) for x in targets]
-    found = grad(floats, targets, [Tensor(weights(y.value)) for y in floats], allow_unused=True)
+    found = grad(floats, targets, [Tensor(weights(y)) for y in floats], allow_unused=True)
     return ys, [
         np.zeros(x.shape, dtype) if g is None else g.numpy() for x, g in zip(targets, found)
     ]
@@ -201,6 +201,23 @@ def test_kernels_agree_with_the_reference(row, data):
             plain_ys, plain_gradients = run(row, arrays)
         assert_close(ys, plain_ys, 1e-10)
         assert_close(gradients, plain_gradients, 1e-9)
+
+
+@for_rows(examples=1)
+def test_cuda_agrees_with_the_cpu(row, data):
+    """Values and gradients on the (simulated) GPU."""
+    pytest.importorskip("numba_cuda")
+    arrays = data.draw(row.inputs).arrays
+    ys, gradients = run(row, arrays)
+    try:
+        with config.device("cuda"):
+            cuda_ys, cuda_gradients = run(row, arrays)
+    except NotImplementedError as error:
+        pytest.skip(str(error))
+    for y in cuda_ys:
+        assert not isinstance(y, Tensor) or y.device == "cuda"
+    assert_close(cuda_ys, ys, 1e-10)
+    assert_close(cuda_gradients, gradients, 1e-9)
 
 
 find = kernels.find

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd.engine import Op, Variable, _serials
 
 _FLOAT64 = np.dtype("float64")
@@ -49,7 +49,7 @@ class Tensor(Variable):
         requires_grad: bool = False,
         name: str | None = None,
     ):
-        super().__init__(as_array(data, dtype), requires_grad, name)
+        super().__init__(placed(data, dtype), requires_grad, name)
         if requires_grad and self.value.dtype.kind != "f":
             raise TypeError(
                 f"Tensor: gradients need a float dtype, got {self.value.dtype}; pass "
@@ -70,12 +70,13 @@ class Tensor(Variable):
     def lift(cls, x: Any, like: Sequence) -> Tensor:
         if isinstance(x, (bool, int, float)):
             # A Python number takes the float type of the tensors it is combined with.
-            return cls.constant(np.asarray(x, dtype=_weak_dtype(x, like)))
+            dtype = _weak_dtype(x, like)
+            return cls.constant(kernels.constant(x, dtype, _device_among(like)))
         if isinstance(x, Variable):
             raise TypeError(
                 f"a Tensor cannot be computed with a {type(x).__name__}; convert it with float()."
             )
-        return cls.constant(as_array(x))
+        return cls.constant(kernels.place(as_array(x), _device_among(like)))
 
     @staticmethod
     def promote(values: list, mode: str) -> list:
@@ -104,7 +105,8 @@ class Tensor(Variable):
         return gradient
 
     def ones_like(self) -> Tensor:
-        return Tensor.constant(np.ones_like(self.value))
+        one = kernels.constant(1, self.dtype, self.device)
+        return broadcast_to(Tensor.constant(one), shape=self.shape)
 
     # --- what it is -----------------------------------------------------------------------------
 
@@ -124,9 +126,21 @@ class Tensor(Variable):
     def size(self) -> int:
         return self.value.size
 
+    @property
+    def device(self) -> str:
+        """Where the values are: 'cpu' or 'cuda'."""
+        return kernels.device_of(type(self.value))
+
+    def to(self, device: str) -> Tensor:
+        """The same values on another device; gradients flow back to this one."""
+        return to(self, device=config.known_device(device))
+
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array: a read-only view, since tensors are immutable."""
-        view = self.value.view()
+        """The values as a NumPy array: a read-only view, since tensors are immutable.
+
+        From a GPU they are copied.
+        """
+        view = kernels.place(self.value, "cpu").view()
         view.flags.writeable = False
         return view
 
@@ -140,7 +154,7 @@ class Tensor(Variable):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy or (dtype is not None and np.dtype(dtype) != self.value.dtype):
-            return self.value.astype(dtype or self.value.dtype)
+            return self.numpy().astype(dtype or self.value.dtype)
         return self.numpy()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,10 +181,10 @@ class Tensor(Variable):
         return int(self.value.item())
 
     def __index__(self) -> int:
-        return self.value.__index__()
+        return self.numpy().__index__()
 
     def __bool__(self) -> bool:
-        return bool(self.value)
+        return bool(self.numpy())
 
     def __len__(self) -> int:
         return len(self.value)
@@ -182,8 +196,10 @@ class Tensor(Variable):
         return format(self.item() if spec and self.size == 1 else str(self), spec)
 
     def __repr__(self) -> str:
-        text = np.array2string(self.value, separator=", ", prefix="Tensor(", threshold=100)
+        text = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
         label = f", name={self.name!r}" if self.name else ""
+        if self.device != "cpu":
+            label += f", device={self.device!r}"
         if self.requires_grad:
             label += ", requires_grad=True"
         return f"Tensor({text}, shape={self.shape}, dtype={self.dtype}{label})"
@@ -212,7 +228,8 @@ class Parameter(Tensor):
     def __init__(
         self, data: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
     ):
-        array = np.array(as_array(data, dtype), order="C")
+        array = placed(data, dtype)
+        array = np.array(array, order="C") if isinstance(array, np.ndarray) else array.copy()
         super().__init__(array, requires_grad=trainable and array.dtype.kind == "f", name=name)
 
     @property
@@ -225,23 +242,28 @@ class Parameter(Tensor):
 
     def assign(self, data: Any) -> Parameter:
         """Replaces the value, in place; the shape stays."""
-        array = as_array(data)
+        array = data.value if isinstance(data, Tensor) else as_array(data)
         if array.shape != self.shape:
             raise ValueError(
                 f"assign: {self.name or 'the parameter'} has shape {self.shape}, the new value "
                 f"{array.shape}; they must be equal."
             )
-        self.value[...] = array
+        if isinstance(self.value, np.ndarray):
+            self.value[...] = kernels.place(array, "cpu")
+        else:
+            self.value.assign(array.astype(self.dtype, copy=False))
         self.touch()
         return self
 
     def assign_add(self, data: Any) -> Parameter:
         """Adds to the value, in place."""
-        return self.assign(self.value + as_array(data))
+        with config.no_grad():
+            return self.assign(self + data)
 
     def assign_sub(self, data: Any) -> Parameter:
         """Subtracts from the value, in place."""
-        return self.assign(self.value - as_array(data))
+        with config.no_grad():
+            return self.assign(self - data)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state | {"value": state["value"].copy()})
@@ -258,8 +280,18 @@ class Parameter(Tensor):
 
 
 def as_tensor(x: Any) -> Tensor:
-    """`x` itself if it is a tensor, otherwise a constant tensor made from it."""
-    return x if isinstance(x, Tensor) else Tensor.constant(as_array(x))
+    """`x` itself if it is a tensor, otherwise a constant tensor on the current device."""
+    return x if isinstance(x, Tensor) else Tensor.constant(placed(x))
+
+
+def placed(data: Any, dtype: Any = None) -> Any:
+    """`data` as an array on the current device; an array on a GPU stays there."""
+    if isinstance(data, Tensor):
+        data = data.value
+    if kernels.device_of(type(data)) == "cuda":
+        return data if dtype is None else data.astype(dtype, copy=False)
+    array, device = as_array(data, dtype), config.get_device()
+    return array if device == "cpu" else kernels.place(array, device)
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:
@@ -292,6 +324,11 @@ def promoted(*dtypes: np.dtype) -> np.dtype:
     return np.result_type(*(floats or dtypes))
 
 
+def _device_among(like: Sequence) -> str:
+    """The device of the first tensor in `like`."""
+    return next((x.device for x in like if isinstance(x, Tensor)), config.get_device())
+
+
 def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
     dtypes = [x.value.dtype for x in like if isinstance(x, Tensor)]
     dtype = dtypes[0] if len(dtypes) == 1 else promoted(*dtypes)
@@ -302,7 +339,7 @@ def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
     return np.dtype("int64") if dtype.kind == "b" else dtype
 
 
-# --- the three ops that the rules' results pass through -------------------------------------------
+# --- the ops that move, stretch and convert values -------------------------------------------
 
 sum_to: Op = Op(
     "sum_to",
@@ -318,4 +355,9 @@ cast: Op = Op(
     "cast",
     lambda g, y, x, dtype: cast(g, dtype=x.dtype),
     doc="y = x as `dtype`. No gradient flows through a cast to integers.",
+)
+to: Op = Op(
+    "to",
+    lambda g, y, x, device: to(g, device=x.device),
+    doc="y = x, on `device`.",
 )

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,24 @@ def register(array_type: type, device: str) -> None:
 def device_of(array_type: type) -> str:
     """The device on which values of this type live."""
     return _DEVICES.get(array_type, array_type.__name__)
+
+
+def place(array: Any, device: str) -> Any:
+    """The array on `device`: itself if it is there, otherwise a copy."""
+    if device_of(type(array)) == device:
+        return array
+    return array.numpy() if device == "cpu" else _cuda_memory().to_device(array)
+
+
+def constant(number: bool | int | float, dtype: np.dtype, device: str) -> Any:
+    """An array of shape () that nobody writes to."""
+    if device == "cuda":
+        return _cuda_memory().constant(number, dtype)
+    return np.asarray(number, dtype)
+
+
+def _cuda_memory() -> Any:
+    return import_module(f"{__name__}.cuda.memory")
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import tensor as _tensor
-from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor, placed
 from minitorch_ciml.ops.math import clip
 
 __all__ = [
@@ -27,8 +27,8 @@ Shape = int | Sequence[int]
 
 
 def _new(values: np.ndarray, dtype: Any = None) -> Tensor:
-    """`values` as a constant tensor; the one place where a device will be chosen."""
-    return Tensor.constant(values.astype(_dtype(dtype), copy=False))
+    """`values` as a constant tensor on the current device."""
+    return Tensor.constant(placed(values.astype(_dtype(dtype), copy=False)))
 
 
 def _dtype(name: Any) -> np.dtype:

@@ -108,9 +108,9 @@ def _stream(seed: int | SeedGenerator | None) -> Stream:
 
 
 def _random_words(n: int, stream: Stream, attempt: int = 0) -> np.ndarray:
-    kernel = kernels.find(config.get_device(), "random_words")
-    if kernel is None:
-        raise NotImplementedError(f"random: there is no kernel for device {config.get_device()!r}.")
+    # Drawn on the host, so that the numbers are the same on every device.
+    kernel = kernels.find("cpu", "random_words")
+    assert kernel is not None
     return kernel(1, n, stream=stream, first_row=attempt)[0]
 
 
@@ -151,7 +151,7 @@ def uniform(
     """Floats of the given shape, all in [minval, maxval) equally likely."""
     dtype = _float("uniform", dtype)
     x = _unit(math.prod(shape), _stream(seed), dtype)
-    return Tensor.constant((x * (maxval - minval) + minval).astype(dtype).reshape(shape))
+    return Tensor((x * (maxval - minval) + minval).astype(dtype).reshape(shape))
 
 
 def normal(
@@ -164,7 +164,7 @@ def normal(
     """Floats of the given shape with the normal distribution."""
     dtype = _float("normal", dtype)
     x = _standard_normal(math.prod(shape), _stream(seed), dtype)
-    return Tensor.constant((x * stddev + mean).astype(dtype).reshape(shape))
+    return Tensor((x * stddev + mean).astype(dtype).reshape(shape))
 
 
 def _standard_normal(n: int, stream: Stream, dtype: np.dtype, attempt: int = 0) -> np.ndarray:
@@ -190,7 +190,7 @@ def truncated_normal(
         if not far.size:
             break
         x[far] = _standard_normal(far.size, stream, dtype, attempt)
-    return Tensor.constant((x * stddev + mean).astype(dtype).reshape(shape))
+    return Tensor((x * stddev + mean).astype(dtype).reshape(shape))
 
 
 def randint(
@@ -202,7 +202,7 @@ def randint(
     if maxval <= minval:
         raise ValueError(f"randint: maxval {maxval} must be greater than minval {minval}.")
     x = np.floor(_unit(math.prod(shape), _stream(seed), np.dtype("float64")) * (maxval - minval))
-    return Tensor.constant((x.astype(np.int64) + minval).astype(dtype).reshape(shape))
+    return Tensor((x.astype(np.int64) + minval).astype(dtype).reshape(shape))
 
 
 def binomial(
@@ -211,13 +211,13 @@ def binomial(
     """The number of successes in `counts` trials, each with the given probability, as floats."""
     n, p = as_tensor(counts).value, as_tensor(probabilities).value.astype(np.float64)
     drawn = _numpy_generator(_stream(seed)).binomial(n.astype(np.int64), p, tuple(shape))
-    return Tensor.constant(np.asarray(drawn).astype(_float("binomial", dtype)))
+    return Tensor(np.asarray(drawn).astype(_float("binomial", dtype)))
 
 
 def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Seed = None) -> Tensor:
     """Floats with the gamma distribution of shape `alpha` and scale 1."""
     drawn = _numpy_generator(_stream(seed)).standard_gamma(as_tensor(alpha).value, tuple(shape))
-    return Tensor.constant(np.asarray(drawn).astype(_float("gamma", dtype)))
+    return Tensor(np.asarray(drawn).astype(_float("gamma", dtype)))
 
 
 def beta(
@@ -226,7 +226,7 @@ def beta(
     """Floats in [0, 1] with the beta distribution."""
     a, b = as_tensor(alpha).value, as_tensor(beta).value
     drawn = _numpy_generator(_stream(seed)).beta(a, b, tuple(shape))
-    return Tensor.constant(np.asarray(drawn).astype(_float("beta", dtype)))
+    return Tensor(np.asarray(drawn).astype(_float("beta", dtype)))
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Seed = None) -> Tensor:
@@ -243,7 +243,7 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Seed 
         np.searchsorted(row, numbers * row[-1], side="right")
         for row, numbers in zip(ends, u.reshape(len(ends), num_samples))
     ]
-    return Tensor.constant(np.array(places, dtype).reshape(len(ends), num_samples))
+    return Tensor(np.array(places, dtype).reshape(len(ends), num_samples))
 
 
 def shuffle(x: Any, axis: int = 0, seed: Seed = None) -> Tensor:
@@ -305,7 +305,7 @@ def dropout(
         first_sample = 0 if whole else rows.scaled(shape[0]).first  # type: ignore[union-attr]
     how = {"rate": float(rate), "stream": _stream(seed), "first_sample": first_sample}
     if shape != x.shape:
-        return x * _dropout(np.ones(shape, x.dtype), **how)
+        return x * _dropout(Tensor(np.ones(shape, x.dtype)).to(x.device), **how)
     if x.ndim == 0:
         return _dropout(x.reshape((1,)), **how).reshape(())
     return _dropout(x, **how)

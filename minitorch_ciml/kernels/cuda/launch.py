@@ -164,7 +164,12 @@ def _type_of(arg: Any) -> str:
         return "f4"
     if isinstance(arg, np.generic):
         return arg.dtype.str[1:]
-    return arg.pointer_type
+    try:
+        return arg.pointer_type
+    except AttributeError:
+        raise TypeError(
+            f"a kernel on the GPU got a {type(arg).__name__}; move it with .to('cuda')"
+        ) from None
 
 
 def _simulated(arg: Any) -> Any:

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -237,41 +238,7 @@ class CudaArray:
         return f"CudaArray(shape={self.shape}, dtype={self.dtype})"
 
 
-class Constant:
-    """A number that takes part in computations on the GPU: kernels get it as an argument.
-
-    It stands for an array of shape () that is never written, so nothing is copied for it.
-    """
-
-    __slots__ = ("value",)
-
-    shape: Shape = ()
-    ndim = 0
-    size = 1
-
-    def __init__(self, value: np.generic):
-        self.value = value
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.value.dtype
-
-    def numpy(self) -> np.ndarray:
-        return np.asarray(self.value)
-
-    def item(self) -> Any:
-        return self.value.item()
-
-    def astype(self, dtype: Any, copy: bool = True) -> Constant:
-        return Constant(self.value.astype(dtype))
-
-    def array(self) -> CudaArray:
-        """The number as an array in the GPU's memory."""
-        return to_device(self.numpy())
-
-
 kernels.register(CudaArray, "cuda")
-kernels.register(Constant, "cuda")
 
 
 def empty(shape: Shape, dtype: Any) -> CudaArray:
@@ -290,3 +257,9 @@ def zeros(shape: Shape, dtype: Any) -> CudaArray:
     if array.size:
         runtime().clear(array)
     return array
+
+
+@lru_cache(maxsize=4096)
+def constant(value: bool | int | float, dtype: np.dtype) -> CudaArray:
+    """A number as an array of shape (); never written, so equal numbers share one."""
+    return to_device(np.asarray(value, dtype))

@@ -17,7 +17,7 @@ import math
 import sys
 from collections.abc import Callable
 from itertools import product
-from types import CellType, FunctionType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,15 @@ class Cuda:
     gridDim = property(lambda self: Index(*current().block.grid))
     laneid = property(lambda self: current().number % WARP)
 
+    def grid(self, axes: int) -> int:
+        """The thread's place along the first axis of the whole grid."""
+        thread = current()
+        return thread.index.x + thread.block.position.x * thread.block.size[0]
+
+    def gridsize(self, axes: int) -> int:
+        block = current().block
+        return block.size[0] * block.grid[0]
+
     def syncthreads(self) -> None:
         current().parent.switch(("syncthreads", None))
 
@@ -345,6 +354,8 @@ def _exchanged(value: Any, known: dict) -> Any:
             return _TWINS[value]
     except TypeError:  # not hashable
         return value
+    if isinstance(value, BuiltinFunctionType) and value.__module__ == "math":
+        return getattr(_MATH, value.__name__)
     if hasattr(value, "py_func"):  # a device function
         return _translated(value.py_func, known)
     if isinstance(value, FunctionType):
