@@ -1,0 +1,105 @@
+"""Pooling and random numbers on the GPU: in the simulator against NumPy; compiled for real GPUs."""
+
+import numpy as np
+import pytest
+from cuda_peer import assert_close, assert_compiles, assert_equal, kernels_of, on_gpu
+
+from minitorch_ciml.kernels.cuda import pool, random
+from minitorch_ciml.kernels.reference import conv as reference
+from minitorch_ciml.kernels.reference import nn
+from minitorch_ciml.kernels.reference import random as reference_random
+
+RNG = np.random.default_rng(0)
+
+# The input's shape, the window, its strides, the padding.
+CASES = [
+    ((2, 7, 3), (2,), (2,), ((0, 0),)),
+    ((1, 9, 33), (3,), (1,), ((1, 1),)),  # overlapping windows, more channels than a warp
+    ((2, 5, 6, 3), (2, 2), (2, 2), ((0, 1), (0, 0))),
+    ((1, 8, 7, 1), (3, 2), (2, 1), ((1, 1), (0, 1))),
+    ((1, 4, 5, 6, 2), (2, 3, 2), (1, 2, 3), ((0, 1), (1, 1), (0, 0))),
+    ((1, 18, 17, 1), (17, 16), (1, 1), ((0, 0), (0, 0))),  # more places than a byte can tell
+    ((1, 3, 3, 1), (1, 1), (2, 2), ((0, 0), (0, 0))),  # elements that no window covers
+    ((0, 4, 4, 2), (2, 2), (2, 2), ((0, 0), (0, 0))),
+]
+DTYPES = ("float32", "float64")
+
+
+def how_of(case):
+    return dict(zip(("pool_size", "strides", "padding"), case[1:]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_max_pool(case, dtype):
+    """Values, places and gradients have NumPy's bits, with ties and with NaN in the input."""
+    how = how_of(case)
+    x = RNG.integers(-3, 4, case[0]).astype(dtype)
+    x[x == 3] = np.nan
+    y, saved = reference.max_pool(x, **how)
+    assert_equal(on_gpu(pool.max_pool, x, **how), (y, saved))
+    assert_equal(on_gpu(pool.max_pool_places, x, **how), saved)
+    assert_equal(
+        on_gpu(pool.max_pool_gather, x, saved, **how),
+        reference.max_pool_gather(x, saved, **how),
+    )
+    g = RNG.normal(size=y.shape).astype(dtype)
+    assert_equal(
+        on_gpu(pool.max_pool_grad, g, y, x, needs=(True,), saved=saved, **how),
+        nn.max_pool_grad(g, y, x, needs=(True,), saved=saved, **how),
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_avg_pool(case, dtype):
+    how = how_of(case)
+    x = RNG.normal(size=case[0]).astype(dtype)
+    y = reference.avg_pool(x, **how)
+    assert_close(on_gpu(pool.avg_pool, x, **how), y)
+    g = RNG.normal(size=y.shape).astype(dtype)
+    assert_close(
+        on_gpu(pool.avg_pool_grad, g, input_shape=x.shape, **how),
+        reference.avg_pool_grad(g, input_shape=x.shape, **how),
+    )
+
+
+def test_windows_in_the_padding():
+    """A window without any element has no place, and -inf as its maximum."""
+    how = {"pool_size": (2,), "strides": (2,), "padding": ((2, 3),)}
+    x = RNG.normal(size=(1, 3, 2)).astype("float32")
+    y, saved = reference.max_pool(x, **how)
+    assert_equal(on_gpu(pool.max_pool, x, **how), (y, saved))
+    assert_equal(
+        on_gpu(pool.max_pool_scatter, y, saved, input_shape=x.shape, **how),
+        reference.max_pool_scatter(y, saved, input_shape=x.shape, **how),
+    )
+
+
+@pytest.mark.parametrize("rows, columns, first", [(1, 1, 0), (3, 4, 7), (5, 257, 2), (0, 3, 0)])
+def test_random_words(rows, columns, first):
+    stream = (2**32 - 1, 12345, 2**31, 7)
+    assert_equal(
+        on_gpu(random.random_words, rows, columns, stream=stream, first_row=first),
+        reference_random.random_words(rows, columns, stream=stream, first_row=first),
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 43), (70,), (0, 4)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout(shape, dtype, rate):
+    """The bits of NumPy's, which are those of the CPU's kernel."""
+    how = {"rate": rate, "stream": (1, 2, 3, 4), "first_sample": 5}
+    x = RNG.normal(size=shape).astype(dtype)
+    expected = reference_random.dropout(x, **how)
+    assert_equal(on_gpu(random.dropout, x, **how), expected)
+    if x.size:
+        from minitorch_ciml.kernels.cpu.random import dropout
+
+        assert_equal(dropout(x, **how), expected)
+
+
+@pytest.mark.parametrize("kernel, signature", kernels_of("pool", "random"))
+def test_compiles(kernel, signature):
+    assert_compiles(kernel, signature)
