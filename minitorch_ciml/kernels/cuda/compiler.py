@@ -22,6 +22,7 @@ from typing import Any
 from minitorch_ciml.kernels.cuda import require_package
 
 Capability = tuple[int, int]
+OLDEST = (7, 5)  # what CUDA 13 still compiles for
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.kernels.cuda import SIMULATED, compiler
-from minitorch_ciml.kernels.cuda.compiler import Binary, Capability
+from minitorch_ciml.kernels.cuda.compiler import OLDEST, Binary, Capability
 
 # Every kernel, for the tests and the report that compile them all.
 KERNELS: list[Kernel] = []
@@ -68,6 +68,7 @@ class Kernel:
         threads: threads of a block at most.
         blocks: blocks that one multiprocessor holds at the same time, at least.
         shared: bytes of shared memory that a launch asks for beyond what is declared in it.
+        needs: the lowest compute capability that has the instructions it uses.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Kernel:
         blocks: int,
         shared: int,
         name: str | None,
+        needs: Capability,
     ):
         self.function = function
         self.name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
@@ -86,6 +88,7 @@ class Kernel:
         self.threads = threads
         self.blocks = blocks
         self.shared = shared
+        self.needs = needs
         self.__doc__ = function.__doc__
         self._loaded: dict[tuple[str, ...], Callable] = {}
         KERNELS.append(self)
@@ -133,10 +136,13 @@ def kernel(
     blocks: int = 1,
     shared: int = 0,
     name: str | None = None,
+    needs: Capability = OLDEST,
     **variables: tuple[str, ...],
 ) -> Callable[[Callable], Kernel]:
     """Makes a function a `Kernel`; see the head of this file."""
-    return lambda function: Kernel(function, signature, variables, threads, blocks, shared, name)
+    return lambda function: Kernel(
+        function, signature, variables, threads, blocks, shared, name, needs
+    )
 
 
 def _expanded(signature: str, variables: dict[str, tuple[str, ...]]) -> list[tuple[str, ...]]:

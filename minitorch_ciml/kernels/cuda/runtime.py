@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitorch_ciml.kernels.cuda import SIMULATED, require_package
+from minitorch_ciml.kernels.cuda.compiler import OLDEST
 
 if TYPE_CHECKING:
     from minitorch_ciml.kernels.cuda.compiler import Binary, Capability
     from minitorch_ciml.kernels.cuda.memory import CudaArray
 
-_OLDEST = (7, 5)  # what CUDA 13 still compiles for
 _DEFAULT_SHARED = 48 * 1024  # a kernel must ask for more than this
 
 
@@ -53,10 +53,10 @@ class Runtime:
             self._attribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device),
             self._attribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device),
         )
-        if self.capability < _OLDEST:
+        if self.capability < OLDEST:
             raise RuntimeError(
                 f"the GPU {self.name} has compute capability {_dotted(self.capability)}; "
-                f"{_dotted(_OLDEST)} or newer is needed."
+                f"{_dotted(OLDEST)} or newer is needed."
             )
         self.multiprocessors = self._attribute(
             attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device

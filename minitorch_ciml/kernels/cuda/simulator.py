@@ -59,6 +59,7 @@ class Thread(greenlet.greenlet):
         width, height, _ = block.size
         self.number = index[0] + width * (index[1] + height * index[2])
         self.waits: tuple[str, Any] | None = None  # the kind of barrier, and what it brings there
+        self.copies: list[list] = [[]]  # groups of asynchronous copies that have not arrived
 
     def advance(self, received: Any) -> None:
         self.waits = self.switch(received) if self.waits else self.switch()
@@ -82,6 +83,20 @@ class Block:
         self.grid = grid
         self.dynamic = np.full(shared, 0xFF, np.uint8)  # NaN, as floats
         self.arrays: dict[tuple, np.ndarray] = {}  # by the place in the code that declares them
+        self.products: dict[int, tuple] = {}  # what each warp's tensor core has computed last
+
+    def address(self, array: np.ndarray) -> int:
+        """Where an array lies in shared memory: each begins at its own multiple of 1 MiB."""
+        arrays = (self.dynamic, *self.arrays.values())
+        return [a.ctypes.data for a in arrays].index(array.ctypes.data) + 1 << 20
+
+    def window(self, address: int, nbytes: int) -> np.ndarray:
+        """Bytes of shared memory; they must lie in one array."""
+        number, offset = address >> 20, address & 0xFFFFF
+        arrays = (self.dynamic, *self.arrays.values())
+        if not 1 <= number <= len(arrays) or offset + nbytes > arrays[number - 1].nbytes:
+            raise IndexError(f"a kernel uses {nbytes} bytes at {address} of shared memory.")
+        return arrays[number - 1].view(np.uint8).reshape(-1)[offset : offset + nbytes]
 
     def run(self, function: Callable, args: tuple) -> None:
         width, height, depth = self.size
