@@ -1,4 +1,4 @@
-"""What the CUDA kernels stand on: declared signatures, the simulator's barriers, memory, devices."""
+"""What the CUDA kernels stand on: signatures, the simulator's barriers, memory, devices."""
 
 import numpy as np
 import pytest
