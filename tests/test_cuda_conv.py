@@ -1,0 +1,111 @@
+"""Convolution on the GPU: in the simulator against NumPy; compiled for real GPUs."""
+
+import numpy as np
+import pytest
+from cuda_peer import assert_close, assert_compiles, assert_equal, kernels_of, on_gpu
+
+from minitorch_ciml.kernels.cuda import conv
+from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, TILES
+from minitorch_ciml.kernels.reference import conv as reference
+
+RNG = np.random.default_rng(0)
+
+
+def case(x, w, strides=1, padding=0, dilation=1, groups=1):
+    """The shapes, and the parameters; a number stands for each dimension's."""
+    rank = len(x) - 2
+    each = lambda v: v if isinstance(v, tuple) else (v,) * rank  # noqa: E731
+    pads = tuple(p if isinstance(p, tuple) else (p, p) for p in each(padding))
+    return x, w, {
+        "strides": each(strides), "padding": pads, "dilation": each(dilation), "groups": groups,
+    }  # fmt: skip
+
+
+# Small, for every kernel and both dtypes; sizes that are multiples of nothing, then of 4.
+CASES = [
+    case((2, 11, 3), (3, 3, 5)),
+    case((1, 9, 4), (2, 4, 8), strides=2, dilation=3, padding=((2, 1),)),
+    case((2, 6, 5, 1), (3, 2, 1, 3), padding=1),
+    case((1, 7, 6, 4), (3, 3, 4, 4), strides=2, padding=((0, 1), (1, 0))),
+    case((1, 8, 9, 6), (2, 3, 3, 4), strides=(1, 3), dilation=(2, 1), padding=1, groups=2),
+    case((2, 5, 6, 3), (3, 3, 1, 6), padding=1, groups=3),  # depthwise
+    case((1, 6, 6, 8), (1, 1, 8, 4), strides=2),  # elements of the input that no tap meets
+    case((1, 4, 5, 4, 2), (2, 3, 2, 2, 3), strides=(2, 1, 1), padding=1),
+    case((0, 4, 4, 2), (3, 3, 2, 3), padding=1),
+    case((1, 2, 2, 3), (3, 3, 3, 2)),  # no output at all
+]
+# Past the edges of every tile: of y in pixels and filters, of dw in taps x channels and filters.
+EDGES = {
+    NARROW: (case((1, 13, 10, 3), (3, 5, 3, 33)), case((1, 5, 4, 17), (3, 3, 17, 33))),
+    SMALL: (
+        case((2, 8, 9, 8), (2, 2, 4, 136), strides=2, padding=1, groups=2),
+        case((2, 4, 3, 36), (2, 2, 18, 136), padding=1, groups=2),
+    ),
+    LARGE: (case((1, 14, 10, 1), (2, 2, 1, 130)), case((1, 4, 3, 36), (2, 2, 36, 130))),
+}
+
+
+def arrays_of(x, w, how, dtype):
+    spatial = [
+        reference.output_size(*one)
+        for one in zip(x[1:-1], w, how["strides"], how["padding"], how["dilation"])
+    ]
+    shapes = x, w, (w[-1],), (x[0], *spatial, w[-1])
+    return [RNG.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shapes", CASES, ids=str)
+def test_small(shapes, dtype):
+    check(*shapes, dtype)
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_tiles(tile, monkeypatch):
+    """Forward and the kernel's gradient, several blocks of each in all directions."""
+    monkeypatch.setattr(conv, "_tile_for", lambda *sizes: tile)
+    (x_shape, w_shape, how), of_grad = EDGES[tile]
+    x, w, _, g = arrays_of(x_shape, w_shape, how, "float32")
+    assert_close(on_gpu(conv.conv, x, w, **how), reference.conv(x, w, **how))
+    x_shape, w_shape, how = of_grad
+    x, w, _, g = arrays_of(x_shape, w_shape, how, "float32")
+    found = on_gpu(conv.conv_kernel_grad, x, g, kernel_shape=w_shape, **how)
+    assert_close(found, reference.conv_kernel_grad(x, g, kernel_shape=w_shape, **how))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shares_are_added_in_order(dtype, monkeypatch):
+    """The gradients that many blocks sum a share of are right, and repeat bit for bit."""
+    monkeypatch.setattr(conv, "_SHORTEST_SHARE", 8)
+    x_shape, w_shape, how = case((2, 7, 5, 3), (2, 2, 3, 5))
+    x, w, b, g = arrays_of(x_shape, w_shape, how, dtype)
+    y = reference.conv_bias_act(x, w, b, **how, activation="relu")
+    fused = {**how, "activation": "relu", "needs": (False, True, True)}
+    assert conv._shares(48, 1)[1] > 1
+    first, second = (on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, **fused) for _ in range(2))
+    assert_close(first, reference.conv_bias_act_grad(g, y, x, w, b, **fused))
+    assert_equal(first, second)
+
+
+def check(x_shape, w_shape, how, dtype):
+    """Forward and both gradients, plain and fused, against NumPy's."""
+    x, w, b, g = arrays_of(x_shape, w_shape, how, dtype)
+    assert_close(on_gpu(conv.conv, x, w, **how), reference.conv(x, w, **how))
+    fused = {**how, "activation": "relu"}
+    y = reference.conv_bias_act(x, w, b, **fused)
+    assert_close(on_gpu(conv.conv_bias_act, x, w, b, **fused), y)
+    for needs in [(True, True, True), (False, False, True)]:
+        assert_close(
+            on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, needs=needs, **fused),
+            reference.conv_bias_act_grad(g, y, x, w, b, needs=needs, **fused),
+        )
+    fused["activation"] = "linear"
+    assert_close(
+        on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, needs=(False, True, True), **fused),
+        reference.conv_bias_act_grad(g, y, x, w, b, needs=(False, True, True), **fused),
+    )
+
+
+@pytest.mark.parametrize("kernel, signature", kernels_of("conv_tiles", "conv_direct"))
+def test_compiles(kernel, signature):
+    assert_compiles(kernel, signature)
