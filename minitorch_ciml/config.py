@@ -6,7 +6,7 @@ the code inside it alone, also with threads and asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -20,6 +20,9 @@ DEVICES = ("cpu", "cuda")
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 _floatx: ContextVar[str] = ContextVar("floatx", default="float32")
 _device: ContextVar[str] = ContextVar("device", default="cpu")
+
+# What makes a device ready, or raises an error that says why it cannot be used; given by `kernels`.
+_make_ready: dict[str, Callable[[int | None], None]] = {}
 
 
 class Part(NamedTuple):
@@ -110,7 +113,14 @@ def get_device() -> str:
 
 
 def set_device(name: str) -> None:
-    """Makes `name` the device of new tensors: 'cpu', or 'cuda' (also 'gpu')."""
+    """Makes `name` the device of new tensors: 'cpu', or 'cuda' (also 'gpu').
+
+    'cuda:1' is the GPU with number 1; a process uses one GPU, so another one cannot follow.
+
+    Raises:
+        ValueError: there is no such name.
+        ImportError, RuntimeError: the device cannot be used here; the message says why.
+    """
     _device.set(known_device(name))
 
 
@@ -125,8 +135,16 @@ def device(name: str) -> Iterator[None]:
 
 
 def known_device(name: str) -> str:
-    """The device's own name; an error where there is none such."""
-    name = {"gpu": "cuda"}.get(name, name)
-    if name not in DEVICES:
+    """The device's own name, once it is ready; an error where there is none such."""
+    kind, colon, number = str(name).partition(":")
+    kind = {"gpu": "cuda"}.get(kind, kind)
+    if kind not in DEVICES or (colon and not number.isdecimal()):
         raise ValueError(f"device {name!r} is not known; there are: {', '.join(DEVICES)}.")
-    return name
+    if kind in _make_ready:
+        _make_ready[kind](int(number) if number else None)
+    return kind
+
+
+def when_chosen(device: str, make_ready: Callable[[int | None], None]) -> None:
+    """From now on, `make_ready(number)` is called whenever `device` is chosen."""
+    _make_ready[device] = make_ready

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import config
+
 _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python", int: "python"}
 
 _REFERENCE = (
@@ -86,8 +88,27 @@ def constant(number: bool | int | float, dtype: np.dtype, device: str) -> Any:
     return np.asarray(number, dtype)
 
 
+def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
+    """A new array, filled with one number, that may be written to."""
+    if device == "cuda":
+        return _cuda_memory().full(shape, value, dtype)
+    return np.full(shape, value, dtype)
+
+
+def host(array: Any) -> np.ndarray:
+    """The array in the host's memory: itself if it is there; from a GPU a copy, which waits."""
+    return place(array, "cpu")
+
+
 def _cuda_memory() -> Any:
     return import_module(f"{__name__}.cuda.memory")
+
+
+def _choose_gpu(number: int | None) -> None:
+    import_module(f"{__name__}.cuda.runtime").choose(number)
+
+
+config.when_chosen("cuda", _choose_gpu)
 
 
 @cache

@@ -125,10 +125,11 @@ class Elementwise:
         self.flat = make(_flat, "flat", self.arity + 1)
         self.strided = make(_strided, "strided", _MOST_AXES * self.arity + _MOST_AXES)
 
-    def __call__(self, *inputs: CudaArray) -> CudaArray:
+    def __call__(self, *inputs: CudaArray, out: CudaArray | None = None) -> CudaArray:
+        """The result, in `out` if it is given: that may be one of the inputs of its shape."""
         shapes = {x.shape for x in inputs}
         shape = inputs[0].shape if len(shapes) == 1 else np.broadcast_shapes(*shapes)
-        y = empty(shape, self._result or inputs[-1].dtype)
+        y = empty(shape, self._result or inputs[-1].dtype) if out is None else out
         if y.size:
             self._fill(y, inputs)
         return y
@@ -214,6 +215,7 @@ def _minimum(a, b):
 
 
 _UNARY = {
+    "copy": (lambda x: x, ALL),
     "negative": (lambda x: -x, NUMBERS),
     "absolute": (_absolute, NUMBERS),
     "sign": (_sign, NUMBERS),

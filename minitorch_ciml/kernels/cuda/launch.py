@@ -120,7 +120,10 @@ class Kernel:
             raise ValueError(
                 f"kernel {self.name} takes blocks of {self.threads} threads at most, got {block}."
             )
-        self._simulator(grid, block, self.shared, tuple(map(_simulated, args)))
+        from minitorch_ciml.kernels.cuda.runtime import runtime
+
+        values = tuple(map(_simulated, args))
+        runtime().launch(lambda: self._simulator(grid, block, self.shared, values))
 
     @cached_property
     def _simulator(self) -> Callable:

@@ -13,8 +13,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from threading import RLock
+from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -48,67 +51,103 @@ class Pool:
     Attributes:
         held: bytes taken from the driver.
         used: bytes that are in use now.
-        peak: the most that were ever in use.
     """
 
     def __init__(self) -> None:
-        self.held = self.used = self.peak = 0
+        self.held = self.used = 0
         self._free: defaultdict[int, list[Any]] = defaultdict(list)
+        _pools.add(self)
 
     def allocate(self, nbytes: int) -> Block:
         size = _class_of(nbytes)
-        free = self._free[size]
-        pointer = free.pop() if free else self._new(size)
-        self.used += size
-        self.peak = max(self.peak, self.used)
+        with _lock:
+            free = self._free[size]
+            pointer = free.pop() if free else self._new(size)
+            self.used += size
+            _count(size)
         return Block(self, pointer, size)
 
     def _new(self, size: int) -> Any:
         try:
             pointer = runtime().allocate(size)
         except MemoryError:
-            self.release()
+            _main.release()
             try:
                 pointer = runtime().allocate(size)
             except MemoryError:
-                free, total = runtime().memory()
+                info = memory_info()
                 raise MemoryError(
-                    f"the GPU is out of memory: {size:,} bytes asked for, {self.used:,} in use "
-                    f"here, {free:,} of {total:,} free; use a smaller batch or model."
+                    f"the GPU is out of memory: {size:,} bytes asked for, {info.used:,} in use and "
+                    f"{info.held - info.used:,} kept for captured steps here, {info.free:,} of "
+                    f"{info.total:,} free; use a smaller batch or model."
                 ) from None
         self.held += size
         return pointer
 
     def take_back(self, block: Block) -> None:
-        self.used -= block.size
-        self._free[block.size].append(block.pointer)
+        with _lock:
+            self.used -= block.size
+            _count(-block.size)
+            self._free[block.size].append(block.pointer)
 
     def release(self) -> None:
         """Gives what is not in use back to the driver."""
-        for size, pointers in self._free.items():
-            for pointer in pointers:
-                runtime().free(pointer)
-                self.held -= size
-        self._free.clear()
+        with _lock:
+            for size, pointers in self._free.items():
+                while pointers:
+                    runtime().free(pointers.pop())
+                    self.held -= size
 
 
-_pool = Pool()
+class MemoryInfo(NamedTuple):
+    """The GPU's memory, in bytes.
+
+    Attributes:
+        used: in arrays of this process.
+        peak: the most that ever were.
+        held: taken from the driver: what is used, and what is kept for reuse.
+        free, total: of the whole GPU.
+    """
+
+    used: int
+    peak: int
+    held: int
+    free: int
+    total: int
+
+
+def memory_info() -> MemoryInfo:
+    """How much of the GPU's memory is used, and by whom."""
+    held = sum(pool.held for pool in _pools)
+    return MemoryInfo(_in_use, _peak, held, *runtime().memory())
+
+
+def _count(change: int) -> None:
+    global _in_use, _peak
+    _in_use += change
+    _peak = max(_peak, _in_use)
+
+
+_in_use = _peak = 0
+_lock = RLock()  # a block may be taken back in the middle of another one's allocation
+_pools: WeakSet[Pool] = WeakSet()
+_main = Pool()
+_pool: ContextVar[Pool] = ContextVar("pool", default=_main)
 
 
 @contextmanager
 def using(pool: Pool) -> Iterator[Pool]:
     """New arrays inside the block take their memory from `pool`."""
-    global _pool
-    before, _pool = _pool, pool
+    token = _pool.set(pool)
     try:
         yield pool
     finally:
-        _pool = before
+        _pool.reset(token)
 
 
 def pool() -> Pool:
     """The pool that new arrays come from."""
-    return _pool
+    return _pool.get()
 
 
 def _class_of(nbytes: int) -> int:
@@ -142,7 +181,7 @@ class CudaArray:
                 f"an array of shape {shape} has {self.size:,} elements; the GPU's kernels take "
                 f"at most {_MOST_ELEMENTS:,}."
             )
-        self._block = block or _pool.allocate(self.nbytes)
+        self._block = block or _pool.get().allocate(self.nbytes)
         self._offset = offset  # in bytes
 
     @property
@@ -196,6 +235,45 @@ class CudaArray:
 
     def tolist(self) -> Any:
         return self.numpy().tolist()
+
+    # --- changes in place -------------------------------------------------------------------
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """`array[...] = value`: a number, or an array of the same shape from either side."""
+        if index not in (Ellipsis, ()):
+            raise TypeError("an array on the GPU takes array[...] = value only.")
+        if isinstance(value, np.ndarray) and value.ndim:
+            self.assign(value.astype(self.dtype, copy=False))
+        elif isinstance(value, CudaArray):
+            self.assign(value.astype(self.dtype, copy=False))
+        elif self.size and value == 0:
+            runtime().clear(self)
+        elif self.size:
+            self._set("copy", value)
+
+    def __iadd__(self, other: Any) -> CudaArray:
+        return self._change("add", other)
+
+    def __isub__(self, other: Any) -> CudaArray:
+        return self._change("subtract", other)
+
+    def __imul__(self, other: Any) -> CudaArray:
+        return self._change("multiply", other)
+
+    def __itruediv__(self, other: Any) -> CudaArray:
+        return self._change("divide", other)
+
+    def _change(self, operation: str, other: Any) -> CudaArray:
+        return self._set(operation, self, other)
+
+    def _set(self, operation: str, *inputs: Any) -> CudaArray:
+        from minitorch_ciml.kernels.cuda import elementwise
+
+        arrays = [
+            x if isinstance(x, CudaArray) else constant(np.asarray(x).item(), self.dtype)
+            for x in inputs
+        ]
+        return getattr(elementwise, operation)(*arrays, out=self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise TypeError(
@@ -259,7 +337,15 @@ def zeros(shape: Shape, dtype: Any) -> CudaArray:
     return array
 
 
+def full(shape: Shape, value: float, dtype: Any) -> CudaArray:
+    """An array filled with one number."""
+    array = empty(tuple(shape), dtype)
+    array[...] = value
+    return array
+
+
 @lru_cache(maxsize=4096)
 def constant(value: bool | int | float, dtype: np.dtype) -> CudaArray:
     """A number as an array of shape (); never written, so equal numbers share one."""
-    return to_device(np.asarray(value, dtype))
+    with using(_main):  # it outlives a captured step
+        return to_device(np.asarray(value, dtype))
