@@ -45,6 +45,21 @@ class Block:
         self.pool.take_back(self)
 
 
+class _Usage:
+    """What all pools together have handed out, in bytes; and the lock of all of them."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+        self.lock = RLock()  # a block may be taken back in the middle of another's allocation
+
+    def change(self, by: int) -> None:
+        self.now += by
+        self.peak = max(self.peak, self.now)
+
+
+_usage = _Usage()
+
+
 class Pool:
     """Blocks of memory, by size: those that are free, and how much there is in all.
 
@@ -56,15 +71,16 @@ class Pool:
     def __init__(self) -> None:
         self.held = self.used = 0
         self._free: defaultdict[int, list[Any]] = defaultdict(list)
+        self._usage = _usage  # held here, since blocks come back until the interpreter has ended
         _pools.add(self)
 
     def allocate(self, nbytes: int) -> Block:
         size = _class_of(nbytes)
-        with _lock:
+        with self._usage.lock:
             free = self._free[size]
             pointer = free.pop() if free else self._new(size)
             self.used += size
-            _count(size)
+            self._usage.change(size)
         return Block(self, pointer, size)
 
     def _new(self, size: int) -> Any:
@@ -85,14 +101,14 @@ class Pool:
         return pointer
 
     def take_back(self, block: Block) -> None:
-        with _lock:
+        with self._usage.lock:
             self.used -= block.size
-            _count(-block.size)
+            self._usage.change(-block.size)
             self._free[block.size].append(block.pointer)
 
     def release(self) -> None:
         """Gives what is not in use back to the driver."""
-        with _lock:
+        with self._usage.lock:
             for size, pointers in self._free.items():
                 while pointers:
                     runtime().free(pointers.pop())
@@ -119,17 +135,9 @@ class MemoryInfo(NamedTuple):
 def memory_info() -> MemoryInfo:
     """How much of the GPU's memory is used, and by whom."""
     held = sum(pool.held for pool in _pools)
-    return MemoryInfo(_in_use, _peak, held, *runtime().memory())
+    return MemoryInfo(_usage.now, _usage.peak, held, *runtime().memory())
 
 
-def _count(change: int) -> None:
-    global _in_use, _peak
-    _in_use += change
-    _peak = max(_peak, _in_use)
-
-
-_in_use = _peak = 0
-_lock = RLock()  # a block may be taken back in the middle of another one's allocation
 _pools: WeakSet[Pool] = WeakSet()
 _main = Pool()
 _pool: ContextVar[Pool] = ContextVar("pool", default=_main)

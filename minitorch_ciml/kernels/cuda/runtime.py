@@ -2,8 +2,8 @@
 
 Kernels go to one stream, in order, and nothing here waits for the GPU but a copy to the host,
 `synchronize` and `wait_for`. A second stream copies the next batch while the first computes;
-*events* order the two. What one training step puts into the stream can be *captured* as a graph, and
-started again as a whole.
+*events* order the two. What one training step puts into the stream can be *captured* as a graph,
+and started again as a whole.
 
 `Runtime` speaks to NVIDIA's driver (`cuda.bindings.driver`), `SimulatedRuntime` does the same
 without a GPU.
@@ -263,13 +263,11 @@ class Runtime:
         """From ordinary memory: the driver has read it when this returns."""
         driver = self._ready_outside_graphs("copying from the host")
         self._call(
-            driver.cuMemcpyHtoDAsync(
-                target.pointer, source.ctypes.data, target.nbytes, self.stream
-            )
+            driver.cuMemcpyHtoDAsync(target.pointer, source.ctypes.data, target.nbytes, self.stream)
         )
 
     def copy_ahead(self, target: CudaArray, source: np.ndarray) -> None:
-        """From pinned memory, in the second stream: `source` must stay as it is until it is done."""
+        """From pinned memory, in the second stream; until it is done, `source` must not change."""
         self._call(
             self._ready().cuMemcpyHtoDAsync(
                 target.pointer, source.ctypes.data, target.nbytes, self.copies
@@ -279,9 +277,7 @@ class Runtime:
     def copy_to_host(self, target: np.ndarray, source: CudaArray) -> None:
         driver = self._ready_outside_graphs("copying to the host")
         self._call(
-            driver.cuMemcpyDtoHAsync(
-                target.ctypes.data, source.pointer, source.nbytes, self.stream
-            )
+            driver.cuMemcpyDtoHAsync(target.ctypes.data, source.pointer, source.nbytes, self.stream)
         )
         self._call(driver.cuStreamSynchronize(self.stream))
 
