@@ -15,6 +15,7 @@ memory, so threads wait for each other once per slice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,24 +130,9 @@ def four(array, at, count, by_fours):
 
 
 @cuda.jit(device=True, forceinline=True)
-def put_four(array, at, a, b, c, d, count, by_fours):
-    """Writes as many of four elements as there are."""
-    if count > 0:
-        if by_fours:
-            store4(array, at, a, b, c, d)
-        else:
-            array[at] = a
-            if count > 1:
-                array[at + 1] = b
-            if count > 2:
-                array[at + 2] = c
-            if count > 3:
-                array[at + 3] = d
-
-
-@cuda.jit(device=True, forceinline=True)
-def activated(x, is_relu):
-    return float32(0.0) if is_relu and x < float32(0.0) else x
+def at_least(x, lowest):
+    """The larger number; NaN stays."""
+    return lowest if x < lowest else x
 
 
 def _multiply(tile: Tile) -> Callable:
@@ -175,6 +161,30 @@ def _multiply(tile: Tile) -> Callable:
     return multiply
 
 
+def _put_part(tile: Tile) -> Callable:
+    """Writes a thread's part of the tile, whose rows are those of y that `targets` names."""
+    tall, wide, half_row, half_column = tile.tall, tile.wide, tile.half_row, tile.half_column
+
+    @cuda.jit(device=True, forceinline=True)
+    def put_part(y, total, targets, row, column, columns, width, by_fours):
+        for i in range(tall):
+            to = targets[row + i % 4 + i // 4 * half_row]
+            at = i32(to * width + column)
+            if to >= 0:
+                for j in range(wide // 4):
+                    f = j * half_column
+                    o = i * wide + 4 * j
+                    if by_fours:
+                        if f < columns:
+                            store4(y, at + f, total[o], total[o + 1], total[o + 2], total[o + 3])
+                    else:
+                        for q in range(4):
+                            if f + q < columns:
+                                y[at + f + q] = total[o + q]
+
+    return put_part
+
+
 # --- y = x * w ------------------------------------------------------------------------------------
 
 
@@ -183,8 +193,8 @@ def _correlate(tile: Tile) -> Kernel:
         tile.rows, tile.columns, tile.tall, tile.wide, tile.threads,
     )  # fmt: skip
     across = columns // wide  # threads side by side
-    part, half_row, half_column, line = tall * wide, tile.half_row, tile.half_column, tile.line
-    multiply = _multiply(tile)
+    part, half_column, line = tall * wide, tile.half_column, tile.line
+    multiply, put_part = _multiply(tile), _put_part(tile)
     x_slice, w_slice = SLICE * line, SLICE * columns
     x_room, w_room = 2 * x_slice, 2 * w_slice
     per_row = SLICE // 4  # threads that load a row of x's slice, four numbers each
@@ -207,11 +217,11 @@ def _correlate(tile: Tile) -> Kernel:
     ):  # fmt: skip
         xs = cuda.shared.array(x_room, float32, alignment=16)
         ws = cuda.shared.array(w_room, float32, alignment=16)
+        targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         left = cuda.local.array(tall, float32)
         right = cuda.local.array(wide, float32)
         loaded = cuda.local.array(held, float32)
-        target = cuda.local.array(tall, int32)
         plane = cuda.local.array(loads, int32)
         at_z = cuda.local.array(loads, int32)
         at_y = cuda.local.array(loads, int32)
@@ -221,6 +231,20 @@ def _correlate(tile: Tile) -> Kernel:
         thread = i32(cuda.threadIdx.x)
         group = i32(cuda.blockIdx.z)
         tile_row, tile_column = i32(cuda.blockIdx.x * rows), i32(cuda.blockIdx.y * columns)
+
+        # Where the tile's rows lie in y; -1 where there is none.
+        if thread < rows:
+            p = i32(tile_row + thread)
+            to = p
+            if is_dense == 0:
+                rest, ox = divided(p, out_width)
+                rest, oy = divided(rest, out_height)
+                n, oz = divided(rest, out_depth)
+                to = i32(n * target_depth + oz * every_z + first_z)
+                to = i32(to * target_height + oy * every_y + first_y)
+                to = i32(to * target_width + ox * every_x + first_x)
+            targets[thread] = to if p < pixels else int32(-1)
+        cuda.syncthreads()
 
         # What this thread loads of x: four numbers along k, for one or two pixels.
         load_row, load_k = i32(thread // per_row), i32(thread % per_row * 4)
@@ -298,32 +322,21 @@ def _correlate(tile: Tile) -> Kernel:
                     store4(ws, i32(turn * w_slice + w_row * columns + w_column), w0, w1, w2, w3)
                 cuda.syncthreads()
 
-        for i in range(tall):
-            p = i32(tile_row + row + i % 4 + i // 4 * half_row)
-            if is_dense == 0:
-                rest, ox = divided(p, out_width)
-                rest, oy = divided(rest, out_height)
-                n, oz = divided(rest, out_depth)
-                to = i32(n * target_depth + oz * every_z + first_z)
-                to = i32(to * target_height + oy * every_y + first_y)
-                to = i32(to * target_width + ox * every_x + first_x)
-                target[i] = to if p < pixels else int32(-1)
-            else:
-                target[i] = p if p < pixels else int32(-1)
+        lowest = float32(0.0 if is_relu else -math.inf)
         for j in range(wide // 4):
             f = i32(tile_column + column + j * half_column)
-            more = i32(filters - f)
-            b0, b1, b2, b3 = four(
-                b, i32(group_filter + f), more if has_bias else int32(0), filters_by_fours
-            )
+            more = i32(filters - f) if has_bias else int32(0)
+            b0, b1, b2, b3 = four(b, i32(group_filter + f), more, filters_by_fours)
             for i in range(tall):
                 o = i * wide + 4 * j
-                put_four(
-                    y, i32(target[i] * all_filters + group_filter + f),
-                    activated(total[o] + b0, is_relu), activated(total[o + 1] + b1, is_relu),
-                    activated(total[o + 2] + b2, is_relu), activated(total[o + 3] + b3, is_relu),
-                    more if target[i] >= 0 else int32(0), filters_by_fours,
-                )  # fmt: skip
+                total[o] = at_least(total[o] + b0, lowest)
+                total[o + 1] = at_least(total[o + 1] + b1, lowest)
+                total[o + 2] = at_least(total[o + 2] + b2, lowest)
+                total[o + 3] = at_least(total[o + 3] + b3, lowest)
+        put_part(
+            y, total, targets, row, i32(group_filter + tile_column + column),
+            i32(filters - tile_column - column), all_filters, filters_by_fours,
+        )  # fmt: skip
 
     return correlate
 
@@ -344,8 +357,8 @@ def _correlate_grad(tile: Tile) -> Kernel:
         tile.rows, tile.columns, tile.tall, tile.wide, tile.threads,
     )  # fmt: skip
     across = columns // wide
-    part, half_row, half_column, line = tall * wide, tile.half_row, tile.half_column, tile.line
-    multiply = _multiply(tile)
+    part, line = tall * wide, tile.line
+    multiply, put_part = _multiply(tile), _put_part(tile)
     x_slice, g_slice = SLICE * line, SLICE * columns
     x_room, g_room = 2 * x_slice, 2 * g_slice
     fourth = rows // 4  # threads that load a pixel of x's slice, four channels each
@@ -366,6 +379,7 @@ def _correlate_grad(tile: Tile) -> Kernel:
     ):  # fmt: skip
         xs = cuda.shared.array(x_room, float32, alignment=16)
         gs = cuda.shared.array(g_room, float32, alignment=16)
+        targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         left = cuda.local.array(tall, float32)
         right = cuda.local.array(wide, float32)
@@ -384,6 +398,11 @@ def _correlate_grad(tile: Tile) -> Kernel:
         length = i32(deep * high * wide_ * taken)
         by_fours = taken % 4 == 0 and channels % 4 == 0
         filters_by_fours = filters % 4 == 0 and all_filters % 4 == 0
+
+        if thread < rows:
+            k = i32(tile_row + thread)
+            targets[thread] = i32(number * length + k) if k < length else int32(-1)
+        cuda.syncthreads()
 
         # What this thread loads of x: four channels of one or two pixels, or, where the channels
         # cannot be read by fours, one channel of as many numbers of pixels, one after the other.
@@ -469,16 +488,10 @@ def _correlate_grad(tile: Tile) -> Kernel:
                     store4(gs, i32(turn * g_slice + g_row * columns + g_column), g0, g1, g2, g3)
                 cuda.syncthreads()
 
-        for i in range(tall):
-            k = i32(tile_row + row + i % 4 + i // 4 * half_row)
-            for j in range(wide // 4):
-                f = i32(tile_column + column + j * half_column)
-                o = i * wide + 4 * j
-                put_four(
-                    dw, i32((number * length + k) * all_filters + group_filter + f),
-                    total[o], total[o + 1], total[o + 2], total[o + 3],
-                    i32(filters - f) if k < length else int32(0), filters_by_fours,
-                )  # fmt: skip
+        put_part(
+            dw, total, targets, row, i32(group_filter + tile_column + column),
+            i32(filters - tile_column - column), all_filters, filters_by_fours,
+        )  # fmt: skip
 
     return correlate_grad
 
