@@ -310,6 +310,11 @@ def _explain(op: Op, inputs: tuple, error: Exception) -> Exception:
 
 # --- backward -----------------------------------------------------------------------------------
 
+# Asked when a first-order `grad` begins: `watcher(lineage, inputs, gradients)` returns None, or a
+# function that is called with every record, after the gradients of its inputs were added up. So
+# gradients can be sent to other processes while the rest of backward runs.
+watchers: list[Callable[[list[Variable], list[Variable], dict], Callable | None]] = []
+
 
 def grad(
     outputs: Variable | Sequence[Variable],
@@ -382,6 +387,9 @@ def _backpropagate(
     goals = set() if targets is None else set(targets)
     wanted = None if targets is None else _leading_to(goals, lineage)
     found: dict[Variable, Variable] = {}
+    watch = None
+    if watchers and targets is not None and not create_graph:
+        watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
     with _Recording(create_graph):
         while lineage:
             v = lineage.pop()
@@ -407,6 +415,8 @@ def _backpropagate(
             for x, gx in zip(record.inputs, input_gradients):
                 if gx is not None:
                     _add(gradients, x, gx)
+            if watch is not None:
+                watch(record)
             if not retain:
                 v.record = FREED
     return found

@@ -10,6 +10,7 @@ their gradients first, so what is ready to be sent to other ranks is always a pr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -29,7 +30,8 @@ class FlatBuffer:
         gradient: all gradients, of shape (N,).
         gradient_views: each parameter's part of it, in the parameter's shape.
         present: one number per parameter, for `distributed`: 1 if it has a gradient, else 0.
-        message: `gradient` and `present` as one array, so that they travel in one call.
+        flag: one more number for `distributed`, that travels along.
+        message: `gradient`, `present` and `flag` as one array, so that they travel together.
         waiting: copies of `message`, for `distributed`: of the parts of a batch done so far.
 
     Raises:
@@ -51,12 +53,16 @@ class FlatBuffer:
             self.slices.append(slice(stop - p.size, stop))
             stop -= p.size
         self._data = np.empty(self.size, dtypes.pop())
-        self.message = np.zeros(self.size + len(self.parameters), self._data.dtype)
+        self.place(np.zeros(self.size + len(self.parameters) + 1, self._data.dtype))
         self.waiting: list[np.ndarray] = []
-        self.gradient, self.present = np.split(self.message, [self.size])
         self._views = self.views(self._data)
-        self.gradient_views = self.views(self.gradient)
         self.pack()
+
+    def place(self, message: np.ndarray) -> None:
+        """Makes this array, of shape (N + P + 1,), the `message`; what it holds is overwritten."""
+        self.message = message
+        self.gradient, self.present, self.flag = np.split(message, [self.size, message.size - 1])
+        self.gradient_views = self.views(self.gradient)
 
     @property
     def data(self) -> np.ndarray:
@@ -94,7 +100,7 @@ class FlatBuffer:
             if value is view:
                 continue
             if value.shape != view.shape:
-                self._refuse(i, value)
+                self.refuse(i, value)
             view[...] = value
         return missing
 
@@ -114,14 +120,15 @@ class FlatBuffer:
                 continue
             value = g.value if isinstance(g, Tensor) else as_array(g)
             if value.shape != self._views[i].shape:
-                self._refuse(i, value)
+                self.refuse(i, value)
             if value.dtype != self._data.dtype or not value.flags.carray:
                 self.gradient_views[i][...] = value
                 value = self.gradient_views[i]
             arrays.append(value.reshape(-1))
         return arrays
 
-    def _refuse(self, i: int, value: np.ndarray) -> None:
+    def refuse(self, i: int, value: np.ndarray) -> NoReturn:
+        """Raises the error that gradient `i` has another shape than its parameter."""
         p = self.parameters[i]
         raise ValueError(
             f"the gradient of {p.name or 'a parameter'} has shape {value.shape}, the parameter "

@@ -12,11 +12,11 @@ from minitorch_ciml.distributed.communicator import (
     leads,
     share_work,
 )
-from minitorch_ciml.distributed.exchange import (
-    PARTS,
-    add_gradients,
-    all_sum,
-    average_gradients,
+from minitorch_ciml.distributed.gradients import (
+    GradientExchange,
     exchange_for_part,
+    set_exchange,
 )
 from minitorch_ciml.distributed.launch import limit_threads, promise, promised_rank
+from minitorch_ciml.distributed.profile import profile
+from minitorch_ciml.distributed.sums import PARTS, all_sum, average_in_fixed_order

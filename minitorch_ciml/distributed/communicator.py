@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minitorch_ciml.distributed import launch
 from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
+from minitorch_ciml.distributed.node import Node
 
 OPERATIONS = ("sum", "mean", "min", "max")
 
@@ -99,6 +101,10 @@ class Communicator:
         """Whether any rank says True."""
         return bool(self.allreduce(np.array([flag], np.float64), "max")[0])
 
+    def all(self, flag: bool) -> bool:
+        """Whether all ranks say True."""
+        return not self.any(not flag)
+
     def _check_root(self, root: int) -> None:
         if not 0 <= root < self.size:
             raise ValueError(f"root is {root}, but the ranks are 0 to {self.size - 1}.")
@@ -110,6 +116,12 @@ class Communicator:
 class MPICommunicator(Communicator):
     """The ranks that an MPI launcher started.
 
+    Attributes:
+        library: the name and version of MPI.
+        world: mpi4py's communicator of all ranks; a copy of its own, so that a script may use MPI.
+        node: the ranks of this machine; this rank alone where the machines have different numbers.
+        across: mpi4py's communicator of the ranks with this `local_rank`, one on every machine.
+
     Raises:
         ImportError: mpi4py, or an MPI library for it, is missing.
         RuntimeError: the launcher promised more ranks than MPI sees.
@@ -120,15 +132,17 @@ class MPICommunicator(Communicator):
         world = MPI.COMM_WORLD
         self.library = _library_name(MPI)
         _refuse_singletons(world.size, self.library)
-        self._world = world
+        self.world = world = world.Dup()
         self._in_place = MPI.IN_PLACE
         self._operations = {"sum": MPI.SUM, "mean": MPI.SUM, "min": MPI.MIN, "max": MPI.MAX}
         self.rank, self.size = world.rank, world.size
         local = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = local.rank, local.size
-        across = world.Split(local.rank, world.rank)
-        self.cross_rank, self.cross_size = across.rank, across.size
+        self.across = world.Split(local.rank, world.rank)
+        self.cross_rank, self.cross_size = self.across.rank, self.across.size
         self._watchdog = Watchdog(self.rank, self.abort)
+        even = len(set(world.allgather(local.size))) == 1
+        self.node = Node(local if even else MPI.COMM_SELF)
 
     def allreduce(self, array: np.ndarray, op: str = "sum") -> np.ndarray:
         super().allreduce(array, op)
@@ -137,7 +151,7 @@ class MPICommunicator(Communicator):
         piece = max(1, _PIECE // flat.itemsize)
         for start in range(0, flat.size, piece):
             buffers = (self._in_place, flat[start : start + piece])
-            self._run("allreduce", self._world.Allreduce, *buffers, self._operations[op])
+            self._run("allreduce", self.world.Allreduce, *buffers, self._operations[op])
         if op == "mean":
             flat /= self.size
         if exchanged is not array:
@@ -147,7 +161,7 @@ class MPICommunicator(Communicator):
     def broadcast(self, array: np.ndarray, root: int = 0) -> np.ndarray:
         super().broadcast(array, root)
         exchanged = _exchangeable(array)
-        self._run("broadcast", self._world.Bcast, exchanged.reshape(-1).view(np.uint8), root)
+        self._run("broadcast", self.world.Bcast, exchanged.reshape(-1).view(np.uint8), root)
         if exchanged is not array:
             array[...] = exchanged
         return array
@@ -173,29 +187,34 @@ class MPICommunicator(Communicator):
         received = np.empty_like(sent)
         # As bytes: also types that MPI does not know can be swapped.
         buffers = [a.reshape(-1).view(np.uint8) for a in (sent, received)]
-        self._run("swap", self._world.Sendrecv, buffers[0], partner, 0, buffers[1], partner, 0)
+        self._run("swap", self.world.Sendrecv, buffers[0], partner, 0, buffers[1], partner, 0)
         return received
 
     def broadcast_object(self, value: Any, root: int = 0) -> Any:
         super().broadcast_object(value, root)
-        return self._run("broadcast_object", self._world.bcast, value, root)
+        return self._run("broadcast_object", self.world.bcast, value, root)
 
     def allgather_object(self, value: Any) -> list:
-        return self._run("allgather_object", self._world.allgather, value)
+        return self._run("allgather_object", self.world.allgather, value)
 
     def barrier(self) -> None:
-        self._run("barrier", self._world.Barrier)
+        self._run("barrier", self.world.Barrier)
 
     def abort(self, code: int = 1) -> None:
-        self._world.Abort(code)
+        self.world.Abort(code)
 
-    def _run(self, name: str, call: Callable, *arguments: Any) -> Any:
-        """Makes an MPI call, under the watchdog's eyes."""
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Inside the block, this rank needs the others: the watchdog looks after it."""
         self._watchdog.begin(name)
         try:
-            return call(*arguments)
+            yield
         finally:
             self._watchdog.end()
+
+    def _run(self, name: str, call: Callable, *arguments: Any) -> Any:
+        with self.waiting(name):
+            return call(*arguments)
 
 
 def _exchangeable(array: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ import numpy as np
 from minitorch_ciml import distributed
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.compat.horovod import callbacks
-from minitorch_ciml.distributed import add_gradients, average_gradients
 from minitorch_ciml.keras.distribution import broadcast_variables as _broadcast_variables
 from minitorch_ciml.keras.distribution import distribution
 from minitorch_ciml.keras.saving import load_model as _load_model
@@ -37,10 +36,10 @@ Average, Sum, Min, Max = "mean", "sum", "min", "max"
 
 
 class Compression:
-    """How gradients travel: always as they are. `fp16` is accepted, and changes nothing."""
+    """How gradients travel over the network: as they are, or in half the size."""
 
-    none = "none"
-    fp16 = "fp16"
+    none = None
+    fp16 = "float16"
 
 
 # --- ranks --------------------------------------------------------------------------------------
@@ -227,8 +226,9 @@ def DistributedOptimizer(
         op: Average or Sum.
         backward_passes_per_step: update once in so many steps.
         average_aggregated_gradients: with their mean; must be True then.
-        name, device_dense, device_sparse, compression, sparse_as_dense, gradient_predivide_factor:
-            accepted as Horovod has them; they change nothing.
+        compression: Compression.none or Compression.fp16.
+        name, device_dense, device_sparse, sparse_as_dense, gradient_predivide_factor: accepted as
+            Horovod has them; they change nothing.
 
     Raises:
         ValueError: another `op`, or gradients that should be added up over steps.
@@ -248,7 +248,7 @@ def DistributedOptimizer(
             )
         optimizer.gradient_accumulation_steps = backward_passes_per_step
     if _ranks().size > 1:
-        optimizer.exchange = average_gradients if op == Average else add_gradients
+        optimizer.exchange = distributed.GradientExchange(op == Average, compression)
     return optimizer
 
 

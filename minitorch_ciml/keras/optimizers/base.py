@@ -18,7 +18,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
-from minitorch_ciml.distributed import exchange_for_part
+from minitorch_ciml.distributed import average_in_fixed_order, exchange_for_part, init
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
     Configurable,
@@ -28,8 +28,9 @@ from minitorch_ciml.keras.serialization import (
 )
 from minitorch_ciml.keras.symbolic import unique_name
 
-# Combines the gradients of several ranks in place; returns False if some are still to come.
-Exchange = Callable[[FlatBuffer], bool | None]
+# Combines the gradients of several ranks, given for each buffer, in `buffer.gradient`, and says in
+# `buffer.present` which there are; returns False if some are still to come.
+Exchange = Callable[[list[FlatBuffer], list[list]], bool]
 
 # From so many elements per parameter on, a copy costs more than another call of the kernel.
 _LARGE = 4096
@@ -124,6 +125,7 @@ class Optimizer(Configurable):
         self._buffers: list[FlatBuffer] = []
         self._slot_arrays: dict[str, list[np.ndarray]] = {}  # per slot, one array per buffer
         self._slot_variables: list[Parameter] = []
+        self._accumulated: set[int] = set()  # the parameters that have had a gradient so far
 
     # --- what a rule gives -----------------------------------------------------------------------
 
@@ -317,30 +319,37 @@ class Optimizer(Configurable):
                 f"apply: got {len(grads)} gradients for {len(self._trainable_variables)} "
                 "parameters; expected one for each, in the same order."
             )
-        exchange = self.exchange or exchange_for_part()
-        if exchange is not None:
-            together = self._exchanged(grads, exchange)
+        step = int(self._iterations.value)
+        every = self.gradient_accumulation_steps or 1
+        exchange = self.exchange or exchange_for_part(self)
+        together: Sequence | None = grads
+        if exchange is average_in_fixed_order:  # it adds up the parts of a batch
+            together, exchange = self._exchanged(grads, exchange), None
             if together is None:
                 return
-            grads = together
+        if every > 1:
+            together = self._accumulate(together, update=(step + 1) % every == 0)
+        if together is not None:
+            if exchange is not None:
+                together = self._exchanged(together, exchange)
+            self._apply_now(together, skipped, step // every + 1)  # type: ignore[arg-type]
+        if self.use_ema:
+            self._average(step // every)
+        for buffer in self._buffers:
+            buffer.touch()
+        self._iterations.value[()] = step + 1
+
+    def _apply_now(self, grads: Sequence, skipped: set[int], update: int) -> None:
         missing = self._check_missing(grads, skipped)
         parts = [self._take(k, grads) for k in range(len(self._buffers))]
         if self.loss_scale_factor is not None:
             for buffer in self._buffers:
                 buffer.gradient /= self.loss_scale_factor
-        step = int(self._iterations.value)
-        every = self.gradient_accumulation_steps or 1
-        if every == 1 or self._accumulate(step, every):
-            self._clip()
-            self._update(step // every + 1, parts, missing)
-        if self.use_ema:
-            self._average(step // every)
+        self._clip()
+        self._update(update, parts, missing)
         for variable in self._constrained:
             if not any(variable is self._trainable_variables[i] for i in missing):
                 variable.assign(variable.constraint(variable))  # type: ignore[attr-defined]
-        for buffer in self._buffers:
-            buffer.touch()
-        self._iterations.value[()] = step + 1
 
     def _in_order(
         self, grads: Sequence, variables: Sequence[Parameter]
@@ -373,18 +382,14 @@ class Optimizer(Configurable):
 
     def _exchanged(self, grads: Sequence, exchange: Exchange) -> list | None:
         """The gradients of all ranks together, None where no rank has one; or None: not yet."""
+        own = [[grads[i] for i in members] for members in self._members]
+        if not exchange(self._buffers, own):
+            return None
         together: list = [None] * len(grads)
-        complete = False
         for buffer, members in zip(self._buffers, self._members):
-            absent = buffer.gather([grads[i] for i in members])
-            buffer.present[...] = 1
-            buffer.present[absent] = 0
-            if exchange(buffer) is False:
-                continue
             for i, view, ranks in zip(members, buffer.gradient_views, buffer.present):
                 together[i] = view if ranks else None
-            complete = True
-        return together if complete else None
+        return together
 
     def _check_missing(self, grads: Sequence, skipped: set[int]) -> list[int]:
         """The positions of parameters without a gradient; warns of those not in `skipped`."""
@@ -415,17 +420,32 @@ class Optimizer(Configurable):
         buffer.gather(own)
         return None
 
-    def _accumulate(self, step: int, every: int) -> bool:
-        """Adds the gradients up; at every `every`-th step turns them into the mean (True)."""
-        update = (step + 1) % every == 0
-        for buffer, total in zip(self._buffers, self._slot_arrays["gradient_accumulator"]):
+    def _accumulate(self, grads: Sequence, update: bool) -> list | None:
+        """Adds the gradients to those so far; to `update`, returns their mean."""
+        for buffer, members, total in zip(
+            self._buffers, self._members, self._slot_arrays["gradient_accumulator"]
+        ):
+            missing = buffer.gather([grads[i] for i in members])
+            self._accumulated |= set(members) - {members[k] for k in missing}
             if update:
                 buffer.gradient += total
-                buffer.gradient /= every
+                buffer.gradient /= self.gradient_accumulation_steps
                 total[...] = 0
             else:
                 total += buffer.gradient
-        return update
+        if not update:
+            return None
+        means: list = [None] * len(grads)
+        for buffer, members in zip(self._buffers, self._members):
+            for i, view in zip(members, buffer.gradient_views):
+                means[i] = view if i in self._accumulated else None
+        self._accumulated.clear()
+        return means
+
+    def share_accumulated(self) -> None:
+        """Before rank 0 writes the state for all: gradients that wait become the ranks' mean."""
+        for total in self._slot_arrays.get("gradient_accumulator", ()):
+            init().allreduce(total, "mean")
 
     def _clip(self) -> None:
         if self.clipnorm:

@@ -1,8 +1,7 @@
-"""What is exchanged in a training step: gradients, and sums that gradients flow through."""
+"""Sums over the ranks: gradients in a fixed order, and sums that gradients flow through."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,29 +9,15 @@ import numpy as np
 from minitorch_ciml import config
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.flat import FlatBuffer
+from minitorch_ciml.distributed import interruption
 from minitorch_ciml.distributed.communicator import init
-
-
-def average_gradients(buffer: FlatBuffer) -> None:
-    """Replaces the gradients in `buffer` by their mean over the ranks.
-
-    `buffer.present` becomes the share of ranks that had a gradient: 0 for a parameter that no rank
-    used. It travels with the gradients, in the same call.
-    """
-    init().allreduce(buffer.message, "mean")
-
-
-def add_gradients(buffer: FlatBuffer) -> None:
-    """As `average_gradients`, but the sum."""
-    init().allreduce(buffer.message, "sum")
-
 
 # Into so many parts a batch is cut where the result must not depend on the number of ranks.
 PARTS = 8
 
 
-def average_in_fixed_order(buffer: FlatBuffer) -> bool:
-    """As `average_gradients`, over `PARTS` parts of the batch, always summed in the same order.
+def average_in_fixed_order(buffers: list[FlatBuffer], gradients: list[list]) -> bool:
+    """As `GradientExchange`, over `PARTS` parts of the batch, always summed in the same order.
 
     Each rank does PARTS / size parts in turn. The order is a balanced binary tree over the parts:
     its lower levels are on one rank, the upper ones are swaps between pairs of ranks (recursive
@@ -41,11 +26,23 @@ def average_in_fixed_order(buffer: FlatBuffer) -> bool:
     Returns:
         Whether the average is there: False until this rank's last part is done.
     """
+    for buffer, own in zip(buffers, gradients):
+        absent = buffer.gather(own)
+        buffer.present[...] = 1
+        buffer.present[absent] = 0
+        buffer.flag[...] = interruption.requested()
+        buffer.waiting.append(buffer.message.copy())
     rows = config.part.get()
-    buffer.waiting.append(buffer.message.copy())
     if rows is not None and rows.to_come:
         return False
-    sums, buffer.waiting = buffer.waiting, []
+    for buffer in buffers:
+        buffer.message[...] = _sum_in_tree(buffer.waiting) / PARTS
+        buffer.waiting = []
+    interruption.agree(buffers[0].flag[0] > 0)
+    return True
+
+
+def _sum_in_tree(sums: list[np.ndarray]) -> np.ndarray:
     while len(sums) > 1:
         sums = [a + b for a, b in zip(sums[::2], sums[1::2])]
     communicator = init()
@@ -53,16 +50,7 @@ def average_in_fixed_order(buffer: FlatBuffer) -> bool:
     while distance < communicator.size:
         total = total + communicator.swap(total, communicator.rank ^ distance)
         distance *= 2
-    buffer.message[...] = total / PARTS
-    return True
-
-
-def exchange_for_part() -> Callable[[FlatBuffer], bool | None] | None:
-    """How gradients are combined in what is being done: None where the batch is not shared."""
-    rows = config.part.get()
-    if rows is None:
-        return None
-    return average_gradients if rows.to_come is None else average_in_fixed_order
+    return total
 
 
 class _OverRanks(Op):

@@ -1,0 +1,436 @@
+"""The exchange of gradients: `GradientExchange`, one per optimizer.
+
+The gradients lie in one array (`FlatBuffer`), the last layer's first, and travel in pieces, always
+in the order of that array. The ranks of a machine add theirs up in memory that they share (`Node`),
+each a part of a piece; then every one of them adds its part to those of the other machines, over
+the network; then they hand the sums out to each other.
+
+*Blocking*, this begins when backward has ended. *Overlapped*, a piece is sent as soon as backward
+has computed it. MPI moves messages only while it is called, so it is called after every op of
+backward (`Testall`, 0.3 us). Where there is a network, both are tried in the first steps, and rank
+0 decides for all by its clock.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from minitorch_ciml import config
+from minitorch_ciml.autograd import engine
+from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd.flat import FlatBuffer
+from minitorch_ciml.distributed import interruption
+from minitorch_ciml.distributed.communicator import Communicator, init
+from minitorch_ciml.distributed.profile import profile
+from minitorch_ciml.distributed.sums import average_in_fixed_order
+
+# Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
+PIECE = 4 << 20  # bytes
+# Overlapped, a small model too is cut into several pieces, as long as each is worth a message.
+_SMALLEST = 64 << 10  # bytes
+_PIECES = 8
+
+_OBSERVED = 2  # steps in which it is only seen whether overlap is possible
+_ROUNDS = 3  # steps that each way gets in the trial
+
+Way = tuple[bool, int]  # overlapped?, bytes per piece
+
+
+class GradientExchange:
+    """Adds up, or averages, the gradients of all ranks.
+
+    Args:
+        average: divide by the number of ranks.
+        compression: "float16": what goes over the network has half the size. Sums are still made
+            in float32. None: as it is.
+        overlap: send while backward runs: True, False, or None, to find out which is faster.
+
+    Raises:
+        ValueError: another `compression`.
+    """
+
+    def __init__(
+        self, average: bool = True, compression: str | None = None, overlap: bool | None = None
+    ):
+        if compression not in (None, "float16"):
+            raise ValueError(f"compression: got {compression!r}, expected None or 'float16'.")
+        self.average, self.compression, self.overlap = average, compression, overlap
+        self._lanes: list[_Lane] = []
+        self._positions: dict[Variable, tuple[_Lane, int]] = {}
+        self._ways: list[Way] = []
+        self._times: list[list[float]] = []
+        self._steps = 0
+        self._trial = self._faithful = True
+        self._way: Way = (False, PIECE)
+        self._began: float | None = None
+        self._watching = False
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.average, self.compression, self.overlap)
+
+    def __call__(self, buffers: list[FlatBuffer], gradients: list[list]) -> bool:
+        """Combines the gradients of all ranks, in `buffer.gradient`; True: it is done.
+
+        `buffer.present` is 0 for a parameter for which no rank has a gradient. It travels with the
+        gradients, and so does the wish of any rank to end the training (`interruption`).
+
+        Args:
+            buffers: those of the optimizer.
+            gradients: for each of them, one gradient per parameter, or None.
+        """
+        communicator = init()
+        if [lane.buffer for lane in self._lanes] != buffers:
+            self._open(buffers, communicator)
+        with communicator.waiting("gradient exchange"), profile.exchange(communicator):
+            for lane, own in zip(self._lanes, gradients):
+                self._faithful &= lane.send_rest(own, self._way)
+            for lane in self._lanes:
+                lane.receive()
+            communicator.node.barrier()
+        interruption.agree(any(lane.buffer.flag[0] > 0 for lane in self._lanes))
+        self._after_step(communicator)
+        return True
+
+    def _open(self, buffers: list[FlatBuffer], communicator: Communicator) -> None:
+        self.close()
+        scale = 1 / communicator.size if self.average else 1.0
+        self._lanes = [_Lane(b, communicator, scale, self.compression) for b in buffers]
+        self._positions = {
+            p: (lane, i) for lane in self._lanes for i, p in enumerate(lane.buffer.parameters)
+        }
+        self._ways = _ways(self._lanes, self.overlap)
+        self._times = [[] for _ in self._ways]
+        self._steps, self._faithful = 0, True
+        self._trial = any(overlapped for overlapped, _ in self._ways)
+        self._way = (False, PIECE)
+        if self._trial:
+            engine.watchers.append(self._watch)
+            self._watching = True
+
+    # --- while backward runs ---------------------------------------------------------------------
+
+    def _watch(
+        self, lineage: list[Variable], targets: list[Variable], gradients: dict
+    ) -> Callable[[Record], None] | None:
+        """What backward calls after every op; None if it is not these parameters' backward.
+
+        A gradient is complete when all ops that use the parameter have contributed to it.
+        """
+        positions = self._positions
+        if len(targets) != len(positions) or any(p not in positions for p in targets):
+            return None
+        if not self._lanes[0].always and config.part.get() is None:
+            return None
+        if any(lane.sending for lane in self._lanes):
+            raise RuntimeError(
+                "the gradients are sent while backward runs, but there was a second backward "
+                "before optimizer.apply; use DataParallel(overlap=False)."
+            )
+        self._began = perf_counter()
+        for lane in self._lanes:
+            lane.begin()
+        uses: dict[Variable, int] = {}
+        for v in lineage:
+            if v.record is not None:
+                for x in v.record.inputs:
+                    if x in positions:
+                        uses[x] = uses.get(x, 0) + 1
+
+        def after(record: Record) -> None:
+            for x in record.inputs:
+                if x in uses:
+                    uses[x] -= 1
+                    if uses[x] == 0 and x.hooks is None and x in gradients:
+                        lane, i = positions[x]
+                        lane.arrived(i, gradients[x].value, self._way)
+            for lane in self._lanes:
+                lane.poll()
+
+        return after
+
+    def close(self) -> None:
+        """Watches no backward any more."""
+        if self._watching:
+            engine.watchers.remove(self._watch)
+            self._watching = False
+
+    # --- which way -------------------------------------------------------------------------------
+
+    def _after_step(self, communicator: Communicator) -> None:
+        """Notes how long the step took, and settles how the next one is done."""
+        if not self._trial:
+            return
+        elapsed = None if self._began is None else perf_counter() - self._began
+        self._began = None
+        self._steps += 1
+        tried = self._steps - _OBSERVED
+        if tried == 0 and not communicator.all(self._faithful):
+            # What is applied is not what backward computed: gradients that the script has changed,
+            # or added up over several steps.
+            if self.overlap:
+                raise RuntimeError(
+                    "DataParallel(overlap=True) needs gradients that go from backward to "
+                    "optimizer.apply as they are, and no gradient accumulation; leave overlap out."
+                )
+            self._settle((False, PIECE))
+            return
+        if tried > 0 and elapsed is not None:
+            self._times[(tried - 1) % len(self._ways)].append(elapsed)
+        if 0 <= tried < _ROUNDS * len(self._ways):
+            self._way = self._ways[tried % len(self._ways)]
+        elif tried > 0:
+            means = [median(times) if times else float("inf") for times in self._times]
+            best = means.index(min(means))
+            self._settle(self._ways[communicator.broadcast_object(best)])
+
+    def _settle(self, way: Way) -> None:
+        self._way, self._trial = way, False
+        if not way[0]:
+            self.close()
+
+    def __repr__(self) -> str:
+        overlapped, size = self._way
+        return (
+            f"<GradientExchange {'overlapped' if overlapped else 'blocking'}, pieces of "
+            f"{size >> 10} KB{', being tried' if self._trial else ''}>"
+        )
+
+
+def _ways(lanes: list[_Lane], overlap: bool | None) -> list[Way]:
+    """How the gradients may be sent: more than one way only where there is a network.
+
+    With several lanes, a rank without rows would send their pieces in another order.
+    """
+    ways = [(False, PIECE)]
+    if overlap is False or len(lanes) > 1 or (overlap is None and lanes[0].across.size == 1):
+        return ways
+    size = lanes[0].message.nbytes
+    small = min(max(size // _PIECES, _SMALLEST), PIECE)
+    overlapped = [(True, piece) for piece in sorted({small, min(size, PIECE)})]
+    return overlapped[:1] if overlap else ways + overlapped
+
+
+class _Lane:
+    """The way of one buffer's gradients.
+
+    Args:
+        buffer: its `message` moves to memory that the ranks of this machine share.
+        communicator: of all ranks.
+        scale: what every gradient is multiplied by before it is added to the others.
+        compression: see `GradientExchange`.
+
+    Attributes:
+        across: the ranks, one on every machine, that add up the same part.
+        always: whether every backward is part of a step; otherwise those of a shared batch are.
+        sending: whether something of the present step is on its way.
+    """
+
+    def __init__(
+        self, buffer: FlatBuffer, communicator: Communicator, scale: float, compression: str | None
+    ):
+        self.buffer, self._scale = buffer, scale
+        self.always = config.part.get() is None
+        memory = None
+        if communicator.node.size > 1:
+            memory = communicator.node.allocate(buffer.message.size, buffer.message.dtype)
+            if not communicator.all(memory is not None):
+                memory = None
+        self._node, self._memory = communicator.node, memory
+        self.across = communicator.world if memory is None else communicator.across
+        if memory is not None:
+            buffer.place(memory[self._node.rank])
+        self.message = buffer.message
+        halved = compression is not None or self.message.dtype == np.float16
+        # What a rank's gradients are multiplied by on the network, in float16 only: so that they
+        # keep the size that they had before `scale`, whatever the number of ranks.
+        self._transfer: Any = _Halves if halved else _Plain
+        self._unscale = 1 / scale if halved else 1.0
+        self.begin()
+
+    def begin(self) -> None:
+        """A step begins: nothing is there yet, nothing is sent."""
+        count = len(self.buffer.parameters)
+        self._seen: list[np.ndarray | None] = [None] * count  # what backward has computed
+        self._there = [False] * count  # whether it is in the message
+        self._next = count - 1  # the first parameter, in the order of the array, that is not there
+        self._sent = 0  # where the next piece begins
+        self._parts: list[slice] = []
+        self._transfers: list[Any] = []
+        self.sending = False
+
+    def arrived(self, i: int, gradient: np.ndarray, way: Way) -> None:
+        """Backward has computed the gradient of parameter `i`."""
+        self._seen[i] = gradient
+        overlapped, size = way
+        if overlapped:
+            self._put(i, gradient)
+            self._send(self._complete(), size, overlapped)
+
+    def poll(self) -> None:
+        """Lets MPI move what is on its way."""
+        for transfer in self._transfers:
+            transfer.poll()
+
+    def send_rest(self, gradients: Sequence, way: Way) -> bool:
+        """Sends what has not been sent; returns whether `arrived` has got the same arrays."""
+        overlapped, size = way
+        faithful, missing = True, []
+        for i in range(len(gradients) - 1, -1, -1):
+            value = _array(gradients[i])
+            faithful &= self._seen[i] is None or self._seen[i] is value
+            if self._there[i]:
+                if not faithful:
+                    raise RuntimeError(
+                        "optimizer.apply got another gradient than backward computed, which was "
+                        "sent already; use DataParallel(overlap=False)."
+                    )
+                continue
+            if value is None:
+                missing.append(i)
+            self._put(i, value)
+            self._send(self._complete(), size, overlapped)
+        buffer = self.buffer
+        buffer.present[...] = self._scale
+        buffer.present[missing] = 0
+        buffer.flag[...] = self._scale * interruption.requested()
+        self._send(len(self.message), size, overlapped, rest=True)
+        return faithful
+
+    def receive(self) -> None:
+        """Waits for the sums."""
+        for transfer in self._transfers:
+            transfer.wait()
+        if self._memory is not None:
+            for part in self._parts:
+                self._node.hand_out(self._memory, part)
+        self.begin()
+
+    def _put(self, i: int, gradient: np.ndarray | None) -> None:
+        view = self.buffer.gradient_views[i]
+        self._there[i] = True
+        if gradient is None:
+            view[...] = 0
+            return
+        if gradient.shape != view.shape:
+            self.buffer.refuse(i, gradient)
+        np.multiply(gradient, self._scale, out=view, casting="unsafe")
+
+    def _complete(self) -> int:
+        """Up to where the array is complete."""
+        while self._next >= 0 and self._there[self._next]:
+            self._next -= 1
+        return self.buffer.slices[self._next].start if self._next >= 0 else self.buffer.size
+
+    def _send(self, complete: int, size: int, overlapped: bool, rest: bool = False) -> None:
+        """Sends the pieces that are complete; with `rest`, also the last one, a shorter one."""
+        length = max(1, size // self.message.itemsize)
+        while self._sent + length <= complete or (rest and self._sent < complete):
+            stop = min(self._sent + length, complete)
+            self._send_piece(self._sent, stop, overlapped)
+            self._sent, self.sending = stop, True
+
+    def _send_piece(self, start: int, stop: int, overlapped: bool) -> None:
+        part = slice(start, stop)
+        if self._memory is not None:
+            self._node.barrier()  # all ranks of this machine have written the piece
+            part = self._node.share(start, stop)
+            self._node.add_up(self._memory, part)
+            self._parts.append(part)
+        if self.across.size > 1:
+            values = self.message[part]
+            self._transfers.append(self._transfer(self.across, values, overlapped, self._unscale))
+
+
+class _Plain:
+    """Adds values up over the ranks of `across`, in place."""
+
+    def __init__(self, across: Any, values: np.ndarray, overlapped: bool, unscale: float):
+        MPI = _mpi()
+        self._request = None
+        if overlapped:
+            self._request = across.Iallreduce(MPI.IN_PLACE, values)
+        else:
+            across.Allreduce(MPI.IN_PLACE, values)
+
+    def poll(self) -> None:
+        if self._request is not None and self._request.Test():
+            self._request = None
+
+    def wait(self) -> None:
+        if self._request is not None:
+            self._request.Wait()
+
+
+class _Halves:
+    """The same, sent as float16: every rank adds up one part, in float32, and sends it to all."""
+
+    def __init__(self, across: Any, values: np.ndarray, overlapped: bool, unscale: float):
+        self._across, self._values, self._unscale = across, values, unscale
+        each = -(-values.size // across.size)
+        self._sent = np.zeros((across.size, each), np.float16)
+        np.multiply(values, unscale, out=self._sent.reshape(-1)[: values.size], casting="unsafe")
+        self._received = np.empty_like(self._sent)
+        self._request = across.Ialltoall(_bytes(self._sent), _bytes(self._received))
+
+    def poll(self) -> None:
+        self._request.Test()
+
+    def wait(self) -> None:
+        self._request.Wait()
+        # The mean, not the sum: it cannot be larger than what was sent.
+        mean = self._received.mean(axis=0, dtype=np.float32).astype(np.float16)
+        self._across.Allgather(_bytes(mean), _bytes(self._sent))
+        factor = self._across.size / self._unscale
+        means = self._sent.reshape(-1)[: self._values.size]
+        np.multiply(means, self._values.dtype.type(factor), out=self._values, casting="unsafe")
+
+
+def _array(gradient: Any) -> np.ndarray | None:
+    return gradient.value if isinstance(gradient, Variable) else gradient
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _mpi() -> Any:
+    from mpi4py import MPI
+
+    return MPI
+
+
+# --- the exchange of an optimizer -----------------------------------------------------------------
+
+_options: dict[str, Any] = {}
+_exchanges: WeakKeyDictionary[Any, GradientExchange] = WeakKeyDictionary()
+
+
+def set_exchange(**options: Any) -> None:
+    """From now on, gradients of shared batches are combined so (`GradientExchange`)."""
+    GradientExchange(**options)  # raises if they are wrong
+    _options.clear()
+    _options.update(options)
+    for exchange in list(_exchanges.values()):
+        exchange.close()
+    _exchanges.clear()
+
+
+def exchange_for_part(optimizer: Any) -> Callable[[list[FlatBuffer], list[list]], bool] | None:
+    """How gradients are combined in what is being done: None where the batch is not shared."""
+    rows = config.part.get()
+    if rows is None:
+        return None
+    if rows.to_come is not None:
+        return average_in_fixed_order
+    exchange = _exchanges.get(optimizer)
+    if exchange is None:
+        exchange = _exchanges[optimizer] = GradientExchange(**_options)
+        weakref.finalize(optimizer, exchange.close)
+    return exchange
