@@ -299,40 +299,6 @@ def test_auto_mode_goes_by_the_metric_then_by_its_name():
         assert callback.best == best, name
 
 
-def test_backup_and_restore(tmp_path):
-    folder = tmp_path / "backup"
-    first, second = FakeModel(), FakeModel()
-    callback = C.BackupAndRestore(folder)
-    callback.set_model(first)
-    callback.on_train_begin()
-    for epoch in range(3):
-        callback.on_epoch_begin(epoch)
-        first.weights = [epoch * 10]
-        callback.on_epoch_end(epoch)
-    # The job ends here; the next one begins.
-    callback = C.BackupAndRestore(folder)
-    callback.set_model(second)
-    callback.on_train_begin()
-    assert second.weights == [20]
-    assert second._initial_epoch == 3
-    assert second.optimizer.built_with == []
-    callback.on_train_end()
-    assert not folder.exists()
-
-
-def test_backup_in_the_middle_of_an_epoch_begins_that_epoch_again(tmp_path):
-    model = FakeModel()
-    callback = C.BackupAndRestore(tmp_path, save_freq=2, delete_checkpoint=False)
-    callback.set_model(model)
-    callback.on_train_begin()
-    callback.on_epoch_begin(4)
-    for batch in range(3):
-        callback.on_train_batch_end(batch)
-    callback.on_train_end()
-    assert json.loads((tmp_path / "training_metadata.json").read_text()) == {"epoch": 4}
-    assert len(model.saved) == 1
-
-
 # --- errors ---------------------------------------------------------------------------------------
 
 

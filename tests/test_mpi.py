@@ -15,7 +15,7 @@ import pytest
 from minitorch_ciml import config, distributed, keras
 from minitorch_ciml.autograd import Parameter
 from minitorch_ciml.distributed import launch
-from minitorch_ciml.keras.distribution import _interleaved
+from minitorch_ciml.keras.distribution.crew import interleaved
 from minitorch_ciml.keras.models.data import ArrayBatches, part_of
 
 SCRIPTS = Path(__file__).parent / "mpi"
@@ -124,7 +124,7 @@ def test_deterministic_weights_do_not_depend_on_the_number_of_ranks(mpirun, tmp_
 def test_deterministic_refuses_what_it_cannot_do(monkeypatch):
     distribution = keras.distribution
     monkeypatch.setattr(distributed.Communicator, "size", 3)
-    with pytest.raises(ValueError, match="needs 1, 2, 4 or 8 ranks .* got 3 ranks"):
+    with pytest.raises(ValueError, match="needs 1, 2, 4 or 8 ranks, .* got 3 ranks"):
         distribution.DataParallel(deterministic=True)
     monkeypatch.undo()
     monkeypatch.setattr(distributed, "limit_threads", lambda *a, **k: None)
@@ -359,7 +359,7 @@ def test_gradients_that_only_other_ranks_have_are_used():
 
 def test_outputs_of_ranks_are_put_in_the_order_of_the_data():
     counts = np.array([[2, 0], [1, 1]])
-    whole = _interleaved([np.array([0, 1]), np.array([2, 3])], counts)
+    whole = interleaved([np.array([0, 1]), np.array([2, 3])], counts)
     assert whole.tolist() == [0, 1, 2, 3]
 
 

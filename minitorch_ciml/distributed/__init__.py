@@ -17,6 +17,6 @@ from minitorch_ciml.distributed.gradients import (
     exchange_for_part,
     set_exchange,
 )
-from minitorch_ciml.distributed.launch import limit_threads, promise, promised_rank
+from minitorch_ciml.distributed.launch import limit_threads, promise, promised_rank, visible_gpus
 from minitorch_ciml.distributed.profile import profile
 from minitorch_ciml.distributed.sums import PARTS, all_sum, average_in_fixed_order

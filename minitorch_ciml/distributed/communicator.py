@@ -200,6 +200,10 @@ class MPICommunicator(Communicator):
     def barrier(self) -> None:
         self._run("barrier", self.world.Barrier)
 
+    def meet_at_the_end(self) -> None:
+        """Waits for all ranks to come to the end of their scripts."""
+        self._run("the end of the script", self.world.Barrier)
+
     def abort(self, code: int = 1) -> None:
         self.world.Abort(code)
 
@@ -298,7 +302,8 @@ def is_initialized() -> bool:
 
 
 def _settle(communicator: MPICommunicator) -> None:
-    end_job_on_failure(communicator.rank, communicator.abort)
+    end_job_on_failure(communicator.rank, communicator.abort, communicator.meet_at_the_end)
+    launch.take_gpu(communicator.local_rank)
     communicator.threads = launch.threads_per_rank(communicator.local_size)
     launch.limit_threads(communicator.threads)
     hosts = communicator.total(communicator.local_rank == 0)

@@ -2,16 +2,15 @@
 
 - An uncaught exception, or `sys.exit` with a failure, on any rank ends the whole job, with that
   rank's traceback.
-- A watchdog says when a rank has waited for the others for a minute. With
-  `MINITORCH_CIML_TIMEOUT=seconds` it ends the job after that time, and shows where every thread of
-  the rank stands.
+- A watchdog says when a rank has waited for the others for a minute. After half an hour, or
+  `MINITORCH_CIML_TIMEOUT=seconds`, it ends the job, and shows where each thread of the rank stands.
+- A rank that is at the end of its script waits for the others there, under the watchdog's eyes.
 """
 
 from __future__ import annotations
 
 import atexit
 import faulthandler
-import math
 import os
 import sys
 import threading
@@ -30,14 +29,18 @@ _HEAD_START = 0.3  # seconds
 _FORWARDING = 0.3  # seconds
 
 _PATIENCE = 60  # seconds until a rank says that it waits
+_LIMIT = 1800.0  # seconds until it ends the job, unless TIMEOUT says otherwise
 
 
-def end_job_on_failure(rank: int, abort: Callable[[int], Any]) -> None:
+def end_job_on_failure(
+    rank: int, abort: Callable[[int], Any], meet: Callable[[], Any] = lambda: None
+) -> None:
     """From now on, a failure of this process ends all ranks.
 
     Args:
         rank: this process' number, for the messages.
         abort: ends the job with the exit code that it is given.
+        meet: waits for all ranks at the end of the script.
     """
 
     def report(
@@ -63,6 +66,7 @@ def end_job_on_failure(rank: int, abort: Callable[[int], Any]) -> None:
             sys.stdout.flush()
             _say_last(f"[rank {rank}] sys.exit: status {codes[-1]}, ending the job\n")
             abort(codes[-1])
+        meet()
 
     sys.excepthook = report
     sys.exit = exit_  # type: ignore[assignment]
@@ -90,11 +94,13 @@ class Watchdog:
     def __init__(self, rank: int, abort: Callable[[int], Any]):
         self._rank, self._abort, self._limit = rank, abort, _limit()
         self._call: tuple[str, float] | None = None
+        self._calls = 0
         self._warned_of: tuple[str, float] | None = None
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
     def begin(self, name: str) -> None:
         """A call begins that needs the other ranks."""
+        self._calls += 1
         self._call = name, time.monotonic()
 
     def end(self) -> None:
@@ -109,8 +115,9 @@ class Watchdog:
                 continue
             waited = time.monotonic() - call[1]
             if waited > self._limit:
-                self._say(f"waits for the other ranks in {call[0]} for more than "
-                          f"{self._limit:g} s ({TIMEOUT}); ending the job")  # fmt: skip
+                self._say(f"waits for the other ranks in {call[0]} (its call "
+                          f"{self._calls}) for more than {self._limit:g} s ({TIMEOUT}); "
+                          "ending the job")  # fmt: skip
                 faulthandler.dump_traceback(all_threads=True)
                 _say_last("")
                 self._abort(86)
@@ -128,14 +135,14 @@ class Watchdog:
 
 
 def _limit() -> float:
-    """The seconds after which a call that waits ends the job."""
+    """The seconds after which a call that waits ends the job; "inf" for never."""
     text = os.environ.get(TIMEOUT)
     if not text:
-        return math.inf
+        return _LIMIT
     try:
         limit = float(text)
     except ValueError:
         limit = 0.0
     if not limit > 0:
-        raise ValueError(f"{TIMEOUT}: got {text!r}, expected a number of seconds.")
+        raise ValueError(f"{TIMEOUT}: got {text!r}, expected a number of seconds, or inf.")
     return limit

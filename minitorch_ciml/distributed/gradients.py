@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,7 +27,7 @@ from minitorch_ciml.autograd import engine
 from minitorch_ciml.autograd.engine import Record, Variable
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.distributed import interruption
-from minitorch_ciml.distributed.communicator import Communicator, init
+from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
 from minitorch_ciml.distributed.sums import average_in_fixed_order
 
@@ -85,7 +85,7 @@ class GradientExchange:
             buffers: those of the optimizer.
             gradients: for each of them, one gradient per parameter, or None.
         """
-        communicator = init()
+        communicator = cast(MPICommunicator, init())  # there is one where this is called
         if [lane.buffer for lane in self._lanes] != buffers:
             self._open(buffers, communicator)
         with communicator.waiting("gradient exchange"), profile.exchange(communicator):
@@ -98,7 +98,7 @@ class GradientExchange:
         self._after_step(communicator)
         return True
 
-    def _open(self, buffers: list[FlatBuffer], communicator: Communicator) -> None:
+    def _open(self, buffers: list[FlatBuffer], communicator: MPICommunicator) -> None:
         self.close()
         scale = 1 / communicator.size if self.average else 1.0
         self._lanes = [_Lane(b, communicator, scale, self.compression) for b in buffers]
@@ -163,7 +163,7 @@ class GradientExchange:
 
     # --- which way -------------------------------------------------------------------------------
 
-    def _after_step(self, communicator: Communicator) -> None:
+    def _after_step(self, communicator: MPICommunicator) -> None:
         """Notes how long the step took, and settles how the next one is done."""
         if not self._trial:
             return
@@ -233,7 +233,11 @@ class _Lane:
     """
 
     def __init__(
-        self, buffer: FlatBuffer, communicator: Communicator, scale: float, compression: str | None
+        self,
+        buffer: FlatBuffer,
+        communicator: MPICommunicator,
+        scale: float,
+        compression: str | None,
     ):
         self.buffer, self._scale = buffer, scale
         self.always = config.part.get() is None

@@ -48,4 +48,8 @@ def catch() -> Callable[[], None]:
         _requested = True
 
     before = signal.signal(signal.SIGUSR1, note)
-    return lambda: signal.signal(signal.SIGUSR1, before) and None
+
+    def undo() -> None:
+        signal.signal(signal.SIGUSR1, before)
+
+    return undo

@@ -6,6 +6,7 @@ sets, because importing MPI alone costs a second with some libraries.
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from typing import NamedTuple
@@ -20,6 +21,7 @@ _SIZES = {
     "PMI_SIZE": "MPICH or a relative",
     "SLURM_STEP_NUM_TASKS": "srun",
 }
+_GPUS = "CUDA_VISIBLE_DEVICES"
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -78,3 +80,23 @@ def limit_threads(count: int, force: bool = False) -> None:
             os.environ["NUMBA_NUM_THREADS"] = str(count)
     if force or not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & set(os.environ):
         openblas.set_num_threads(count)
+
+
+def visible_gpus() -> int:
+    """The GPUs that this process may use, counted without waking up CUDA."""
+    named = os.environ.get(_GPUS)
+    if named is not None:
+        return len([name for name in named.split(",") if name.strip() not in ("", "-1")])
+    return len(glob.glob("/dev/nvidia[0-9]*"))
+
+
+def take_gpu(local_rank: int) -> None:
+    """Leaves this rank one of its machine's GPUs, before CUDA looks: number `local_rank`.
+
+    With more ranks than GPUs they are shared; if the launcher has chosen one already, it stays.
+    """
+    count = visible_gpus()
+    if count > 1:
+        names = os.environ.get(_GPUS)
+        numbers = names.split(",") if names else [str(i) for i in range(count)]
+        os.environ[_GPUS] = numbers[local_rank % count]

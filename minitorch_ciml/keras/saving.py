@@ -9,8 +9,6 @@ registered classes from the configuration and never executes code from a file.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras.files import replacing
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
     custom_object_scope,
@@ -58,7 +57,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_argument
         "keras_version": KERAS_VERSION,
         "date_saved": datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
     }
-    with _written_atomically(path) as temporary:
+    with replacing(path) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr("metadata.json", json.dumps(metadata))
             archive.writestr("config.json", config)
@@ -107,7 +106,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     if not distributed.leads():
         return
     _refuse_overwriting(path, overwrite)
-    with _written_atomically(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(_weights_bytes(model))
 
 
@@ -242,24 +241,6 @@ def _assign(layer: Layer, stored: dict, where: str, skip_mismatch: bool) -> None
 
 
 # --- files ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes private files; the result has the permissions of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from minitorch_ciml.keras.callbacks.control import (
     TerminateOnNaN,
 )
 from minitorch_ciml.keras.callbacks.monitor import EarlyStopping, ReduceLROnPlateau
+from minitorch_ciml.keras.callbacks.profiler import DistributedProfiler
 from minitorch_ciml.keras.callbacks.progress import ProgbarLogger
 from minitorch_ciml.keras.callbacks.records import CSVLogger, History
 
 __all__ = [
-    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History",
-    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
-    "ReduceLROnPlateau", "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "DistributedProfiler",
+    "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
+    "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN",
 ]  # fmt: skip

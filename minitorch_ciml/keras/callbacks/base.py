@@ -19,7 +19,10 @@ class Callback:
     Attributes:
         model: the model that is running.
         params: "epochs", "steps" (None if unknown) and "verbose".
+        kept: the names of attributes, numbers or lists of arrays, that `BackupAndRestore` saves.
     """
+
+    kept: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}

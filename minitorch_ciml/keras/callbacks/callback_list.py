@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minitorch_ciml.keras.callbacks.base import HOOKS, Callback, Logs
+from minitorch_ciml.keras.callbacks.checkpoint import BackupAndRestore
 from minitorch_ciml.keras.callbacks.progress import ProgbarLogger
 from minitorch_ciml.keras.callbacks.records import History
 
@@ -44,6 +45,8 @@ class CallbackList(Callback):
         for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
             if wanted and not any(isinstance(c, kind) for c in self.callbacks):
                 self.callbacks.append(kind())
+        # It saves what the others have decided.
+        self.callbacks.sort(key=lambda c: isinstance(c, BackupAndRestore))
         self.history = next((c for c in self.callbacks if isinstance(c, History)), None)
         self.params = params
         if model is not None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from minitorch_ciml import distributed
+from minitorch_ciml.distributed import interruption
 from minitorch_ciml.keras.callbacks.base import Callback, Logs
 from minitorch_ciml.keras.callbacks.monitor import MonitorCallback
 from minitorch_ciml.keras.callbacks.progress import announce
+from minitorch_ciml.keras.files import replacing
 
 
 class _Every:
@@ -56,6 +62,8 @@ class ModelCheckpoint(MonitorCallback):
     Raises:
         ValueError: another ending, or another `save_freq`; later, a name that is not in the logs.
     """
+
+    kept = ("best",)
 
     def __init__(
         self,
@@ -136,16 +144,19 @@ class ModelCheckpoint(MonitorCallback):
 
 
 class BackupAndRestore(Callback):
-    """Lets fit go on where an interrupted run of the same script ended.
+    """Lets fit go on where an interrupted run of the same script ended, with the same result.
 
-    The state is the weights, with the optimizer's, and the number of the epoch. An epoch that was
-    interrupted is begun again.
+    The state is the weights with the optimizer's, the epoch and the step, the order of the data,
+    the random numbers, the metrics of the epoch so far, and what other callbacks remember (their
+    `kept`). It does not depend on the number of ranks.
+
+    SIGUSR1, by which a cluster tells that a job's time is nearly over, makes all ranks stop after
+    the same step; then the state is saved and the process ends with status 75.
 
     Args:
-        backup_dir: a folder of its own; deleted when fit is done.
+        backup_dir: a folder of its own, which all machines see; deleted when fit is done.
         save_freq: "epoch", or a number of batches.
-        double_checkpoint: accepted as Keras has it; files are replaced whole here, so the last one
-            is always good.
+        double_checkpoint: accepted as Keras has it; the last state here is always whole.
         delete_checkpoint: whether to delete the folder in the end.
 
     Raises:
@@ -162,63 +173,88 @@ class BackupAndRestore(Callback):
         super().__init__()
         if not backup_dir:
             raise ValueError("BackupAndRestore: backup_dir is empty; give a folder.")
+        _Every("BackupAndRestore", save_freq)  # checks it
         self.backup_dir = os.fspath(backup_dir)
         self.save_freq = save_freq
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
-        self._every = _Every("BackupAndRestore", save_freq)
-        self._epoch = 0
-        self._weights = Path(self.backup_dir, "latest.weights.h5")
-        self._metadata = Path(self.backup_dir, "training_metadata.json")
-
-    def listens_to(self, hook: str) -> bool:
-        """Batches matter only if they are counted."""
-        if hook == "on_train_batch_end" and self._every.epoch:
-            return False
-        return super().listens_to(hook)
+        self._folder = Path(self.backup_dir)
+        self._metadata = self._folder / "training_metadata.json"
+        self._batches = 0  # since the last save
+        self._undo: Callable[[], None] = lambda: None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Restores what there is; fit takes the epoch from `model._initial_epoch`."""
+        """Restores what there is; fit does the rest with `model._resumed`."""
         if not self.model.built:
             raise ValueError(
                 "BackupAndRestore: the model must be built before fit; give it an Input, or call "
                 "it on a batch first."
             )
-        if not (self._weights.exists() and self._metadata.exists()):
+        self._undo = interruption.catch()
+        self._batches = 0
+        if not self._metadata.exists():
             return
+        facts = json.loads(self._metadata.read_text())
         optimizer = getattr(self.model, "optimizer", None)
         if optimizer is not None:
             optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(str(self._weights))
-        self._epoch = json.loads(self._metadata.read_text())["epoch"]
-        self.model._initial_epoch = self._epoch
+        self.model.load_weights(str(self._folder / facts["weights"]))
+        arrays = {}
+        if facts["arrays"]:
+            with np.load(self._folder / facts["arrays"], allow_pickle=False) as file:
+                arrays = dict(file)
+        self.model._resumed = facts, arrays
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Notes the epoch in which an interrupted fit begins again."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Saves, if it is time."""
-        if not self._every.epoch and self._every.passed(batch):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Saves, if it is time after the batches before; the position is that of this batch."""
+        if self._due():
             self._save()
+        self._batches += 1
+        if interruption.agreed(alone=self.model._position.alone):
+            self._save()
+            self._leave()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Saves, unless batches are counted."""
-        self._epoch = epoch + 1
-        if self._every.epoch:
+        """Saves, unless it is not yet time."""
+        if self.save_freq == "epoch" or self._due():
             self._save()
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Deletes the backup."""
+        self._undo()
         if self.delete_checkpoint and distributed.leads():
             shutil.rmtree(self.backup_dir, ignore_errors=True)
 
+    def _due(self) -> bool:
+        return self.save_freq != "epoch" and self._batches >= self.save_freq  # type: ignore[operator]
+
     def _save(self) -> None:
+        self._batches = 0
+        self.model.optimizer.share_accumulated()
+        facts, arrays = self.model._position.state()
         if not distributed.leads():
             return
-        os.makedirs(self.backup_dir, exist_ok=True)
-        self.model.save_weights(str(self._weights), overwrite=True)
-        # The number comes last: if the job ends in between, an epoch is only trained again.
-        draft = self._metadata.with_suffix(".tmp")
-        draft.write_text(json.dumps({"epoch": self._epoch}))
-        os.replace(draft, self._metadata)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"epoch-{facts['epoch']}-step-{facts['step']}"
+        facts["weights"], facts["arrays"] = f"{name}.weights.h5", f"{name}.npz" if arrays else None
+        self.model.save_weights(str(self._folder / facts["weights"]), overwrite=True)
+        if arrays:
+            with replacing(self._folder / facts["arrays"]) as draft, open(draft, "wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        # This file comes last and says which the others are: until then, the last state counts.
+        with replacing(self._metadata) as draft:
+            draft.write_text(json.dumps(facts))
+        for other in [*self._folder.glob("*.weights.h5"), *self._folder.glob("epoch-*.npz")]:
+            if other.name not in (facts["weights"], facts["arrays"]):
+                other.unlink()
+
+    def _leave(self) -> None:
+        position = self.model._position
+        announce(
+            f"minitorch_ciml: SIGUSR1: saved before step {position.step} of epoch "
+            f"{position.epoch}, both from 0, in {self.backup_dir}; ending with status "
+            f"{interruption.STATUS}."
+        )
+        self._undo()
+        distributed.init().barrier()  # rank 0 writes
+        sys.exit(interruption.STATUS)

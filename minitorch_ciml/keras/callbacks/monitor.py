@@ -94,6 +94,8 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: the first epoch that is looked at.
     """
 
+    kept = ("wait", "stopped_epoch", "best", "best_epoch", "best_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -168,6 +170,8 @@ class ReduceLROnPlateau(MonitorCallback):
     Raises:
         ValueError: a factor of 1 or more.
     """
+
+    kept = ("wait", "cooldown_counter", "best")
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from minitorch_ciml.keras.models.data import (
     batches,
     class_weights,
 )
+from minitorch_ciml.keras.models.position import Position
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
 
@@ -37,7 +38,8 @@ class Trainer:
     history: Any = None
     compiled: bool = False
     stop_training: bool = False
-    _initial_epoch: int | None = None
+    _position: Position | None = None
+    _resumed: Any = None
     _compile_loss: CompiledLoss | None = None
     _compile_metrics: CompiledMetrics | None = None
     _loss_tracker: Any = None
@@ -240,7 +242,8 @@ class Trainer:
                 epochs=epochs, steps=steps_per_epoch or source.steps,
             )  # fmt: skip
         self.stop_training = False
-        self._initial_epoch = None  # set by BackupAndRestore when it resumes
+        self._resumed = None  # set by BackupAndRestore when it resumes
+        self._position = position = Position(self, crew, source, callbacks.callbacks, initial_epoch)
         callbacks.on_train_begin()
         if crew.shares:
             self._build_on(source)
@@ -248,16 +251,20 @@ class Trainer:
             self, source, validation, callbacks=callbacks.callbacks, epochs=epochs,
             steps=steps_per_epoch,
         )  # fmt: skip
+        position.restore(crew.agree(self._resumed))
         source = crew.share(source, training=True)
         validation = None if validation is None else crew.share(validation)
         stream = _Stream(source, steps_per_epoch)
         logs: dict = {}
         with self._keeping_inventory():  # type: ignore[attr-defined]
-            for epoch in range(self._initial_epoch or initial_epoch, epochs):
+            while position.epoch < epochs and not self.stop_training:
+                epoch = position.epoch
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._train_epoch(stream.epoch(epoch), callbacks, class_weight, crew)
+                batches = stream.epoch(epoch, position.step)
+                logs = self._train_epoch(batches, callbacks, class_weight, crew, position)
                 crew.settle(self)
+                position.epoch, position.step = epoch + 1, 0
                 if stream.exhausted and not logs:
                     break
                 if validation is not None and (epoch + 1) % validation_freq == 0:
@@ -266,20 +273,29 @@ class Trainer:
                 callbacks.on_epoch_end(epoch, logs)
                 source.end_epoch()
                 self.stop_training = crew.stops(self.stop_training)
-                if self.stop_training or stream.exhausted:
+                if stream.exhausted:
                     break
         self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         callbacks.on_train_end(logs)
+        self._position = None
         return self.history
 
     def _train_epoch(
-        self, data: Iterator, callbacks: CallbackList, class_weight: Any, crew: Any
+        self,
+        data: Iterator,
+        callbacks: CallbackList,
+        class_weight: Any,
+        crew: Any,
+        position: Position,
     ) -> dict:
         logs: dict = {}
         together = crew.listens(callbacks, "on_train_batch_end")
-        for step, batch in enumerate(data):
+        for step, batch in enumerate(data, position.step):
+            position.step = step
             callbacks.on_train_batch_begin(step)
             logs = self._train_batch(batch, class_weight)
+            if position.add_metrics():
+                logs = self.get_metrics_result()
             if together:
                 logs = crew.logs(self, logs)
             callbacks.on_train_batch_end(step, logs)
@@ -516,13 +532,14 @@ class _Stream:
         self._running: Iterator | None = None
         self._seen = 0
 
-    def epoch(self, number: int) -> Iterator:
+    def epoch(self, number: int, first: int = 0) -> Iterator:
+        """The batches of an epoch, from batch `first` on."""
         if self.steps is None:
-            yield from self.source.epoch(number)
+            yield from islice(self.source.epoch(number), first, None)
             return
         if self._running is None or self._seen == self.source.steps:
-            self._running, self._seen = self.source.epoch(number), 0
-        for done in range(self.steps):
+            self._running, self._seen = islice(self.source.epoch(number), first, None), first
+        for done in range(first, self.steps):
             batch = next(self._running, None)
             if batch is None:
                 warnings.warn(

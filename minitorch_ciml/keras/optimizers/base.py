@@ -325,8 +325,8 @@ class Optimizer(Configurable):
         together: Sequence | None = grads
         if exchange is average_in_fixed_order:  # it adds up the parts of a batch
             together, exchange = self._exchanged(grads, exchange), None
-            if together is None:
-                return
+        if together is None:
+            return
         if every > 1:
             together = self._accumulate(together, update=(step + 1) % every == 0)
         if together is not None:
