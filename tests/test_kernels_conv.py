@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
-from minitorch_ciml.kernels.cpu import correlate, correlate_rows, simd
+from minitorch_ciml.kernels.cpu import correlate, correlate_rows, simd, winograd
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
@@ -228,6 +228,25 @@ def check_rows():
             check_convolution(x, w, b, how)
 
 
+def check_winograd():
+    """Images of even and odd sizes with padding on any side; channels around whole vectors."""
+    lanes = simd.VECTOR_BITS // 32
+    for images, height, width, channels, filters, padding in (
+        (9, 26, 26, lanes, lanes, ((0, 0), (0, 0))),
+        (1, 3, 3, lanes, 2 * lanes, ((0, 0), (0, 0))),
+        (70, 4, 5, lanes // 2, lanes + 1, ((1, 1), (1, 1))),
+        (2, 1, 7, lanes + 3, lanes - 1, ((2, 0), (0, 1))),
+        (3, 6, 1, 2 * lanes, lanes // 2, ((0, 3), (1, 4))),
+        (1, 61, 40, lanes, 3 * lanes, ((1, 0), (3, 0))),
+    ):
+        x, w, b = random_arrays(
+            0, np.float32, (images, height, width, channels), (3, 3, channels, filters), (filters,)
+        )
+        how = {"strides": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+        assert winograd.fits(w.shape, (1, 1), (1, 1), 1, x.dtype)
+        check_convolution(x, w, b, how)
+
+
 @pytest.mark.parametrize(("stride", "pad", "groups"), [(1, 0, 1), (2, 0, 1), (1, 1, 1), (1, 0, 2)])
 def test_windows_of_one_place(stride, pad, groups):
     x, w, b = random_arrays(0, np.float32, (3, 9, 8, 40), (1, 1, 40 // groups, 24), (24,))
@@ -236,6 +255,10 @@ def test_windows_of_one_place(stride, pad, groups):
 
 def test_rows():
     check_rows()
+
+
+def test_winograd():
+    check_winograd()
 
 
 def test_tile_boundaries():
@@ -375,6 +398,8 @@ def check_processor():
         check_convolution(x, w, b, simple(2, pad=1))
     x, w, b = random_arrays(0, np.float32, (3, 9, 9, 17), (3, 3, 1, 17), (17,))
     check_convolution(x, w, b, simple(2, pad=1, stride=2, groups=17))
+    x, w, b = random_arrays(0, np.float32, (3, 9, 12, 17), (3, 3, 17, 9), (9,))
+    check_convolution(x, w, b, simple(2, pad=1))
     check_pooling(x, {"pool_size": (3, 2), "strides": (2, 2), "padding": ((1, 1), (0, 1))})
 
 

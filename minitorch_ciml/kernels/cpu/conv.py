@@ -21,7 +21,7 @@ from itertools import product
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import simd, winograd
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate, mask_all
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
@@ -234,9 +234,12 @@ def _conv(
     if y.size == 0:
         return y
     how = (x.shape, w.shape, strides, padding, dilation, groups)
-    plan = _forward_rows(*how, _lanes(dtype)) or _forward_window(*how)
     most = threads_for(y.size * w.size // shape[-1])
     nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
+    if winograd.fits(w.shape, strides, dilation, groups, dtype):
+        winograd.correlate(most, x, nothing, w, padding, bias, clip, y)
+        return y
+    plan = _forward_rows(*how, _lanes(dtype)) or _forward_window(*how)
     by = _forward_weights(w.shape, groups, depthwise)
     flat_x, flat_w = ready(x, dtype), ready(w, dtype)
     _run(plan, most, flat_x, nothing, flat_w, bias, clip, y.reshape(-1), by, depthwise)
@@ -287,6 +290,11 @@ def _input_grad(
     by = _backward_weights(w.shape, groups, depthwise)
     most = threads_for(g.size * w.size // filters)
     bias = _padded_bias(None, channels, dtype)
+    if winograd.fits(w.shape, strides, dilation, groups, dtype):
+        flipped = w[::-1, ::-1].swapaxes(2, 3)
+        padding = tuple((2 - before, 2 - after) for before, after in padding)
+        winograd.correlate(most, g, flat_mask, flipped, padding, bias, False, dx)
+        return dx
     how = (tuple(input_shape), w.shape, strides, padding, dilation, groups)
     for plan in _backward_plans(*how, mask is not None, _lanes(dtype)):
         _run(plan, most, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1), by, depthwise)
@@ -364,6 +372,11 @@ def _kernel_grad(
     one_place = max(*kernel_shape[:-2], groups) == 1 and not any(map(any, padding))
     if one_place and x.shape[-1] >= BLAS_CHANNELS:
         return _product_grad(x, g, mask, kernel_shape, strides)
+    if winograd.fits(kernel_shape, strides, dilation, groups, dtype):
+        most = threads_for(g.size * dw.size // filters)
+        no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
+        winograd.correlate_grad(most, x, g, no_mask, padding, dw, db)
+        return dw, db
     where = _forward_window(x.shape, kernel_shape, strides, padding, dilation, groups)
     plan = where.plan
     by = _forward_weights(kernel_shape, groups, depthwise)

@@ -59,7 +59,7 @@ def round_up(n, unit):
 
 
 @kernel
-def _copy_masked(to, i, source, j, n, mask):
+def copy_masked(to, i, source, j, n, mask):
     """``to[i : i + n] = source[j : j + n]``, zero where a mask is given and is not > 0."""
     if mask.size == 0:
         copy(to, i, source, j, n)
@@ -86,7 +86,7 @@ def fill_slab(slab, source, mask, plan, image, row):
                     right = min(left + plan.line, plan.slab_line)
                     start = n * plan.image_step + d * plan.plane_step + h * plan.line
                     clear(slab, to, left)
-                    _copy_masked(slab, to + left, source, start, right - left, mask)
+                    copy_masked(slab, to + left, source, start, right - left, mask)
                     clear(slab, to + right, plan.slab_line - right)
                 else:
                     clear(slab, to, plan.slab_line)
@@ -223,7 +223,7 @@ PIECE = 1 << 16
 @task
 def _mask_piece(piece, g, mask, masked):
     start = piece * PIECE
-    _copy_masked(masked, start, g, start, min(PIECE, g.size - start), mask)
+    copy_masked(masked, start, g, start, min(PIECE, g.size - start), mask)
 
 
 @entry

@@ -150,6 +150,27 @@ def load_at(typingctx, x, at, i):
 
 
 @intrinsic(prefer_literal=True)
+def load_grid(typingctx, x, i, line, lines, step, columns):
+    """The vectors that start at ``x[i + h * line + w * step]``, for h < lines and w < columns."""
+    height, width = lines.literal_value, columns.literal_value
+    result = types.UniTuple(Vector(x.dtype), height * width)
+
+    def codegen(context, builder, signature, arguments):
+        array, start, line, _, step, _ = arguments
+        values = []
+        for _ in range(height):
+            at = start
+            for _ in range(width):
+                address = _address(context, builder, signature.args[0], array, at)
+                values.append(_read(context, builder, result.dtype, address))
+                at = builder.add(at, step)
+            start = builder.add(start, line)
+        return context.make_tuple(builder, result, values)
+
+    return result(x, types.intp, types.intp, lines, types.intp, columns), codegen
+
+
+@intrinsic(prefer_literal=True)
 def full(typingctx, x, value, n):
     """A tile of n vectors of x's dtype, every element of which is ``value``."""
     result = types.UniTuple(Vector(x.dtype), n.literal_value)
@@ -265,6 +286,59 @@ def add(typingctx, a, b):
         return context.make_tuple(builder, a, [builder.fadd(*pair) for pair in pairs])
 
     return a(a, b), codegen
+
+
+def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
+    """Compiles ``times(tile)``: a small constant matrix times a tile, whose vectors are the elements
+    of a matrix, row by row.  Zeros and ones cost nothing.
+    """
+
+    @intrinsic
+    def times(typingctx, acc):
+        columns = acc.count // len(rows[0])
+        result = types.UniTuple(acc.dtype, len(rows) * columns)
+
+        def codegen(context, builder, signature, arguments):
+            values = _items(builder, acc, arguments[0])
+            sums = [
+                _combined(builder, row, values[column::columns])
+                for row in rows
+                for column in range(columns)
+            ]
+            return context.make_tuple(builder, result, sums)
+
+        return result(acc), codegen
+
+    return times
+
+
+def _combined(builder: ir.IRBuilder, factors: tuple[float, ...], values: list) -> Any:
+    """The sum of the values, each times its factor."""
+    total = None
+    for factor, value in sorted(zip(factors, values), key=lambda pair: -pair[0]):
+        kind = value.type
+        if abs(factor) not in (0, 1) or (factor < 0 and total is None):
+            scale = ir.Constant(kind, [ir.Constant(kind.element, factor)] * kind.count)
+            value = builder.fmul(value, scale)
+            factor = 1
+        if factor > 0:
+            total = value if total is None else builder.fadd(total, value)
+        elif factor < 0:
+            total = builder.fsub(total, value)
+    return total
+
+
+@intrinsic(prefer_literal=True)
+def transposed(typingctx, acc, columns):
+    """A tile of rows of ``columns`` vectors each, as the rows of its transpose."""
+
+    def codegen(context, builder, signature, arguments):
+        values = _items(builder, acc, arguments[0])
+        wide = columns.literal_value
+        turned = [value for column in range(wide) for value in values[column::wide]]
+        return context.make_tuple(builder, acc, turned)
+
+    return acc(acc, columns), codegen
 
 
 @intrinsic
