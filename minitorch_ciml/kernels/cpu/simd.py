@@ -289,7 +289,7 @@ def add(typingctx, a, b):
 
 
 def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
-    """Compiles ``times(tile)``: a small constant matrix times a tile, whose vectors are the elements
+    """Compiles ``times(tile)``: a small constant matrix times a tile whose vectors are the elements
     of a matrix, row by row.  Zeros and ones cost nothing.
     """
 
