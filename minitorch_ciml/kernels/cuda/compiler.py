@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,11 @@ def compiled(
 
 
 def _compile(function: Callable, types: tuple, capability: Capability, bounds: tuple) -> Binary:
-    cuda, linker, dispatcher = _tools()
+    compiler, linker, dispatcher = _tools()
     # Functions that the kernel calls ask for the GPU at hand; the answer is the GPU in question.
     dispatcher.get_current_device = lambda: _Target(capability)
-    ptx, _ = cuda.compile(
-        function, types, device=False, cc=capability, abi="numba", launch_bounds=bounds
-    )
+    generation = (*capability, "a") if capability >= (9, 0) else capability
+    (ptx,) = _lowered(function, types, bounds).get_asm_strs(cc=generation)
     options = linker.LinkerOptions(
         arch=architecture(capability), verbose=True, ptxas_options=["-v"]
     )
@@ -108,6 +107,15 @@ def _compile(function: Callable, types: tuple, capability: Capability, bounds: t
     )
 
 
+@lru_cache(maxsize=32)
+def _lowered(function: Callable, types: tuple, bounds: tuple) -> Any:
+    """numba's part of the work, which is the longest one, and the same for all GPUs."""
+    library, _ = _tools()[0]._compile_pyfunc_with_fixup(
+        function, types, device=False, cc=OLDEST, abi="numba", launch_bounds=bounds
+    )
+    return library
+
+
 def _number(pattern: str, text: str) -> int:
     return max(map(int, re.findall(pattern, text)), default=0)
 
@@ -121,10 +129,10 @@ class _Target:
 def _tools() -> tuple[Any, Any, Any]:
     require_package()
     import cuda.core
+    import numba.cuda.compiler
     import numba.cuda.dispatcher
-    from numba import cuda as numba_cuda
 
-    return numba_cuda, cuda.core, numba.cuda.dispatcher
+    return numba.cuda.compiler, cuda.core, numba.cuda.dispatcher
 
 
 # --- the cache on disk --------------------------------------------------------------------------
