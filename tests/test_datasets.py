@@ -123,6 +123,22 @@ def test_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         datasets.load("synthetic", tmp_path)
 
 
+def test_digits_are_the_first_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "mnist.npz", **small())
+    monkeypatch.setenv(mnist.VARIABLE, str(tmp_path))
+    (x, y), (x_test, _) = datasets.digits(7, 3)
+    assert np.array_equal(x, small()["x_train"][:7]) and np.array_equal(y, small()["y_train"][:7])
+    assert len(x_test) == 3
+
+
+def test_digits_are_drawn_where_mnist_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    (x, y), (x_test, _) = datasets.digits(7, 3)
+    assert x.shape == (7, 28, 28) and y.shape == (7,) and len(x_test) == 3
+    assert "MNIST is not on this machine" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="at least one image"):
+        datasets.digits(0)
+
+
 # Damaged and hostile files
 
 

@@ -49,6 +49,7 @@ CALLS = {
     "mistakes": lambda **k: viz.mistakes(RNG.random((2, 8, 8)), [0, 1], [1, 1], **k),
     "confusion_matrix": lambda **k: viz.confusion_matrix([0, 1], [0, 0], **k),
     "images": lambda **k: viz.images(RNG.random((5, 8, 8)), "abcde", **k),
+    "compare": lambda **k: viz.compare({"a": {"loss": [2, 1]}, "b": {"loss": [3]}}, **k),
     "gradient_flow": lambda **k: viz.gradient_flow(["w"], [np.ones(2)], **k),
 }
 
@@ -211,6 +212,12 @@ def test_images_errors() -> None:
         viz.images(np.zeros((3, 4, 4)), [1, 2])
 
 
+def test_images_in_columns() -> None:
+    assert pixels(viz.images(np.ones((6, 14, 14)), columns=6)).shape == (14, 6 * 14 + 5)
+    with pytest.raises(ValueError, match="columns=0"):
+        viz.images(np.ones((6, 14, 14)), columns=0)
+
+
 def captions(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -279,6 +286,31 @@ def test_confusion_errors() -> None:
         viz.confusion_counts([-1], [0], 2)
     with pytest.raises(ValueError, match="got no examples"):
         viz.confusion_matrix([], [])
+
+
+# Several trainings
+
+
+def test_compare_draws_every_run_and_names_its_best() -> None:
+    figure = viz.compare(
+        {"slow": {"val_loss": [2.0, 1.5]}, "wild": {"val_loss": [900.0, 0.5, np.nan]}}, "val_loss"
+    )
+    axes = figure.axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["slow: 1.5", "wild: 0.5"]
+    assert axes.get_yscale() == "log" and {"loss", "validation", "best"} <= set(texts(figure))
+    up = viz.compare({i: {"accuracy": [0.1 * i, 0.0]} for i in range(1, 10)}, "accuracy").axes[0]
+    assert up.get_yscale() == "linear"
+    assert up.get_legend_handles_labels()[1][-1] == "9: 0.9"
+    assert len({str(line.get_color()) for line in up.lines}) == 9
+
+
+def test_compare_errors() -> None:
+    with pytest.raises(ValueError, match="got no histories"):
+        viz.compare({})
+    with pytest.raises(ValueError, match="'a' has no epoch of 'val_loss'; it has .'loss'."):
+        viz.compare({"a": {"loss": [1]}}, "val_loss")
+    with pytest.raises(TypeError, match="'a' is a list"):
+        viz.compare({"a": [1]})
 
 
 # Gradients

@@ -40,14 +40,9 @@ keras.utils.set_random_seed(1)  # the same random numbers, hence the same networ
 # Where there is neither MNIST nor a network, the package draws digits itself.
 
 # %%
-try:
-    (x_train, y_train), (x_test, y_test) = datasets.load("mnist")
-except ConnectionError:
-    print("MNIST is not on this machine and could not be downloaded: these are synthetic digits.")
-    (x_train, y_train), (x_test, y_test) = datasets.synthetic_digits(samples, min(samples, 10_000))
-
-x_train, y_train = x_train[:samples, ..., None].astype("float32") / 255, y_train[:samples]
-x_test, y_test = x_test[:samples, ..., None].astype("float32") / 255, y_test[:samples]
+(x_train, y_train), (x_test, y_test) = datasets.digits(samples, min(samples, 10_000))
+x_train = x_train[..., None].astype("float32") / 255
+x_test = x_test[..., None].astype("float32") / 255
 print("to learn from:", x_train.shape, "to test with:", x_test.shape)
 
 viz.images(x_train[:48], y_train[:48], path=pictures / "03_digits.png")

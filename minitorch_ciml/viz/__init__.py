@@ -5,10 +5,11 @@ draws itself (`Graph.draw`, in graph.py).
 """
 
 from minitorch_ciml.viz.confusion import confusion_counts, confusion_matrix
-from minitorch_ciml.viz.curves import gradient_flow, history
+from minitorch_ciml.viz.curves import compare, gradient_flow, history
 from minitorch_ciml.viz.pictures import feature_maps, filters, images, mistakes
 
 __all__ = [
+    "compare",
     "confusion_counts",
     "confusion_matrix",
     "feature_maps",

@@ -9,6 +9,7 @@ import numpy as np
 from minitorch_ciml.viz.style import (
     BLUE,
     FAINT,
+    GREEN,
     INK,
     ORANGE,
     SMALL,
@@ -28,6 +29,7 @@ RATES = (
     "learning_rate",
     "lr",
 )  # recorded by callbacks beside the metrics, but neither good nor bad
+RUNS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", INK)  # Okabe and Ito (2008)
 HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "similarity")
 
 
@@ -64,6 +66,54 @@ def history(history: object, path: PathLike | None = None) -> "Figure":
     for place, name in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         _curve_panel(axes, name, curves.get(name), curves.get(f"val_{name}"))
+    return finished(figure, path)
+
+
+def compare(
+    histories: Mapping[str, object], metric: str = "loss", path: PathLike | None = None
+) -> "Figure":
+    """One metric of several trainings over the epochs, in one panel; the best value is in the key.
+
+    More than seven trainings take the colours of a scale, in the order given.
+
+    Args:
+        histories: what `fit` returned (or its dict), under the training's name.
+        metric: a key of every history, such as "val_loss".
+        path: file to save to.
+
+    Returns:
+        The figure; on a logarithmic scale where the values are positive and span more than 30 to 1.
+
+    Raises:
+        TypeError: if one is no history.
+        ValueError: if there is none, or one lacks the metric or has no epoch.
+    """
+    if not histories:
+        raise ValueError("compare: got no histories, expected at least one")
+    curves = {str(name): _values(name, run, metric) for name, run in histories.items()}
+    figure = new_figure(6.4, 3.4)
+    axes = figure.add_subplot()
+    plain_axes(axes, across="epoch")
+    heading(axes, metric.removeprefix("val_").replace("_", " "))
+    if metric.startswith("val_"):
+        axes.set_title("validation", fontsize=SMALL, color=INK, loc="right")
+    for colour, (name, values) in zip(_run_colours(len(curves)), curves.items()):
+        label = f"{name}: {_best(metric, values):.3g}"
+        epochs = np.arange(len(values)) + 1
+        dots = "o" if len(values) <= 30 else ""
+        axes.plot(
+            epochs, values, color=colour, marker=dots, markersize=3, linewidth=1.5, label=label
+        )
+    finite = np.concatenate(list(curves.values()))
+    finite = finite[np.isfinite(finite)]
+    if finite.size and finite.min() > 0 and finite.max() > 30 * finite.min():
+        axes.set_yscale("log")
+    _whole_epochs(axes, max(map(len, curves.values())))
+    key = axes.legend(
+        fontsize=SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), title="best",
+        title_fontsize=SMALL, alignment="left",
+    )  # fmt: skip
+    key.get_title().set_color(INK)
     return finished(figure, path)
 
 
@@ -126,8 +176,6 @@ def gradient_flow(
 
 def _curve_panel(axes: "Axes", name: str, train: Array | None, validation: Array | None) -> None:
     """One quantity: training and validation over the epochs from 1."""
-    from matplotlib.ticker import MaxNLocator
-
     plain_axes(axes, across="epoch")
     heading(axes, name.replace("_", " "))
     epochs = max(len(values) for values in (train, validation) if values is not None)
@@ -147,19 +195,56 @@ def _curve_panel(axes: "Axes", name: str, train: Array | None, validation: Array
             best = (x, values, colour)
     if best is not None and name not in RATES:
         _mark_best(axes, name, *best)
+    _whole_epochs(axes, epochs)
+    if name not in RATES:
+        axes.legend(fontsize=SMALL, frameon=False)
+
+
+def _whole_epochs(axes: "Axes", epochs: int) -> None:
+    """Epochs 1 to `epochs` across, whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     margin = 0.5 if epochs == 1 else 0.02 * epochs
     axes.set_xlim(1 - margin, epochs + margin)
-    if name not in RATES:
-        axes.legend(fontsize=SMALL, frameon=False)
+
+
+def _values(name: object, run: object, metric: str) -> Array:
+    """The metric of one training, a number for each epoch."""
+    records = getattr(run, "history", run)
+    if not isinstance(records, Mapping):
+        raise TypeError(
+            f"compare: {name!r} is a {type(run).__name__}, expected what fit returns, or a dict"
+        )
+    if not len(records.get(metric, ())):
+        raise ValueError(f"compare: {name!r} has no epoch of {metric!r}; it has {list(records)}")
+    return np.asarray(records[metric], np.float64)
+
+
+def _run_colours(n: int) -> Sequence:
+    if n <= len(RUNS):
+        return RUNS
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"](np.linspace(0, 0.95, n))
+
+
+def _best(metric: str, values: Array) -> float:
+    """The largest or the least value, whichever is better of this metric."""
+    if np.isnan(values).all():
+        return math.nan
+    return float(np.nanmax(values) if _higher_is_better(metric) else np.nanmin(values))
+
+
+def _higher_is_better(metric: str) -> bool:
+    return any(part in metric.lower() for part in HIGHER_IS_BETTER)
 
 
 def _mark_best(axes: "Axes", name: str, epochs: Array, values: Array, colour: str) -> None:
     """A ring and a line at the best value: of the validation where there is one."""
     if np.isnan(values).all():
         return
-    higher = any(part in name.lower() for part in HIGHER_IS_BETTER)
-    at = int(np.nanargmax(values) if higher else np.nanargmin(values))
+    at = int(np.nanargmax(values) if _higher_is_better(name) else np.nanargmin(values))
     axes.axvline(epochs[at], color=INK, linewidth=0.8, linestyle=":")
     label = f"best {values[at]:.4g}, epoch {epochs[at]:.0f}"
     axes.plot(

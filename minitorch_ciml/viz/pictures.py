@@ -40,6 +40,7 @@ def images(
     labels: Sequence[object] | Array | None = None,
     n: int = MOST_IMAGES,
     path: PathLike | None = None,
+    columns: int | None = None,
 ) -> "Figure":
     """A contact sheet of the first images.
 
@@ -48,20 +49,24 @@ def images(
         labels: one caption for each image.
         n: the most images shown.
         path: file to save to.
+        columns: images in a row; as many as make a pleasant sheet if left out.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: if the shapes are others, there is no image, or a label is missing.
+        ValueError: if the shapes are others, there is no image, a label is missing, or there is
+            less than one column.
     """
     tiles = _images(x)
     if labels is not None and len(labels) != len(tiles):
         raise ValueError(f"images: got {len(labels)} labels for {len(tiles)} images")
+    if columns is not None and columns < 1:
+        raise ValueError(f"images: got columns={columns}, expected at least 1")
     shown = tiles[:n]
     captions = [] if labels is None else [str(label) for label in labels[:n]]
     title = f"{len(shown)} of {counted(len(tiles), 'image')}" if len(shown) < len(tiles) else ""
-    return finished(_sheet(shown, captions, title), path)
+    return finished(_sheet(shown, captions, title, columns), path)
 
 
 def mistakes(
@@ -237,9 +242,9 @@ def _images(x: object) -> Array:
     return (values - low) / ((high - low) or 1)
 
 
-def _sheet(tiles: Array, captions: list[str], title: str) -> "Figure":
+def _sheet(tiles: Array, captions: list[str], title: str, columns: int | None = None) -> "Figure":
     """Tiles on a grid, each with its caption above it."""
-    columns = grid_columns(len(tiles), ratio=1.3)
+    columns = columns or grid_columns(len(tiles), ratio=1.3)
     height, width = tiles.shape[1:3]
     widest = 0.075 * max((len(caption) for caption in captions), default=0)  # inches
     # One picture for all, not one axes for each: a hundred axes take seconds to lay out.
