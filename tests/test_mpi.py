@@ -276,6 +276,27 @@ def test_horovod_warmup_and_schedule():
     np.testing.assert_allclose(history.history["lr"], [1.75, 2.75, 2.75], rtol=1e-6)
 
 
+def test_horovod_momentum_correction():
+    from minitorch_ciml.compat.horovod.keras import callbacks
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0, momentum=0.8), "mse")
+    seen = []
+    see = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(model.optimizer.momentum)
+    )
+    x = np.zeros((4, 2), "float32")
+    for correct, expected in ((True, [0.8, 0.8, 0.4, 0.8]), (False, [0.8] * 4)):
+        seen.clear()
+        model.optimizer.learning_rate = 1.0
+        decay = callbacks.LearningRateScheduleCallback(
+            1.0, lambda epoch: 0.5**epoch, momentum_correction=correct
+        )
+        model.fit(x, x[:, :1], batch_size=2, epochs=2, verbose=0, callbacks=[decay, see])
+        np.testing.assert_allclose(seen, expected)
+    assert model.optimizer.momentum == 0.8
+
+
 # --- one process --------------------------------------------------------------------------------
 
 

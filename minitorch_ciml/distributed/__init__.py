@@ -1,7 +1,8 @@
 """Several processes as one: communicators, the exchange of gradients, and failures.
 
 `init()` gives the communicator: of one process, or of all ranks that an MPI launcher started.
-How training uses it is in `keras.distribution`.
+Horovod's functions (`rank`, `allreduce`, `DistributedOptimizer`, ...) are here, too. How training
+uses them is in `keras.distribution`.
 """
 
 from minitorch_ciml.distributed.communicator import (
@@ -11,6 +12,29 @@ from minitorch_ciml.distributed.communicator import (
     is_initialized,
     leads,
     share_work,
+    shares_work,
+)
+from minitorch_ciml.distributed.functions import (
+    Average,
+    Compression,
+    DistributedOptimizer,
+    Max,
+    Min,
+    Sum,
+    allgather,
+    allgather_object,
+    allreduce,
+    barrier,
+    broadcast,
+    broadcast_global_variables,
+    broadcast_object,
+    broadcast_variables,
+    cross_rank,
+    cross_size,
+    local_rank,
+    local_size,
+    rank,
+    size,
 )
 from minitorch_ciml.distributed.gradients import (
     GradientExchange,

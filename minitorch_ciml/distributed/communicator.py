@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,6 +85,13 @@ class Communicator:
     def allgather_object(self, value: Any) -> list:
         """The values of all ranks, in their order."""
         return [value]
+
+    def broadcast_variables(self, variables: Iterable[Any], root: int = 0) -> None:
+        """Gives the variables of all ranks the values of rank `root`."""
+        for variable in variables:
+            value = self.broadcast(np.array(variable.value), root)
+            if self.rank != root:
+                variable.assign(value)
 
     def barrier(self) -> None:
         """Waits until all ranks have come here."""
@@ -289,6 +296,11 @@ def share_work(yes: bool) -> None:
     """Says whether the ranks do one piece of work together: then rank 0 alone prints and writes."""
     global _sharing
     _sharing = yes
+
+
+def shares_work() -> bool:
+    """What `share_work` was told last."""
+    return _sharing
 
 
 def leads() -> bool:

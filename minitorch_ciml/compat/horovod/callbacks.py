@@ -9,7 +9,6 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.callbacks import Callback
-from minitorch_ciml.keras.distribution import broadcast_variables
 
 
 class BroadcastGlobalVariablesCallback(Callback):
@@ -37,7 +36,7 @@ class BroadcastGlobalVariablesCallback(Callback):
 
     def _broadcast(self) -> None:
         variables = [*self.model.weights, *self.model.optimizer.variables]
-        broadcast_variables(variables, distributed.init(), self.root_rank)
+        distributed.init().broadcast_variables(variables, self.root_rank)
         self._done = True
 
 
@@ -65,8 +64,9 @@ class LearningRateScheduleCallback(Callback):
         multiplier: a number, or a function of the epoch.
         start_epoch, end_epoch: the first epoch, and the first one after the last; None: no end.
         staircase: once per epoch; otherwise at every batch, with fractions of epochs.
-        momentum_correction: scale the momentum by new rate / old rate while the rate changes (Goyal
-            et al. 2017). Accepted; without effect on optimizers here.
+        momentum_correction: in the step after a change of the rate, the momentum is multiplied by
+            new rate / old rate, because what is kept of the last steps was made with the old one
+            (Goyal et al. 2017).
         steps_per_epoch: for fractions, where fit does not know it.
 
     Raises:
@@ -92,16 +92,19 @@ class LearningRateScheduleCallback(Callback):
         self.momentum_correction = momentum_correction
         self.steps_per_epoch = steps_per_epoch
         self._epoch = 0
+        self._momentum: float | None = None  # what it was, while it is corrected
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sets the rate of a staircase."""
+        """Notes the epoch."""
         self._epoch = epoch
-        if self.staircase:
-            self._set(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Sets the rate within the epoch."""
-        if not self.staircase:
+        """Sets the rate: of a staircase at the start of the epoch, otherwise at every batch."""
+        self._restore_momentum()
+        if self.staircase:
+            if batch == 0:
+                self._set(self._epoch)
+        else:
             steps = self.steps_per_epoch or self.params.get("steps")
             if not steps:
                 raise ValueError(
@@ -112,6 +115,7 @@ class LearningRateScheduleCallback(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the rate to the logs, and so to the history."""
+        self._restore_momentum()
         if isinstance(logs, dict):
             logs["lr"] = float(self.model.optimizer.learning_rate)
 
@@ -119,7 +123,17 @@ class LearningRateScheduleCallback(Callback):
         if epoch < self.start_epoch or (self.end_epoch is not None and epoch >= self.end_epoch):
             return
         factor = self.multiplier(epoch) if callable(self.multiplier) else self.multiplier
-        self.model.optimizer.learning_rate = self.initial_lr * factor
+        optimizer = self.model.optimizer
+        old, new = float(optimizer.learning_rate), self.initial_lr * factor
+        optimizer.learning_rate = new
+        momentum = getattr(optimizer, "momentum", 0.0)
+        if self.momentum_correction and momentum and old and new != old:
+            self._momentum = momentum
+            optimizer.momentum = momentum * new / old
+
+    def _restore_momentum(self) -> None:
+        if self._momentum is not None:
+            self.model.optimizer.momentum, self._momentum = self._momentum, None
 
 
 class LearningRateWarmupCallback(LearningRateScheduleCallback):

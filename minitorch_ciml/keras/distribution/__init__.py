@@ -29,7 +29,6 @@ from minitorch_ciml.keras.distribution.crew import (
     Alone,
     Averaging,
     Sharing,
-    broadcast_variables,
 )
 from minitorch_ciml.keras.distribution.sources import parts_in_turn
 from minitorch_ciml.keras.models.data import shard

@@ -176,7 +176,7 @@ class Sharing(Averaging):
         if model.built:
             optimizer.build(model.trainable_weights)
         found = generators(model)
-        broadcast_variables([*model.weights, *optimizer.variables], self._communicator)
+        self._communicator.broadcast_variables([*model.weights, *optimizer.variables])
         states = self.agree([(g.seed, g.draws) for g in found])
         for generator, (seed, draws) in zip(found, states):
             generator.seed, generator.draws = seed, draws
@@ -238,16 +238,6 @@ class Sharing(Averaging):
     def whole(self, outputs: list[np.ndarray], counts: list[int]) -> list[np.ndarray]:
         table = np.array(self._communicator.allgather_object(counts))  # (ranks, batches)
         return [interleaved(self._communicator.allgather(own), table) for own in outputs]
-
-
-def broadcast_variables(
-    variables: list, communicator: distributed.Communicator, root: int = 0
-) -> None:
-    """Gives the variables of all ranks the values of rank `root`."""
-    for variable in variables:
-        value = communicator.broadcast(np.array(variable.value), root)
-        if communicator.rank != root:
-            variable.assign(value)
 
 
 def _description(source: Batches | None) -> Any:
