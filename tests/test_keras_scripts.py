@@ -376,11 +376,6 @@ def test_padding_is_checked_at_once(make):
         make()
 
 
-def test_masks_that_would_be_lost():
-    with pytest.warns(UserWarning, match="mask_zero=True has no effect"):
-        layers.Embedding(5, 2, mask_zero=True)
-
-
 def test_a_loss_without_a_return():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
 

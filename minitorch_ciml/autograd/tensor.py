@@ -36,7 +36,7 @@ class Tensor(Variable):
         name: for messages and pictures.
     """
 
-    __slots__ = ()
+    __slots__ = ("_keras_mask",)  # which steps count: the facade's layers set and read it
 
     # NumPy arrays on the left of an operator leave the work to Tensor.
     __array_priority__ = 1000
@@ -205,6 +205,7 @@ class Tensor(Variable):
         return f"Tensor({text}, shape={self.shape}, dtype={self.dtype}{label})"
 
     if TYPE_CHECKING:  # the methods that `ops/methods.py` installs
+        _keras_mask: Tensor | None
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...

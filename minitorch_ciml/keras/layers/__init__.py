@@ -23,12 +23,14 @@ from minitorch_ciml.keras.layers.core import (
     Flatten,
     Identity,
     Lambda,
+    Masking,
     Rescaling,
 )
 from minitorch_ciml.keras.layers.embedding import Embedding
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.input import Input, InputLayer
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.merging import (
     Add,
     Average,

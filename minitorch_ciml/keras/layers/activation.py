@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
 
 
 class _Elementwise(Layer):
+    supports_masking = True
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.built = True
@@ -84,6 +88,8 @@ class PReLU(Layer):
         shared_axes: axes along which alpha is the same, such as [1, 2] for images.
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         alpha_initializer: Any = "Zeros",
@@ -116,11 +122,29 @@ class PReLU(Layer):
 
 @serializable("keras.layers")
 class Softmax(_Elementwise):
-    """y = e^x / sum of e^x along `axis`."""
+    """y = e^x / sum of e^x along `axis`.
+
+    Call arguments:
+        mask: booleans that broadcast to x; where it is False, y is 0 and x does not count.
+    """
 
     def __init__(self, axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
         self.axis = axis
 
-    def call(self, inputs: Any) -> Any:
-        return ops.softmax(inputs, axis=self.axis)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return ops.softmax(inputs, axis=self.axis)
+        kept = _broadcast_to_input(self, mask, inputs.shape)
+        least = np.finfo(inputs.dtype).min / 2
+        return ops.where(kept, ops.softmax(ops.where(kept, inputs, least), axis=self.axis), 0.0)
+
+
+def _broadcast_to_input(layer: Layer, mask: Any, shape: tuple) -> np.ndarray:
+    try:
+        return np.broadcast_to(np.asarray(mask).astype(bool), shape)
+    except ValueError:
+        raise ValueError(
+            f"layer {layer.name!r}: the mask has shape {np.shape(mask)}, which does not broadcast "
+            f"to the input's {shape}; use Activation('softmax') where a mask is only passed on."
+        ) from None

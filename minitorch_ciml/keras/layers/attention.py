@@ -177,6 +177,8 @@ class MultiHeadAttention(Layer):
         use_causal_mask: no step looks at later ones.
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         num_heads: int,
@@ -298,9 +300,10 @@ class MultiHeadAttention(Layer):
         training: bool | None = None,
         use_causal_mask: bool = False,
     ) -> Any:
-        q = self.query_dense(query)
-        k = self.key_dense(value if key is None else key)
-        v = self.value_dense(value)
+        # Not as layers: these would say that they lose the masks, which count below.
+        q = self.query_dense.call(query)
+        k = self.key_dense.call(value if key is None else key)
+        v = self.value_dense.call(value)
         mask = _all_masks(query_mask, value_mask, key_mask, attention_mask)
         y, shares = self._attend(
             q, k, v, mask, use_causal_mask, return_attention_scores, bool(training)
@@ -439,6 +442,9 @@ class _PlainAttention(Layer):
         if query_mask is not None:
             y = y * np.asarray(query_mask).astype(y.dtype)[:, :, None]
         return (y, shares) if return_attention_scores else y
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return None if mask is None else mask[0]
 
     def _three(self, inputs: Any) -> tuple:
         if not isinstance(inputs, (list, tuple)) or len(inputs) not in (2, 3):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, padding_mode, positive
-from minitorch_ciml.keras.layers.layer import InputSpec
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
 

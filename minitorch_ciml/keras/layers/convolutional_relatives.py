@@ -6,8 +6,8 @@ from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.convolutional import BaseConv
+from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import positive
-from minitorch_ciml.keras.layers.layer import InputSpec
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.keras.symbolic import KerasTensor, infer_outputs
 from minitorch_ciml.ops.conv import per_dimension

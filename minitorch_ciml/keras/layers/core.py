@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras import activations
+from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -21,6 +23,8 @@ class Dense(KernelLayer):
         units: O, the number of outputs.
         activation, use_bias, ...: see `KernelLayer`.
     """
+
+    supports_masking = True
 
     def __init__(self, units: int, activation: Any = None, use_bias: bool = True, **kwargs: Any):
         super().__init__(activation, use_bias, **kwargs)
@@ -46,6 +50,8 @@ class Dense(KernelLayer):
 @serializable("keras.layers")
 class Activation(Layer):
     """y = activation(x), element by element (softmax: along the last axis)."""
+
+    supports_masking = True
 
     def __init__(self, activation: Any, **kwargs: Any):
         super().__init__(**kwargs)
@@ -86,6 +92,8 @@ class Flatten(Layer):
 class Identity(Layer):
     """y = x."""
 
+    supports_masking = True
+
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.built = True
@@ -100,6 +108,8 @@ class Identity(Layer):
 @serializable("keras.layers")
 class Rescaling(Layer):
     """y = x * scale + offset, as in `Rescaling(1 / 255)` for images of bytes."""
+
+    supports_masking = True
 
     def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
@@ -122,9 +132,9 @@ class Lambda(Layer):
     (`keras.saving.register_keras_serializable`): files never hold code.
 
     Args:
-        function: of a tensor (or a structure of them).
-        output_shape, mask: as in Keras, which needs them; here shapes are found by running the
-            function, and masks are not passed on between layers.
+        function: of a tensor (or a structure of them); it may have arguments `mask` and `training`.
+        output_shape: as in Keras, which needs it; here shapes are found by running the function.
+        mask: the output's mask, or `mask(inputs, mask)` that makes it; none if left out.
         arguments: further arguments of the function.
     """
 
@@ -138,8 +148,43 @@ class Lambda(Layer):
     ):
         super().__init__(**kwargs)
         self.function = function
+        self.mask = mask
         self.arguments = arguments or {}
+        self._context = _names_of(function) & {"mask", "training"}
+        self.supports_masking = mask is not None
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
+        context = {"mask": mask, "training": training}
+        wanted = {name: context[name] for name in self._context}
+        return self.function(inputs, **{**self.arguments, **wanted})
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
+
+
+def _names_of(function: Callable) -> set[str]:
+    """The names of a function's arguments; none for those written in C."""
+    try:
+        return set(inspect.signature(function).parameters)
+    except ValueError:
+        return set()
+
+
+@serializable("keras.layers")
+class Masking(Layer):
+    """Rules out the steps of x (N, T, C) at which all C numbers are `mask_value`; they become 0."""
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return self.function(inputs, **self.arguments)
+        return ops.where(ops.expand_dims(self.compute_mask(inputs), -1), inputs, 0.0)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,7 @@ class Embedding(Layer):
         input_dim: the number of rows of the table: the largest integer plus 1.
         output_dim: the length of a vector.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
-        mask_zero: whether 0 means "nothing here". Masks are not passed on to other layers: give a
-            recurrent layer its own, `LSTM(8)(y, mask=x != 0)`; a warning says so.
+        mask_zero: whether 0 means "nothing here": such steps are masked for the layers after.
     """
 
     def __init__(
@@ -46,13 +44,7 @@ class Embedding(Layer):
         self.embeddings_regularizer = get("keras.regularizers", embeddings_regularizer,
                                           "regularizer")  # fmt: skip
         self.embeddings_constraint = get("keras.constraints", embeddings_constraint, "constraint")
-        self.mask_zero = mask_zero
-        if mask_zero:
-            warnings.warn(
-                "Embedding: mask_zero=True has no effect on the layers that follow, they also see "
-                "the zeros; call a recurrent layer with mask=(x != 0) instead.",
-                stacklevel=2,
-            )
+        self.mask_zero = self.supports_masking = mask_zero
         self.autocast = False
 
     def build(self, input_shape: tuple) -> None:
@@ -72,6 +64,9 @@ class Embedding(Layer):
                 f"{self.input_dim - 1}, got {index.min()} to {index.max()}."
             )
         return ops.take(self.embeddings, index, axis=0)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape, self.output_dim)

@@ -37,6 +37,9 @@ class Function(Layer):
             args = (args[0], tuple(args[1]))  # in files an index such as [:, -1] is a list
         return getattr(ops, self.function)(*args, **kwargs, **self.params)
 
+    def _pass_mask_on(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        """Functions make tensors without a mask, as in Keras."""
+
     @property
     def serialized_as(self) -> tuple[str, str]:
         """The module and class of the same function in Keras."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,10 @@ import numpy as np
 
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.keras import dtype_policies
-from minitorch_ciml.keras.serialization import Configurable, get, serializable, snake_case
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.variable import Variable
+from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
+from minitorch_ciml.keras.serialization import Configurable, get, snake_case
 from minitorch_ciml.keras.symbolic import (
     KerasTensor,
     Node,
@@ -26,89 +30,6 @@ from minitorch_ciml.ops import cast
 
 # What `training` is for the layers called inside a layer, unless they are told otherwise.
 _training: ContextVar[bool | None] = ContextVar("training", default=None)
-
-
-@serializable("keras")
-class Variable(Parameter):
-    """A layer's weight: a parameter with the initializer, regularizer and constraint it came with.
-
-    Args:
-        initializer: an array, or `initializer(shape, dtype)`, or the name of an initializer.
-        shape: needed where `initializer` is no array.
-        dtype: `floatx()` if left out.
-        trainable: whether the optimizer changes it.
-        name: its last name; `path` is the full one, with its layer's.
-    """
-
-    __slots__ = ("regularizer", "constraint", "path")
-
-    def __init__(
-        self,
-        initializer: Any,
-        shape: tuple | None = None,
-        dtype: Any = None,
-        trainable: bool = True,
-        name: str | None = None,
-        regularizer: Any = None,
-        constraint: Any = None,
-    ):
-        if callable(initializer) or isinstance(initializer, (str, dict)):
-            if shape is None:
-                raise ValueError(f"Variable {name!r}: an initializer needs a shape; pass shape=.")
-            make = get("keras.initializers", initializer, "initializer")
-            initializer = make(tuple(shape), dtype=dtype or dtype_policies.get(None).variable_dtype)
-        super().__init__(initializer, trainable, name or unique_name("variable"), dtype)
-        self.regularizer = regularizer
-        self.constraint = constraint
-        self.path = self.name
-
-    def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
-
-
-class InputSpec:
-    """What a layer asks of an input.
-
-    Args:
-        ndim: the number of axes; `min_ndim`: the least one.
-        axes: the size that an axis must have, such as {-1: 3}.
-    """
-
-    def __init__(
-        self,
-        dtype: Any = None,
-        shape: tuple | None = None,
-        ndim: int | None = None,
-        max_ndim: int | None = None,
-        min_ndim: int | None = None,
-        axes: dict[int, int] | None = None,
-    ):
-        self.dtype = dtype
-        self.shape = shape
-        self.ndim = ndim if shape is None else len(shape)
-        self.max_ndim = max_ndim
-        self.min_ndim = min_ndim
-        self.axes = {int(axis): size for axis, size in (axes or {}).items()}
-        self.axes.update({i: n for i, n in enumerate(shape or ()) if n is not None})
-
-    def check(self, shape: tuple, layer: Any) -> None:
-        """Raises ValueError if an input of this shape does not fit `layer`."""
-        ndim, wrong = len(shape), None
-        if self.ndim is not None and ndim != self.ndim:
-            wrong = f"{self.ndim} dimensions, got {ndim}"
-        elif self.min_ndim is not None and ndim < self.min_ndim:
-            wrong = f"at least {self.min_ndim} dimensions, got {ndim}"
-        elif self.max_ndim is not None and ndim > self.max_ndim:
-            wrong = f"at most {self.max_ndim} dimensions, got {ndim}"
-        else:
-            for axis, size in self.axes.items():
-                if shape[axis] is not None and shape[axis] != size:
-                    wrong = f"size {size} on axis {axis}, got {shape[axis]}"
-        if wrong:
-            raise ValueError(
-                f"layer {layer.name!r} ({type(layer).__name__}) expects an input with {wrong}; the "
-                f"input's shape is {tuple(shape)}."
-            )
 
 
 class Layer(Configurable):
@@ -128,7 +49,10 @@ class Layer(Configurable):
 
     _init_args: inspect.BoundArguments
     _kept_inventory: Inventory | None
-    _takes_training = False  # whether `call` has the argument `training`
+    _call_names: tuple[str, ...] = ("inputs",)  # the arguments of `call`
+    _takes_training = False  # whether one of them is `training`
+    _makes_masks = False  # whether there is a `compute_mask` of its own
+    supports_masking = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -141,7 +65,11 @@ class Layer(Configurable):
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
-        cls._takes_training = "training" in inspect.signature(cls.call).parameters
+        cls._call_names = tuple(inspect.signature(cls.call).parameters)[1:]
+        cls._takes_training = "training" in cls._call_names
+        cls._makes_masks = cls.compute_mask is not Layer.compute_mask
+        if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
+            cls.supports_masking = True
 
     def __init__(
         self,
@@ -175,6 +103,8 @@ class Layer(Configurable):
                 raise AttributeError(
                     f"{kind} has no {name!r}: its __init__ must first call super().__init__()."
                 )
+            if isinstance(getattr(type(self), name, None), property):
+                return getattr(type(self), name).fget(self)  # raises again, with its message
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     # --- weights --------------------------------------------------------------------------------
@@ -344,6 +274,8 @@ class Layer(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not args and kwargs.keys() & set(self._call_names[:1]):  # layer(inputs=x)
+            args = (kwargs.pop(self._call_names[0]),)
         # The common case first: one tensor of the right dtype.
         if len(args) == 1 and type(args[0]) is Tensor:
             if args[0].value.dtype != self.compute_dtype:
@@ -368,6 +300,8 @@ class Layer(Configurable):
         return self._run(args, kwargs, training)
 
     def _run(self, args: tuple, kwargs: dict, training: Any) -> Any:
+        masked = self._makes_masks or any_mask(args, kwargs)
+        mask = self._fill_in_masks(args, kwargs) if masked else None
         if self._takes_training and training is not None:
             outputs = self.call(*args, training=training, **kwargs)
         else:
@@ -375,6 +309,8 @@ class Layer(Configurable):
         if self.activity_regularizer is not None:
             for y in flatten(outputs):
                 self.add_loss(self.activity_regularizer(y) / max(1, y.shape[0]))
+        if masked:
+            self._pass_mask_on(args[0], outputs, mask)
         return outputs
 
     def _convert(self, x: Any) -> Any:
@@ -383,7 +319,9 @@ class Layer(Configurable):
             x = Tensor(x)
         if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind == "f":
             if x.value.dtype != self.compute_dtype:
+                mask = mask_of(x)
                 x = cast(x, self.compute_dtype)
+                set_mask(x, mask)
         return x
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:
@@ -433,6 +371,47 @@ class Layer(Configurable):
         """The shape of the output for an input of `input_shape`, None where unknown."""
         outputs = infer_outputs(self.__call__, (_symbolic(_as_shapes(input_shape)),), {})
         return map_structure(lambda y: y.shape, outputs)
+
+    # --- masks ----------------------------------------------------------------------------------
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the output (or one for each) from that of the first argument.
+
+        A subclass that overrides it, or says `supports_masking = True`, passes masks on.
+        """
+        return previous_mask
+
+    def _fill_in_masks(self, args: tuple, kwargs: dict) -> Any:
+        """Puts the tensors' masks into `kwargs` where `call` takes them.
+
+        As in Keras: the mask of the only tensor goes to `mask`; of several tensors, that of the
+        argument `query` to `query_mask`, and so on.
+
+        Returns:
+            The mask of the first argument.
+        """
+        given = {**dict(zip(self._call_names, args)), **kwargs}
+        tensors = {name: value for name, value in given.items()
+                   if any(isinstance(x, Tensor) for x in flatten(value))}  # fmt: skip
+        for name, value in tensors.items():
+            name = "mask" if len(tensors) == 1 else f"{name}_mask"
+            if name in self._call_names[len(args) :] and kwargs.get(name) is None:
+                if any_mask((value,), {}):
+                    kwargs[name] = mask_of(value)
+        mask = kwargs.get("mask", given.get("mask"))
+        return mask_of(args[0]) if mask is None else mask
+
+    def _pass_mask_on(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        if self.supports_masking:
+            set_mask(outputs, self.compute_mask(inputs, mask))
+        elif any(m is not None for m in flatten(mask)):
+            warnings.warn(
+                f"layer {self.name!r} ({type(self).__name__}) does not support masking: the layers "
+                "after it do not see the mask of its input.",
+                stacklevel=4,
+            )
+
+    # --- in a model -----------------------------------------------------------------------------
 
     @property
     def input(self) -> Any:

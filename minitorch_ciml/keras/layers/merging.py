@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
@@ -38,6 +40,12 @@ class Merge(Layer):
     def compute_output_shape(self, input_shape: Any) -> tuple:
         self._check(input_shape)
         return reduce(_broadcast, input_shape)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Where any of the inputs counts; None if one of them has no mask."""
+        if mask is None or any(m is None for m in mask):
+            return None
+        return reduce(ops.logical_or, mask)
 
 
 def _broadcast(a: tuple, b: tuple) -> tuple:
@@ -129,6 +137,14 @@ class Concatenate(Merge):
         first[self.axis] = None if None in sizes else sum(sizes)
         return tuple(first)
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Where any of the joined elements counts; those without a mask all do."""
+        if mask is None or all(m is None for m in mask):
+            return None
+        whole = [np.ones(x.shape, bool) if m is None else _mask_like(x, m)
+                 for x, m in zip(inputs, mask)]  # fmt: skip
+        return np.concatenate(whole, axis=self.axis).any(axis=-1)
+
 
 @serializable("keras.layers")
 class Dot(Merge):
@@ -175,6 +191,15 @@ class Dot(Merge):
         axis_a, axis_b = self._axes(len(a), len(b))
         free = (*a[1:axis_a], *a[axis_a + 1 :], *b[1:axis_b], *b[axis_b + 1 :])
         return (a[0], *free) if free else (a[0], 1)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+
+def _mask_like(x: Any, mask: Any) -> np.ndarray:
+    """A mask with an axis less than `x`, or as many, in the shape of `x`."""
+    mask = np.asarray(mask)
+    return np.broadcast_to(mask if mask.ndim == x.ndim else mask[..., None], x.shape)
 
 
 def _unit(x: Any, axis: int) -> Any:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import config, distributed, ops
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.ops.normalization import normalize_batch
 
 
 class _ScaleAndShift(Layer):
     """A base with the weights gamma and beta, and where they come from."""
+
+    supports_masking = True
 
     def _set_up(
         self,
@@ -66,6 +71,10 @@ class BatchNormalization(_ScaleAndShift):
         beta_initializer, gamma_initializer, ...: of the weights, each (channels,).
         synchronized: where ranks share a batch, take its statistics over all of it, as one process
             would. Otherwise each rank takes those of its part.
+
+    Call arguments:
+        mask: booleans in the shape of x without the channels; where it is False, x does not count
+            in the batch's mean and variance.
     """
 
     def __init__(
@@ -126,8 +135,8 @@ class BatchNormalization(_ScaleAndShift):
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
                 self.epsilon,
             )  # fmt: skip
-        if synchronized:
-            y, mean, variance = self._normalize_over_ranks(inputs)
+        if synchronized or mask is not None:
+            y, mean, variance = self._normalize_stepwise(inputs, mask, synchronized)
         else:
             y, mean, variance = normalize_batch(
                 inputs, self.gamma, self.beta, self.axis, self.epsilon
@@ -136,16 +145,29 @@ class BatchNormalization(_ScaleAndShift):
         self._follow(self.moving_variance, variance)
         return y
 
-    def _normalize_over_ranks(self, x: Any) -> tuple:
-        """As `normalize_batch`, with the moments of all ranks' inputs together."""
+    def _normalize_stepwise(self, x: Any, mask: Any, over_ranks: bool) -> tuple:
+        """As `normalize_batch`, with the moments of what a mask keeps, or of all ranks' inputs."""
         axis = self.axis % x.ndim
         others = tuple(a for a in range(x.ndim) if a != axis)
         shape = [-1 if a == axis else 1 for a in range(x.ndim)]
-        n = distributed.init().total(x.size // x.shape[axis])
-        mean = distributed.all_sum(ops.sum(x, others)) / n
+        kept: Any = True
+        n: float = x.size // x.shape[axis]
+        if mask is not None:
+            kept = np.asarray(mask).astype(bool)[..., None]
+            n = float(kept.sum()) * n / kept.size
+        if over_ranks:
+            n = distributed.init().total(n)
+        if mask is not None:
+            n += 1e-7  # as in Keras: nothing may be left
+
+        def total(values: Any) -> Any:
+            sums = ops.sum(ops.where(kept, values, 0.0), others)
+            return distributed.all_sum(sums) if over_ranks else sums
+
+        mean = total(x) / n
         # The squared deviations, not the mean of squares: that one loses digits.
         deviation = x - ops.reshape(mean, shape)
-        variance = distributed.all_sum(ops.sum(deviation * deviation, others)) / n
+        variance = total(deviation * deviation) / n
         y = ops.batch_normalization(
             x, mean, variance, self.axis, self.beta, self.gamma, self.epsilon
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import padding_mode
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
 
@@ -128,6 +129,32 @@ AveragePooling1D, AveragePooling2D, AveragePooling3D = _family(
 GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D = _family(
     _GlobalMax, "GlobalMaxPooling", (1, 2, 3), "GlobalMaxPool"
 )
-GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D = _family(
-    _GlobalAverage, "GlobalAveragePooling", (1, 2, 3), "GlobalAvgPool"
+GlobalAveragePooling2D, GlobalAveragePooling3D = _family(
+    _GlobalAverage, "GlobalAveragePooling", (2, 3), "GlobalAvgPool"
 )
+
+
+@serializable("keras.layers", "GlobalAvgPool1D")
+class GlobalAveragePooling1D(_GlobalAverage):
+    """The mean over the steps; x (N, T, C) -> y (N, C), or (N, 1, C) with keepdims.
+
+    Args:
+        data_format: "channels_last", or "channels_first" (N, C, T).
+        keepdims: keep the axis of the steps, with size 1.
+
+    Call arguments:
+        mask: booleans (N, T): which steps the mean is over.
+    """
+
+    rank = 1
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return super().call(inputs)
+        (axis,) = self.spatial_axes
+        kept = ops.expand_dims(ops.cast(mask, inputs.dtype), 3 - axis)
+        total = ops.sum(ops.where(kept != 0, inputs, 0.0), axis, self.keepdims)
+        return total / ops.sum(kept, axis, self.keepdims)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None

@@ -6,13 +6,16 @@ from typing import Any
 
 from minitorch_ciml import config
 from minitorch_ciml.keras import regularizers
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops import random
 
 
 class _TrainingOnly(Layer):
     """The identity outside training."""
+
+    supports_masking = True
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -153,6 +156,8 @@ class GaussianDropout(_TrainingOnly):
 @serializable("keras.layers")
 class ActivityRegularization(Layer):
     """y = x, and adds l1 * sum |x| + l2 * sum x^2 (per sample) to the loss."""
+
+    supports_masking = True
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any):
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import positive
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
 

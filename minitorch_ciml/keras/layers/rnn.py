@@ -8,7 +8,8 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.arithmetic import sigmoid, tanh
-from minitorch_ciml.keras.layers.layer import InputSpec, Layer, _init_parameters
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.layer import Layer, _init_parameters
 from minitorch_ciml.keras.layers.rnn_cells import (
     GRUCell,
     LSTMCell,
@@ -102,6 +103,10 @@ class RNN(Layer):
                 states = pack_as(new_states, kept)
             outputs.append(output)
         return (ops.stack(outputs, 1) if self.return_sequences else output), states
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        mask = flatten(mask)[0] if self.return_sequences else None
+        return [mask] + [None] * len(_as_list(self.cell.state_size)) if self.return_state else mask
 
     # --- states ---------------------------------------------------------------------------------
 
@@ -361,6 +366,10 @@ class Bidirectional(Layer):
             return (*merged, *states)
         return (merged, *states) if states else merged
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        mask = flatten(mask)[0] if self.return_sequences else None
+        return (mask, mask) if self.merge_mode is None else mask
+
     def _merged(self, y: Any, z: Any) -> Any:
         if self.merge_mode is None:
             return y, z
@@ -410,7 +419,12 @@ class TimeDistributed(Layer):
 
     Args:
         layer: the layer for one step.
+
+    Call arguments:
+        mask: booleans (N, T, ...): for the layer, step by step, if it takes a mask.
     """
+
+    supports_masking = True
 
     def __init__(self, layer: Any, **kwargs: Any):
         if not isinstance(layer, Layer):
@@ -425,7 +439,11 @@ class TimeDistributed(Layer):
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         batch, steps = inputs.shape[:2]
-        y = self.layer(ops.reshape(inputs, (batch * steps, *inputs.shape[2:])), training=training)
+        inner = {}
+        if mask is not None and "mask" in self.layer._call_names:
+            inner["mask"] = ops.reshape(mask, (batch * steps, *mask.shape[2:]))
+        rows = ops.reshape(inputs, (batch * steps, *inputs.shape[2:]))
+        y = self.layer(rows, training=training, **inner)
         return ops.reshape(y, (batch, steps, *y.shape[1:]))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

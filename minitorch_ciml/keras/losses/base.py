@@ -10,8 +10,9 @@ import numpy as np
 from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_tensor, cast
+from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
-from minitorch_ciml.ops import mean
+from minitorch_ciml.ops import logical_and, mean
 from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.shape import reshape
 
@@ -68,12 +69,16 @@ class Loss(Configurable):
             y_true: targets; an array, or a dictionary or tuple of them.
             y_pred: predictions, likewise.
             sample_weight: a number, or weights (N,) or (N, 1) or in the shape of the values.
-            mask: True where a value counts, aligned as the weights are.
+            mask: True where a value counts, aligned as the weights are; the predictions' own mask
+                if left out.
         """
+        if mask is None:
+            mask = mask_of(y_pred) if isinstance(y_pred, Tensor) else None
         p = as_float(y_pred, self._dtype)
         t = self.targets(y_true, p)
-        if mask is None:
-            mask = self.mask(t)
+        told = self.mask(t)
+        if told is not None:
+            mask = told if mask is None else logical_and(mask, told)
         values = self.call(t, p)
         if values is None:
             raise ValueError(f"loss {self.name!r} returned None; it must return its values.")

@@ -20,6 +20,7 @@ from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.tensor import as_array, as_tensor
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import (
     Configurable,
     deserialize_keras_object,
@@ -196,6 +197,15 @@ def align(values: np.ndarray, sample_weight: Any, reduce: Callable) -> tuple:
         ) from None
 
 
+def _weights_where(mask: np.ndarray, sample_weight: Any) -> np.ndarray:
+    """The weights, 0 where the mask is False; weights with fewer axes match it from the left."""
+    if sample_weight is None:
+        return mask.astype(float)
+    weight = as_array(sample_weight)
+    weight = weight[..., 0] if weight.ndim == mask.ndim + 1 else weight
+    return mask * weight.reshape(*weight.shape, *[1] * (mask.ndim - weight.ndim))
+
+
 @serializable("keras.metrics")
 class Sum(Metric):
     """The sum of the values, each times its weight: state (total,)."""
@@ -262,8 +272,11 @@ class MeanMetricWrapper(Mean):
     def update_state(  # type: ignore[override]  # labels and predictions where Mean takes values
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
+        mask = mask_of(y_pred) if isinstance(y_pred, Tensor) else None
         with no_grad():
             values = self._fn(as_tensor(y_true), as_tensor(y_pred), **self._fn_kwargs)
+        if mask is not None:
+            sample_weight = _weights_where(as_array(mask), sample_weight)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.layer import Layer, _as_shapes, _symbolic
+from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
 from minitorch_ciml.keras.serialization import serializable, serialize_keras_object
@@ -73,7 +74,12 @@ class Model(Trainer, Layer):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
+        set_mask(inputs, mask)
         return self._graph(inputs)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: the layers inside have given the outputs their masks."""
+        return None
 
     def build(self, input_shape: Any = None) -> None:
         """Makes the weights of a subclass with a `call` of its own, by running it on zeros.

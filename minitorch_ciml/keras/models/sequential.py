@@ -6,6 +6,7 @@ from typing import Any
 
 from minitorch_ciml.keras.layers.input import InputLayer
 from minitorch_ciml.keras.layers.layer import Layer, _as_shapes
+from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.model import Model
 from minitorch_ciml.keras.serialization import (
@@ -116,6 +117,7 @@ class Sequential(Model):
         return list(self._layers)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        set_mask(inputs, mask)
         x = inputs
         for layer in self._layers:
             x = layer(x)
