@@ -10,22 +10,26 @@ their gradients first, so what is ready to be sent to other ranks is always a pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from minitorch_ciml import kernels
 from minitorch_ciml.autograd.engine import _serials
 from minitorch_ciml.autograd.tensor import Parameter, Tensor, as_array
+
+_ALIGNMENT = 64  # elements: 256 bytes of float32
 
 
 class FlatBuffer:
     """Parameters of one dtype, packed into one array, and another array for their gradients.
 
     Args:
-        parameters: at least one; all of one dtype, none twice.
+        parameters: at least one; all of one dtype and on one device, none twice.
 
     Attributes:
         parameters: as given.
+        device: where they are.
         slices: where each parameter lies in `data` and `gradient`.
         gradient: all gradients, of shape (N,).
         gradient_views: each parameter's part of it, in the parameter's shape.
@@ -35,7 +39,7 @@ class FlatBuffer:
         waiting: copies of `message`, for `distributed`: of the parts of a batch done so far.
 
     Raises:
-        ValueError: no parameters, several dtypes, or one parameter twice.
+        ValueError: no parameters, several dtypes or devices, or one parameter twice.
     """
 
     def __init__(self, parameters: Sequence[Parameter]):
@@ -46,14 +50,21 @@ class FlatBuffer:
             raise ValueError(f"FlatBuffer: expected parameters of one dtype, got {names}.")
         if len({id(p) for p in self.parameters}) != len(self.parameters):
             raise ValueError("FlatBuffer: a parameter is given twice; give each one once.")
-        self.size = sum(p.size for p in self.parameters)
+        devices = sorted({p.device for p in self.parameters})
+        if len(devices) > 1:
+            raise ValueError(f"the parameters live on different devices: {', '.join(devices)}.")
+        self.device = devices[0]
+        sizes = [_padded(p.size, self.device) for p in self.parameters]
+        self.size = sum(sizes)
         self.slices: list[slice] = []
-        stop = self.size
-        for p in self.parameters:
-            self.slices.append(slice(stop - p.size, stop))
-            stop -= p.size
-        self._data = np.empty(self.size, dtypes.pop())
-        self.place(np.zeros(self.size + len(self.parameters) + 1, self._data.dtype))
+        start = self.size
+        for p, size in zip(self.parameters, sizes):
+            start -= size
+            self.slices.append(slice(start, start + p.size))
+        dtype = dtypes.pop()
+        self._data = kernels.full((self.size,), 0, dtype, self.device)
+        n = self.size + len(self.parameters) + 1
+        self.place(kernels.full((n,), 0, dtype, self.device))
         self.waiting: list[np.ndarray] = []
         self._views = self.views(self._data)
         self.pack()
@@ -61,7 +72,10 @@ class FlatBuffer:
     def place(self, message: np.ndarray) -> None:
         """Makes this array, of shape (N + P + 1,), the `message`; what it holds is overwritten."""
         self.message = message
-        self.gradient, self.present, self.flag = np.split(message, [self.size, message.size - 1])
+        last = len(message) - 1
+        self.gradient, self.present, self.flag = (
+            message[: self.size], message[self.size : last], message[last:]
+        )  # fmt: skip
         self.gradient_views = self.views(self.gradient)
 
     @property
@@ -121,11 +135,17 @@ class FlatBuffer:
             value = g.value if isinstance(g, Tensor) else as_array(g)
             if value.shape != self._views[i].shape:
                 self.refuse(i, value)
-            if value.dtype != self._data.dtype or not value.flags.carray:
+            if not self._fits(value):
                 self.gradient_views[i][...] = value
                 value = self.gradient_views[i]
             arrays.append(value.reshape(-1))
         return arrays
+
+    def _fits(self, value: Any) -> bool:
+        """Whether the buffer's kernels can take it as it lies."""
+        if type(value) is not type(self._data) or value.dtype != self._data.dtype:
+            return False
+        return not isinstance(value, np.ndarray) or value.flags.carray
 
     def refuse(self, i: int, value: np.ndarray) -> NoReturn:
         """Raises the error that gradient `i` has another shape than its parameter."""
@@ -140,3 +160,8 @@ class FlatBuffer:
         serial = next(_serials)
         for p in self.parameters:
             p.serial = serial
+
+
+def _padded(size: int, device: str) -> int:
+    """The room for so many elements: on a GPU every parameter starts where vectors can be read."""
+    return -(-size // _ALIGNMENT) * _ALIGNMENT if device == "cuda" else size

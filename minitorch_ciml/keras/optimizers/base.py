@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import kernels
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
@@ -27,6 +27,7 @@ from minitorch_ciml.keras.serialization import (
     snake_case,
 )
 from minitorch_ciml.keras.symbolic import unique_name
+from minitorch_ciml.kernels import steps
 
 # Combines the gradients of several ranks, given for each buffer, in `buffer.gradient`, and says in
 # `buffer.present` which there are; returns False if some are still to come.
@@ -198,7 +199,10 @@ class Optimizer(Configurable):
         """Makes the flat arrays of these slots, and a variable for each parameter's part."""
         parts: dict[tuple[str, int], np.ndarray] = {}
         for slot in group:
-            arrays = [np.full_like(b.data, self.initial_value(slot)) for b in self._buffers]
+            arrays = [
+                kernels.full(b.data.shape, self.initial_value(slot), b.data.dtype, b.device)
+                for b in self._buffers
+            ]
             self._slot_arrays[slot] = arrays
             for buffer, members, array in zip(self._buffers, self._members, arrays):
                 for i, view in zip(members, buffer.views(array)):
@@ -209,7 +213,8 @@ class Optimizer(Configurable):
                 self._slot_variables.append(_on_view(parts[slot, i], f"{path}_{slot}"))
 
     def _scalar(self, value: float, name: str, dtype: Any) -> Parameter:
-        return Parameter(np.asarray(value, dtype), trainable=False, name=name)
+        with config.device("cpu"):  # wherever the parameters are: it is Python that reads it
+            return Parameter(np.asarray(value, dtype), trainable=False, name=name)
 
     @property
     def variables(self) -> list[Parameter]:
@@ -332,21 +337,21 @@ class Optimizer(Configurable):
         if together is not None:
             if exchange is not None:
                 together = self._exchanged(together, exchange)
-            self._apply_now(together, skipped, step // every + 1)  # type: ignore[arg-type]
+            self._apply_now(together, skipped)  # type: ignore[arg-type]
         if self.use_ema:
             self._average(step // every)
         for buffer in self._buffers:
             buffer.touch()
-        self._iterations.value[()] = step + 1
+        steps.each_time(self._count_step)
 
-    def _apply_now(self, grads: Sequence, skipped: set[int], update: int) -> None:
+    def _apply_now(self, grads: Sequence, skipped: set[int]) -> None:
         missing = self._check_missing(grads, skipped)
         parts = [self._take(k, grads) for k in range(len(self._buffers))]
         if self.loss_scale_factor is not None:
             for buffer in self._buffers:
                 buffer.gradient /= self.loss_scale_factor
         self._clip()
-        self._update(update, parts, missing)
+        self._update(parts, missing)
         for variable in self._constrained:
             if not any(variable is self._trainable_variables[i] for i in missing):
                 variable.assign(variable.constraint(variable))  # type: ignore[attr-defined]
@@ -415,7 +420,9 @@ class Optimizer(Configurable):
             self.clipnorm or self.clipvalue or self.global_clipnorm
             or self.gradient_accumulation_steps or self.loss_scale_factor
         )  # fmt: skip
-        if self.kernel is not None and not treated and buffer.size >= _LARGE * len(members):
+        # On a GPU a copy is a launch, as a call of the kernel is.
+        large = buffer.device == "cuda" or buffer.size >= _LARGE * len(members)
+        if self.kernel is not None and not treated and large:
             return buffer.borrow(own)
         buffer.gather(own)
         return None
@@ -457,36 +464,55 @@ class Optimizer(Configurable):
             for buffer in self._buffers:
                 _kernel(buffer, "clip_value")(buffer.gradient, self.clipvalue)
         elif self.global_clipnorm:
-            norm = sum(float(np.vdot(b.gradient, b.gradient)) for b in self._buffers) ** 0.5
-            if not norm <= self.global_clipnorm:  # NaN stays to be seen
-                for buffer in self._buffers:
-                    buffer.gradient *= self.global_clipnorm / norm
+            clip = _kernel(self._buffers[0], "clip_global_norm")
+            clip([buffer.gradient for buffer in self._buffers], self.global_clipnorm)
 
-    def _update(self, step: int, parts: list, missing: list[int]) -> None:
-        """Calls the kernel for every buffer; or for every parameter, where they differ."""
+    def _count_step(self) -> None:
+        self._iterations.value[()] += 1
+
+    def _read_constants(self) -> None:
+        """What the kernels get of this update: the learning rate, and what follows from it."""
         rate = float(self.learning_rate)
-        keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
-        constants = (rate, *self.hyperparameters(step))
+        self._keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
+        updates = int(self._iterations.value) // (self.gradient_accumulation_steps or 1)
+        self._constants = (rate, *self.hyperparameters(updates + 1))
+
+    def _numbers(self, k: int, decays: bool) -> tuple:
+        """The kernel's last arguments for buffer `k`: numbers, or on a GPU an array of them."""
+        buffer = self._buffers[k]
+        if buffer.device != "cuda":
+            return (self._keep if decays else 1.0, *self._constants)
+        rule, dtype = self._kernels[k], buffer.data.dtype
+
+        def compute() -> tuple:
+            return rule.numbers(dtype, self._keep if decays else 1.0, *self._constants)
+
+        return (steps.numbers(compute, dtype, "cuda"),)
+
+    def _update(self, parts: list, missing: list[int]) -> None:
+        """Calls the kernel for every buffer; or for every parameter, where they differ."""
+        steps.each_time(self._read_constants)
         if self.kernel is None:
-            self._update_by_hand(rate, keep, set(missing))
+            self._update_by_hand(self._constants[0], self._keep, set(missing))
             return
-        alike = not missing and (keep == 1.0 or self._undecayed is None)
+        alike = not missing and (not self.weight_decay or self._undecayed is None)
         for k, (kernel, buffer) in enumerate(zip(self._kernels, self._buffers)):
             arrays = (buffer.data, *self._arrays[k])
             gradients = parts[k]
+            if gradients is None and alike:
+                kernel(arrays[0], buffer.gradient, *arrays[1:], *self._numbers(k, True))
+                continue
             if gradients is None:
-                if alike:
-                    kernel(arrays[0], buffer.gradient, *arrays[1:], keep, *constants)
-                    continue
                 gradients = [
                     None if i in missing else buffer.gradient[part]
                     for i, part in zip(self._members[k], buffer.slices)
                 ]
-            for variable, part, g in zip(buffer.parameters, buffer.slices, gradients):
+            decays = [self._decays(v) for v in buffer.parameters]
+            numbers = {kind: self._numbers(k, kind) for kind in dict.fromkeys(decays)}
+            for part, g, kind in zip(buffer.slices, gradients, decays):
                 if g is not None:
                     p, *slots = (a if a is None else a[part] for a in arrays)
-                    own = keep if self._decays(variable) else 1.0
-                    kernel(p, g, *slots, own, *constants)
+                    kernel(p, g, *slots, *numbers[kind])
 
     # --- optimizers of users ---------------------------------------------------------------------
 
@@ -502,7 +528,7 @@ class Optimizer(Configurable):
                 if i in missing:
                     continue
                 if keep != 1.0 and self._decays(variable):
-                    variable.assign(variable.value * keep)
+                    variable.assign_sub((1.0 - keep) * variable)
                 self.update_step(Tensor.constant(g), variable, rate)
 
     def add_variable_from_reference(
@@ -511,9 +537,9 @@ class Optimizer(Configurable):
         """A variable like `reference_variable`, filled with "zeros" or "ones", that is saved."""
         if initializer not in ("zeros", "ones"):
             raise ValueError(f"initializer: got {initializer!r}, expected 'zeros' or 'ones'.")
-        make = np.zeros if initializer == "zeros" else np.ones
         path = str(getattr(reference_variable, "path", reference_variable.name)).replace("/", "_")
-        value = make(reference_variable.shape, reference_variable.dtype)
+        like = reference_variable
+        value = kernels.full(like.shape, int(initializer == "ones"), like.dtype, like.device)
         variable = Parameter(value, trainable=False, name=f"{path}_{name}")
         self._slot_variables.append(variable)
         return variable

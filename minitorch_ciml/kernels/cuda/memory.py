@@ -71,6 +71,7 @@ class Pool:
     def __init__(self) -> None:
         self.held = self.used = 0
         self._free: defaultdict[int, list[Any]] = defaultdict(list)
+        self._heir: Pool | None = None
         self._usage = _usage  # held here, since blocks come back until the interpreter has ended
         _pools.add(self)
 
@@ -102,9 +103,21 @@ class Pool:
 
     def take_back(self, block: Block) -> None:
         with self._usage.lock:
-            self.used -= block.size
+            pool = self._heir or self
+            pool.used -= block.size
+            pool._free[block.size].append(block.pointer)
             self._usage.change(-block.size)
-            self._free[block.size].append(block.pointer)
+
+    def close(self) -> None:
+        """Leaves all memory to the main pool: now what is free, the rest when it comes back."""
+        with self._usage.lock:
+            self._heir = _main
+            _main.held += self.held
+            _main.used += self.used
+            self.held = self.used = 0
+            for size, pointers in self._free.items():
+                _main._free[size] += pointers
+            self._free.clear()
 
     def release(self) -> None:
         """Gives what is not in use back to the driver."""
@@ -306,6 +319,13 @@ class CudaArray:
         step = self.nbytes // (self.shape[0] or 1)
         shape = (stop - start, *self.shape[1:])
         return CudaArray(shape, self.dtype, self._block, self._offset + start * step)
+
+    def __getitem__(self, index: Any) -> CudaArray:
+        """`array[a:b]`: the rows as a view. For all other indices there are kernels."""
+        if not isinstance(index, slice) or index.step not in (None, 1) or not self.shape:
+            raise TypeError("an array on the GPU gives views of rows, array[a:b], only.")
+        start, stop, _ = index.indices(self.shape[0])
+        return self.rows(start, max(start, stop))
 
     def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
         """The elements as another dtype; a copy unless it is the same and `copy` is False."""

@@ -128,6 +128,14 @@ def clip_norm(g, limit):
         g *= limit / norm
 
 
+def clip_global_norm(gradients, limit):
+    """Scales the arrays so that the Euclidean norm of all of them together is at most `limit`."""
+    norm = sum(float(np.vdot(g, g)) for g in gradients) ** 0.5
+    if not norm <= limit:  # NaN stays to be seen
+        for g in gradients:
+            g *= limit / norm
+
+
 def clip_value(g, limit):
     """Limits every element of g to [-limit, limit]."""
     np.clip(g, -limit, limit, out=g)
