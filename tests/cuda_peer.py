@@ -1,15 +1,9 @@
 """Runs kernels for the GPU in the simulator, beside NumPy's."""
 
-import os
-
-os.environ["MINITORCH_CIML_SIMULATE_CUDA"] = "1"  # before the package looks
-
 import numpy as np
 
-from minitorch_ciml.kernels.cuda.launch import KERNELS
 from minitorch_ciml.kernels.cuda.memory import CudaArray, to_device
 
-CAPABILITIES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}  # of sums whose terms come in another order
 
 
@@ -59,22 +53,3 @@ def assert_equal(found, expected):
     else:
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
-
-
-def kernels_of(*modules):
-    """The kernels of these modules, with each of their signatures, for parametrize."""
-    return [
-        (kernel, signature)
-        for kernel in KERNELS
-        if kernel.name.partition(".")[0] in modules
-        for signature in kernel.signatures
-    ]
-
-
-def assert_compiles(kernel, signature):
-    """For every generation of GPUs: all in registers, no float64 that nobody asked for."""
-    for capability in CAPABILITIES:
-        binary = kernel.compile(signature, capability)
-        assert binary.spilled == 0 and binary.stack == 0
-        assert not binary.doubles or any("f8" in code for code in signature)
-        assert binary.registers * kernel.threads * kernel.blocks <= 65536

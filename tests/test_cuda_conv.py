@@ -1,8 +1,8 @@
-"""Convolution on the GPU: in the simulator against NumPy; compiled for real GPUs."""
+"""Convolution on the GPU, in the simulator against NumPy."""
 
 import numpy as np
 import pytest
-from cuda_peer import assert_close, assert_compiles, assert_equal, kernels_of, on_gpu
+from cuda_peer import assert_close, assert_equal, on_gpu
 
 from minitorch_ciml.kernels.cuda import conv
 from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, TILES
@@ -104,8 +104,3 @@ def check(x_shape, w_shape, how, dtype):
         on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, needs=(False, True, True), **fused),
         reference.conv_bias_act_grad(g, y, x, w, b, needs=(False, True, True), **fused),
     )
-
-
-@pytest.mark.parametrize("kernel, signature", kernels_of("conv_tiles", "conv_direct"))
-def test_compiles(kernel, signature):
-    assert_compiles(kernel, signature)

@@ -1,8 +1,8 @@
-"""Pooling and random numbers on the GPU: in the simulator against NumPy; compiled for real GPUs."""
+"""Pooling and random numbers on the GPU, in the simulator against NumPy."""
 
 import numpy as np
 import pytest
-from cuda_peer import assert_close, assert_compiles, assert_equal, kernels_of, on_gpu
+from cuda_peer import assert_close, assert_equal, on_gpu
 
 from minitorch_ciml.kernels.cuda import pool, random
 from minitorch_ciml.kernels.reference import conv as reference
@@ -98,8 +98,3 @@ def test_dropout(shape, dtype, rate):
         from minitorch_ciml.kernels.cpu.random import dropout
 
         assert_equal(dropout(x, **how), expected)
-
-
-@pytest.mark.parametrize("kernel, signature", kernels_of("pool", "random"))
-def test_compiles(kernel, signature):
-    assert_compiles(kernel, signature)

@@ -1,0 +1,77 @@
+"""Attention on the GPU, in the simulator against NumPy."""
+
+import numpy as np
+import pytest
+from cuda_peer import assert_close, assert_equal, on_gpu
+
+from minitorch_ciml.kernels.cuda import attention
+from minitorch_ciml.kernels.reference import attention as reference
+
+RNG = np.random.default_rng(0)
+
+# N, T, S, heads, K, V; the mask's shape. Tiles have 32 or 64 steps, and 32, 64 or 128 features.
+SMALL = [
+    ((2, 5, 7, 2, 3, 5), (2, 1, 5, 7)),
+    ((1, 3, 4, 1, 8, 4), (1, 1)),
+    ((1, 4, 130, 1, 2, 3), (4, 130)),  # more sources than a block has threads
+    ((0, 3, 4, 2, 4, 4), (1, 1)),
+    ((1, 3, 0, 2, 4, 4), (3, 1)),
+]
+TILES = [
+    ((1, 35, 33, 2, 8, 6), (2, 35, 33)),
+    ((1, 33, 66, 1, 36, 5), (33, 1)),
+    ((1, 2, 34, 1, 66, 72), (1, 34)),
+]
+
+
+def arrays_of(sizes, mask_shape, dtype):
+    n, t, s, heads, k, v = sizes
+    shapes = (n, t, heads, k), (n, s, heads, k), (n, s, heads, v), (n, t, heads, v)
+    q, k, v, g = (RNG.normal(size=shape).astype(dtype) for shape in shapes)
+    mask = RNG.random(mask_shape) < 0.7 if np.prod(mask_shape) > 1 else np.ones(mask_shape, bool)
+    return q, k, v, mask, g
+
+
+def check(q, k, v, mask, g):
+    """The result and all gradients."""
+    y, saved = reference.attention(q, k, v, mask, scale=0.3)
+    assert_close(on_gpu(attention.attention, q, k, v, mask, scale=0.3), (y, saved))
+    how = {"needs": (True, True, True, False), "saved": saved, "scale": 0.3}
+    gradients = on_gpu(attention.attention_grad, g, y, q, k, v, mask, **how)
+    assert_close(gradients, reference.attention_grad(g, y, q, k, v, mask, **how))
+    return gradients
+
+
+@pytest.mark.parametrize("sizes, mask", SMALL, ids=str)
+def test_by_rows(sizes, mask):
+    check(*arrays_of(sizes, mask, "float64"))
+
+
+@pytest.mark.parametrize("sizes, mask", [*SMALL[:2], *SMALL[3:], *TILES], ids=str)
+def test_in_tiles(sizes, mask):
+    check(*arrays_of(sizes, mask, "float32"))
+
+
+def test_more_features_than_a_tile():
+    """Also: results repeat bit for bit."""
+    inputs = arrays_of((1, 2, 3, 1, 130, 4), (1, 1), "float32")
+    first, second = check(*inputs), check(*inputs)
+    assert_equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_causal_and_nowhere_to_look(dtype):
+    """Tiles that nobody may look at are left out; a step without any source gives 0."""
+    q, k, v, _, g = arrays_of((1, 40, 40, 1, 4, 4), (1, 1), dtype)
+    mask = np.tri(40, dtype=bool)
+    mask[3] = False
+    check(q, k, v, mask, g)
+
+
+def test_only_the_gradients_asked_for():
+    q, k, v, mask, g = arrays_of((1, 3, 4, 1, 8, 4), (1, 1), "float32")
+    y, saved = reference.attention(q, k, v, mask, scale=1.0)
+    how = {"needs": (True, False, False, False), "saved": saved, "scale": 1.0}
+    dq, *others = on_gpu(attention.attention_grad, g, y, q, k, v, mask, **how)
+    assert_close(dq, reference.attention_grad(g, y, q, k, v, mask, **how)[0])
+    assert others == [None, None, None]
