@@ -60,7 +60,14 @@ _CPU = {
     ),
 }  # fmt: skip
 # The modules of `kernels/cuda/` that have kernels, in the order in which they are searched.
-_CUDA = ("cuda.elementwise", "cuda.pool", "cuda.random", "cuda.conv", "cuda.attention", "cuda.optimizer")
+_CUDA = (
+    "cuda.elementwise",
+    "cuda.pool",
+    "cuda.random",
+    "cuda.conv",
+    "cuda.attention",
+    "cuda.optimizer",
+)
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
 
 
