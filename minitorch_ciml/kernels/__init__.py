@@ -66,6 +66,7 @@ _CUDA = (
     "cuda.random",
     "cuda.conv",
     "cuda.attention",
+    "cuda.matmul",
     "cuda.optimizer",
 )
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}

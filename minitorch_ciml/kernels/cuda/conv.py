@@ -72,7 +72,7 @@ def conv_bias_act_grad(
     how = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
     is_relu, db = activation == "relu", None
     if is_relu or needs[2]:
-        g, db = _bias_grad(g, y, is_relu)
+        g, db = bias_grad(g, y, is_relu)
     return (
         conv_input_grad(g, w, input_shape=x.shape, **how) if needs[0] else None,
         conv_kernel_grad(x, g, kernel_shape=w.shape, **how) if needs[1] else None,
@@ -181,7 +181,7 @@ def _summed(parts: CudaArray) -> CudaArray:
     return y
 
 
-def _bias_grad(g: CudaArray, y: CudaArray, is_relu: bool) -> tuple[CudaArray, CudaArray]:
+def bias_grad(g: CudaArray, y: CudaArray, is_relu: bool) -> tuple[CudaArray, CudaArray]:
     """g, with 0 where ReLU's result is 0, and its sum over all pixels."""
     filters = g.shape[-1]
     if g.size == 0:

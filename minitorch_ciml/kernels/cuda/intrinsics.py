@@ -192,7 +192,7 @@ def _from_bits(x: int) -> np.float32:
 
 def _like(x, value):
     """`value` in the type of the number x."""
-    return np.asarray(x).dtype.type(value)
+    return np.asarray(value).astype(np.asarray(x).dtype)[()]
 
 
 def _like_typing(context: Any, x: Any, value: Any) -> Any:
@@ -370,19 +370,22 @@ def _smem_addr_typing(context: Any, array: Any) -> Any:
 smem_addr = _twinned(_smem_addr_typing, _smem_addr)
 
 
+_ELEMENTS = {types.float32: (_F32, 4), types.float64: (ir.DoubleType(), 8), types.int32: (_I32, 4)}
+
+
 def _shared_place(builder: Any, address: Any, kind: Any, pointee: Any) -> Any:
     address = _resized(builder, address, kind, 32)
     return builder.inttoptr(address, pointee.as_pointer(_SHARED))
 
 
 def _shared_loads(n: int, kind: Any, function: Callable) -> Any:
-    element = _F32 if kind == types.float32 else _I32
+    element, size = _ELEMENTS[kind]
     pointee = ir.VectorType(element, n) if n > 1 else element
 
     def typing(context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             place = _shared_place(builder, values[0], sig.args[0], pointee)
-            loaded = builder.load(place, align=4 * n)
+            loaded = builder.load(place, align=min(16, n * size))
             if n == 1:
                 return loaded
             parts = [builder.extract_element(loaded, _I32(i)) for i in range(n)]
@@ -394,7 +397,7 @@ def _shared_loads(n: int, kind: Any, function: Callable) -> Any:
 
 
 def _shared_stores(n: int, kind: Any, function: Callable) -> Any:
-    element = _F32 if kind == types.float32 else _I32
+    element, size = _ELEMENTS[kind]
     pointee = ir.VectorType(element, n) if n > 1 else element
 
     def typing(context: Any, address: Any, *values: Any) -> Any:
@@ -405,7 +408,7 @@ def _shared_stores(n: int, kind: Any, function: Callable) -> Any:
                 stored = pointee(ir.Undefined)
                 for i, value in enumerate(values[1:]):
                     stored = builder.insert_element(stored, value, _I32(i))
-            builder.store(stored, place, align=4 * n)
+            builder.store(stored, place, align=min(16, n * size))
             return context.get_dummy_value()
 
         return types.void(address, *[kind] * n), generate
@@ -414,10 +417,11 @@ def _shared_stores(n: int, kind: Any, function: Callable) -> Any:
 
 
 def _words(address: int, n: int, dtype: Any) -> np.ndarray:
-    """n words of shared memory, from an address that is a multiple of their size."""
-    if address % (4 * n):
-        raise IndexError(f"a kernel reads or writes {4 * n} bytes at {address}: not aligned.")
-    return current().block.window(address, 4 * n).view(dtype)
+    """n numbers in shared memory; the address must be a multiple of their size, of 16 at most."""
+    size = n * np.dtype(dtype).itemsize
+    if address % min(16, size):
+        raise IndexError(f"a kernel reads or writes {size} bytes at {address}: not aligned.")
+    return current().block.window(address, size).view(dtype)
 
 
 def _lds(address):
@@ -433,6 +437,11 @@ def _lds2(address):
 def _lds4(address):
     """Four floats at an address of shared memory that is a multiple of 16."""
     return tuple(_words(address, 4, np.float32))
+
+
+def _lds4_f8(address):
+    """Four float64 at an address of shared memory that is a multiple of 16."""
+    return tuple(_words(address, 4, np.float64))
 
 
 def _lds_word(address):
@@ -453,6 +462,7 @@ def _sts4(address, a, b, c, d):
 lds = _shared_loads(1, types.float32, _lds)
 lds2 = _shared_loads(2, types.float32, _lds2)
 lds4 = _shared_loads(4, types.float32, _lds4)
+lds4_f8 = _shared_loads(4, types.float64, _lds4_f8)
 lds_word = _shared_loads(1, types.int32, _lds_word)
 sts = _shared_stores(1, types.float32, _sts)
 sts4 = _shared_stores(4, types.float32, _sts4)

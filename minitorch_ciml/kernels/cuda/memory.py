@@ -219,6 +219,11 @@ class CudaArray:
         return self._block.pointer + self._offset
 
     @property
+    def is_aligned(self) -> bool:
+        """Whether the first element's address is a multiple of 16 bytes."""
+        return self._offset % 16 == 0
+
+    @property
     def elements(self) -> np.ndarray:
         """The elements, flat; in the simulator, where the GPU's memory is the host's."""
         dtype = {"b1*": np.uint8, "bf2*": np.uint16}.get(self.pointer_type, self.dtype)
