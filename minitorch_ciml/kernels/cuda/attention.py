@@ -28,7 +28,7 @@ def attention(
     if log_sums.size == 0:
         return y, log_sums
     how = _Attention(q, k, v, mask, scale)
-    arrays = (y, log_sums, q, k, v, how.mask)
+    arrays = (y, log_sums, q, k, v, mask)
     head, run = how.tiled(attention_tiles.FORWARD)
     if head is not None:
         tiles = ceil_div(steps, head.rows)
@@ -49,7 +49,7 @@ def attention_grad(
         return *zero, None
     how = _Attention(q, k, v, mask, scale)
     deltas = _deltas(g, y)
-    inputs = (g, q, k, v, saved, deltas, how.mask)
+    inputs = (g, q, k, v, saved, deltas, mask)
     dq = dk = dv = None
     if needs[0]:
         dq = empty(q.shape, q.dtype)
@@ -68,14 +68,12 @@ class _Attention:
     Attributes:
         sizes: T, S, heads, K, V.
         scale: in the inputs' type.
-        mask: the mask, as an array on the GPU.
-        steps: from one of its elements to the next, along N, H, T and S; 0 where it has one only.
+        steps: from one of the mask's elements to the next, along N, H, T and S; 0 where it has one only.
     """
 
-    def __init__(self, q: CudaArray, k: CudaArray, v: CudaArray, mask: Any, scale: float):
+    def __init__(self, q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, scale: float):
         self.sizes = (q.shape[1], k.shape[1], q.shape[2], q.shape[3], v.shape[3])
         self.scale = q.dtype.type(scale)
-        self.mask = mask if isinstance(mask, CudaArray) else mask.array()
         shape = (1,) * (4 - mask.ndim) + mask.shape
         strides = [math.prod(shape[axis + 1 :]) for axis in range(4)]
         self.steps = [0 if n == 1 else stride for n, stride in zip(shape, strides)]
