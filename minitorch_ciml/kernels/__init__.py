@@ -66,6 +66,7 @@ _CUDA = (
     "cuda.random",
     "cuda.conv",
     "cuda.attention",
+    "cuda.recurrent",
     "cuda.matmul",
     "cuda.optimizer",
 )

@@ -68,7 +68,8 @@ class _Attention:
     Attributes:
         sizes: T, S, heads, K, V.
         scale: in the inputs' type.
-        steps: from one of the mask's elements to the next, along N, H, T and S; 0 where it has one only.
+        steps: from one of the mask's elements to the next, along N, H, T and S; 0 along axes on
+            which it has one only.
     """
 
     def __init__(self, q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, scale: float):
