@@ -7,6 +7,12 @@ from minitorch_ciml.keras.layers.attention import (
     EinsumDense,
     MultiHeadAttention,
 )
+from minitorch_ciml.keras.layers.augmentation import (
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from minitorch_ciml.keras.layers.convolutional import Conv1D, Conv2D, Conv3D
 from minitorch_ciml.keras.layers.convolutional_relatives import (
     Conv1DTranspose,
@@ -27,10 +33,17 @@ from minitorch_ciml.keras.layers.core import (
     Rescaling,
 )
 from minitorch_ciml.keras.layers.embedding import Embedding
+from minitorch_ciml.keras.layers.features import (
+    CategoryEncoding,
+    Discretization,
+    Normalization,
+)
 from minitorch_ciml.keras.layers.function import Function
+from minitorch_ciml.keras.layers.images import CenterCrop, Resizing
 from minitorch_ciml.keras.layers.input import Input, InputLayer
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.lookup import IntegerLookup, StringLookup
 from minitorch_ciml.keras.layers.merging import (
     Add,
     Average,

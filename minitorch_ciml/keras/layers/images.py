@@ -1,0 +1,156 @@
+"""Layers that bring images to a size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.layers.kernel_layer import positive
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.resampling import INTERPOLATIONS, centre_box, resize
+from minitorch_ciml.keras.serialization import serializable
+
+
+def one_of(layer: str, name: str, value: Any, known: tuple) -> Any:
+    """`value`, if it is known."""
+    if value not in known:
+        raise ValueError(f"{layer}: got {name}={value!r}, expected one of {known}.")
+    return value
+
+
+class ImageLayer(Layer):
+    """A base for images (N, H, W, C), or one (H, W, C); computed with NumPy, without a gradient.
+
+    Args:
+        data_format: "channels_last", or "channels_first" (N, C, H, W).
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.data_format = data_format or "channels_last"
+        one_of(type(self).__name__, "data_format", self.data_format,
+               ("channels_last", "channels_first"))  # fmt: skip
+        self.built = True
+
+    def _images(self, inputs: Any) -> np.ndarray:
+        """The inputs as floats (N, H, W, C)."""
+        images = np.asarray(inputs)
+        if images.ndim not in (3, 4):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes images (N, H, W, C) or (H, W, "
+                f"C), got shape {images.shape}."
+            )
+        if images.dtype.kind != "f":
+            images = images.astype(self.compute_dtype)
+        images = images if images.ndim == 4 else images[None]
+        return images if self.data_format == "channels_last" else np.moveaxis(images, 1, -1)
+
+    def _outputs(self, images: np.ndarray, inputs: Any) -> Tensor:
+        """Images (N, H, W, C) in the layout of the inputs."""
+        if self.data_format == "channels_first":
+            images = np.moveaxis(images, -1, 1)
+        return Tensor.constant(images if len(inputs.shape) == 4 else images[0])
+
+    def _sized(self, input_shape: tuple, height: int, width: int) -> tuple:
+        """`input_shape` with another height and width."""
+        last = self.data_format == "channels_last"
+        first = len(input_shape) - (3 if last else 2)
+        return (*input_shape[:first], height, width, *input_shape[first + 2 :])
+
+
+@serializable("keras.layers")
+class Resizing(ImageLayer):
+    """Images of any size -> images of `height` x `width`.
+
+    Args:
+        height, width: the new size.
+        interpolation: "bilinear" (without anti-aliasing) or "nearest".
+        crop_to_aspect_ratio: cut borders off first, so that nothing is stretched.
+        pad_to_aspect_ratio: add borders of `fill_value` first, so that nothing is stretched.
+        fill_mode: "constant", for the borders.
+        fill_value: their value.
+        antialias: False; True is not available.
+        data_format: see `ImageLayer`.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        interpolation: str = "bilinear",
+        crop_to_aspect_ratio: bool = False,
+        pad_to_aspect_ratio: bool = False,
+        fill_mode: str = "constant",
+        fill_value: float = 0.0,
+        antialias: bool = False,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(data_format, **kwargs)
+        self.height = positive("Resizing", "height", height)
+        self.width = positive("Resizing", "width", width)
+        self.interpolation = one_of("Resizing", "interpolation", interpolation, INTERPOLATIONS)
+        self.fill_mode = one_of("Resizing", "fill_mode", fill_mode, ("constant",))
+        self.antialias = one_of("Resizing", "antialias", antialias, (False,))
+        if crop_to_aspect_ratio and pad_to_aspect_ratio:
+            raise ValueError(
+                "Resizing: give crop_to_aspect_ratio or pad_to_aspect_ratio, not both."
+            )
+        self.crop_to_aspect_ratio = crop_to_aspect_ratio
+        self.pad_to_aspect_ratio = pad_to_aspect_ratio
+        self.fill_value = fill_value
+
+    def call(self, inputs: Any) -> Any:
+        images, size = self._images(inputs), (self.height, self.width)
+        if self.crop_to_aspect_ratio:
+            rows, columns = centre_box(images.shape[1:3], size)
+            images = images[:, rows, columns]
+        if self.pad_to_aspect_ratio:
+            images = self._padded(images)
+        resized = resize(images, size, self.interpolation)
+        dtype = inputs.dtype
+        if np.dtype(dtype).kind in "iu":  # bytes of images stay such
+            limits = np.iinfo(dtype)
+            resized = np.clip(np.rint(resized), limits.min, limits.max).astype(dtype)
+        return self._outputs(resized, inputs)
+
+    def _padded(self, images: np.ndarray) -> np.ndarray:
+        height, width = images.shape[1:3]
+        rows = max(height, int(width * self.height / self.width))
+        columns = max(width, int(height * self.width / self.height))
+        top, left = (rows - height) // 2, (columns - width) // 2
+        margins = ((0, 0), (top, top), (left, left), (0, 0))  # as in Keras, also for odd numbers
+        return np.pad(images, margins, constant_values=self.fill_value)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self._sized(input_shape, self.height, self.width)
+
+
+@serializable("keras.layers")
+class CenterCrop(ImageLayer):
+    """The middle of the images, `height` x `width`; smaller images are cropped and enlarged.
+
+    Args:
+        height, width: the new size.
+        data_format: see `ImageLayer`.
+    """
+
+    def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any):
+        super().__init__(data_format, **kwargs)
+        self.height = positive("CenterCrop", "height", height)
+        self.width = positive("CenterCrop", "width", width)
+
+    def call(self, inputs: Any) -> Any:
+        images, size = self._images(inputs), (self.height, self.width)
+        top, left = (n - m for n, m in zip(images.shape[1:3], size))
+        if top >= 0 and left >= 0:
+            top, left = top // 2, left // 2
+            middle = images[:, top : top + self.height, left : left + self.width]
+            return self._outputs(middle, inputs)
+        rows, columns = centre_box(images.shape[1:3], size)
+        return self._outputs(resize(images[:, rows, columns], size, "bilinear"), inputs)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self._sized(input_shape, self.height, self.width)
