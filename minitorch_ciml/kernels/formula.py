@@ -89,6 +89,8 @@ def kernel(name: str, compute: Callable) -> Callable:
             return Formula(result, in_words(result), literal=True)
         if name == "swapaxes" and inputs[0].ndim == 2:  # however it is asked for, this is x.T
             text = write("transpose", [inputs[0].text])
+        elif name == "matmul":
+            text = write(name, [_factor(x, f) for x, f in zip(inputs, _flags(**params))])
         else:
             text = write(name, [x.text for x in inputs], params)
         if isinstance(result, tuple):  # an op that saves something for its gradient
@@ -96,6 +98,19 @@ def kernel(name: str, compute: Callable) -> Callable:
         return Formula(result, text)
 
     return write_and_compute
+
+
+def _flags(transpose_a: bool = False, transpose_b: bool = False) -> tuple[bool, bool]:
+    return transpose_a, transpose_b
+
+
+def _factor(x: Formula, is_transposed: bool) -> Text:
+    """A factor of a matrix product."""
+    if not is_transposed:
+        return x.text
+    if x.ndim == 2:
+        return write("transpose", [x.text])
+    return write("swapaxes", [x.text], {"axis1": -1, "axis2": -2})
 
 
 def write(name: str, inputs: Sequence[str], params: dict[str, Any] | None = None) -> Text:

@@ -45,20 +45,31 @@ def _transposed(x):
     return _swapaxes(x, axis1=-1, axis2=-2)
 
 
-def _matmul_right_rule(g, y, a, b):
-    if b.ndim == 2 and a.ndim > 2:  # sums over the batch inside one product
+# The rules transpose by telling the kernel so: it reads a factor as it lies.
+
+
+def _matmul_left_rule(g, y, a, b, transpose_a=False, transpose_b=False):
+    if transpose_a:
+        return _matmul(b, g, transpose_a=transpose_b, transpose_b=True)
+    return _matmul(g, b, transpose_a=False, transpose_b=not transpose_b)
+
+
+def _matmul_right_rule(g, y, a, b, transpose_a=False, transpose_b=False):
+    if b.ndim == 2 and a.ndim > 2 and not transpose_a:  # sums over the batch inside one product
         rows = prod(a.shape[:-1])
         a = _reshape(a, shape=(rows, a.shape[-1]))
         g = _reshape(g, shape=(rows, g.shape[-1]))
-    return _matmul(_transposed(a), g)
+    if transpose_b:
+        return _matmul(g, a, transpose_a=True, transpose_b=transpose_a)
+    return _matmul(a, g, transpose_a=not transpose_a, transpose_b=False)
 
 
 _matmul: Op = Op(
     "matmul",
-    lambda g, y, a, b: _matmul(g, _transposed(b)),
+    _matmul_left_rule,
     _matmul_right_rule,
     dtypes="common",
-    doc="y[..., i, j] = sum over k of a[..., i, k] b[..., k, j].",
+    doc="y[..., i, j] = sum over k of a[..., i, k] b[..., k, j]; or of a[..., k, i], b[..., j, k].",
 )
 
 

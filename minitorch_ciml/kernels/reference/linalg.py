@@ -10,8 +10,14 @@ triu, tril = np.triu, np.tril
 solve, inv, det, cholesky = np.linalg.solve, np.linalg.inv, np.linalg.det, np.linalg.cholesky
 
 
-def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(..., M, K) times (..., K, N); at least two dimensions each."""
+def matmul(
+    a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose_b: bool = False
+) -> np.ndarray:
+    """(..., M, K) times (..., K, N), each with its last two axes swapped if so told."""
+    if transpose_a:
+        a = a.swapaxes(-1, -2)
+    if transpose_b:
+        b = b.swapaxes(-1, -2)
     if a.shape[-1] != b.shape[-2]:
         raise ValueError("the last size of the first must be the last but one of the second")
     if a.ndim > 2 and b.ndim == 2 and a.size and a.flags.c_contiguous:
