@@ -110,7 +110,7 @@ class FlatBuffer:
                 missing.append(i)
                 view[...] = 0
                 continue
-            value = g.value if isinstance(g, Tensor) else as_array(g)
+            value = self._array(g)
             if value is view:
                 continue
             if value.shape != view.shape:
@@ -132,7 +132,7 @@ class FlatBuffer:
             if g is None:
                 arrays.append(None)
                 continue
-            value = g.value if isinstance(g, Tensor) else as_array(g)
+            value = self._array(g)
             if value.shape != self._views[i].shape:
                 self.refuse(i, value)
             if not self._fits(value):
@@ -140,6 +140,11 @@ class FlatBuffer:
                 value = self.gradient_views[i]
             arrays.append(value.reshape(-1))
         return arrays
+
+    def _array(self, gradient: Any) -> Any:
+        if isinstance(gradient, Tensor):
+            return gradient.value
+        return gradient if type(gradient) is type(self._data) else as_array(gradient)
 
     def _fits(self, value: Any) -> bool:
         """Whether the buffer's kernels can take it as it lies."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import maximum, minimum, sqrt
 from minitorch_ciml.autograd.tensor import as_tensor
@@ -100,7 +98,7 @@ class MinMaxNorm(Constraint):
     def __call__(self, w: Any) -> Tensor:
         w = as_tensor(w)
         norm = _norm(w, self.axis)
-        nearest = np.clip(norm.value, self.min_value, self.max_value)
+        nearest = minimum(maximum(norm, self.min_value), self.max_value)
         return w * ((self.rate * nearest + (1 - self.rate) * norm) / (norm + EPSILON))
 
     def get_config(self) -> dict:

@@ -198,7 +198,7 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
         group.attrs["name"] = item.name
     if isinstance(item, Layer):
         for i, variable in enumerate(item._own_weights()):
-            group[str(i)] = variable.value
+            group[str(i)] = variable.numpy()
     else:
         store: dict[str, Any] = {}
         item.save_own_variables(store)

@@ -69,6 +69,7 @@ _CUDA = (
     "cuda.recurrent",
     "cuda.matmul",
     "cuda.optimizer",
+    "cuda.metrics",
 )
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}
 

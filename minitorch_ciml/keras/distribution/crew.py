@@ -82,7 +82,7 @@ class Alone:
 
     def metric_states(self, model: Any) -> list[np.ndarray]:
         """What the metrics have added up so far, over all ranks."""
-        return [v.value for v in metric_variables(model)]
+        return [v.numpy() for v in metric_variables(model)]
 
     def settle(self, model: Any) -> None:
         """Makes weights equal that every rank has changed by itself."""
@@ -201,7 +201,7 @@ class Sharing(Averaging):
 
     def _summed(self, variables: list, numbers: list[float]) -> tuple[list[np.ndarray], list]:
         """The sums of variables and the means of numbers over the ranks."""
-        own = [v.value for v in variables]
+        own = [v.numpy() for v in variables]
         message = np.concatenate([*map(np.ravel, own), numbers], dtype=np.float64)
         self._communicator.allreduce(message)
         *sums, totals = np.split(message, np.cumsum([value.size for value in own]))
@@ -232,7 +232,7 @@ class Sharing(Averaging):
                 continue
             for weight, trainable in layer._roles.items():
                 if not trainable and weight.dtype.kind == "f":
-                    mean = self._communicator.allreduce(weight.value.astype(np.float64), "mean")
+                    mean = self._communicator.allreduce(weight.numpy().astype(np.float64), "mean")
                     weight.assign(mean.astype(weight.dtype))
 
     def whole(self, outputs: list[np.ndarray], counts: list[int]) -> list[np.ndarray]:

@@ -215,7 +215,7 @@ class Layer(Configurable):
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of the weights, as NumPy arrays."""
-        return [w.value.copy() for w in self.weights]
+        return [w.numpy().copy() for w in self.weights]
 
     def set_weights(self, weights: list) -> None:
         """Sets the weights from a list of arrays, in the order of `get_weights`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config, distributed, ops
+from minitorch_ciml import config, distributed, kernels, ops
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
@@ -174,7 +174,10 @@ class BatchNormalization(_ScaleAndShift):
         return y, mean, variance
 
     def _follow(self, average: Any, value: Any) -> None:
-        average.assign(average.value * self.momentum + value.value * (1 - self.momentum))
+        """average = momentum average + (1 - momentum) value, in place and where they are."""
+        kernel = kernels.find(average.device, "moving_average")
+        kernel(average.value, value.value.astype(average.dtype, copy=False), self.momentum)  # type: ignore[misc]
+        average.touch()
 
     @classmethod
     def from_config(cls, config: dict) -> BatchNormalization:

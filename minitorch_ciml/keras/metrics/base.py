@@ -6,6 +6,9 @@ processes (or of several halves of the data) is the sum of their states: see `me
 
 Metrics are NumPy inside and record no graph. The sums are kept in float64: an epoch of a million
 samples would lose digits in float32.
+
+On a GPU, means (losses and accuracies) are added up there, and the host waits for them only when it
+wants the result. The other metrics have no kernels: they copy what they are given to the host.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Parameter, Tensor
-from minitorch_ciml.autograd.tensor import as_array, as_tensor
+from minitorch_ciml.autograd.tensor import as_array, as_tensor, placed
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.masks import mask_of
@@ -95,7 +98,8 @@ class Metric(Configurable):
 
     def _add_state(self, name: str, shape: tuple[int, ...] = ()) -> Parameter:
         """A variable of zeros, for the metrics of this package."""
-        variable = Parameter(np.zeros(shape), trainable=False, name=name)
+        with config.device("cpu"):
+            variable = Parameter(np.zeros(shape), trainable=False, name=name)
         self._variables.append(variable)
         return variable
 
@@ -117,7 +121,7 @@ class Metric(Configurable):
         """Adds the states of `metrics`: then `result` is that of all their data."""
         for other in metrics:
             for mine, theirs in zip(self.variables, other.variables):
-                mine.assign_add(theirs)
+                mine.assign_add(theirs.to(mine.device))
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Takes a batch into account: `(y_true, y_pred, sample_weight=None)` as a rule."""
@@ -130,7 +134,14 @@ class Metric(Configurable):
     def reset_state(self) -> None:
         """Forgets all batches: sets the state to 0."""
         for v in self.variables:
-            v.assign(np.zeros(v.shape))
+            v.value[...] = 0
+            v.touch()
+
+    def _move(self, device: str) -> None:
+        """Brings the state to where the values are that are to be added."""
+        for v in self._variables:
+            if v.device != device:
+                v.value = kernels.place(v.value, device)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`update_state`, then `result`."""
@@ -142,29 +153,39 @@ class Metric(Configurable):
 
     def _tensor(self, value: Any) -> Tensor:
         """A result as a tensor; a metric that counts in integers still has a float result."""
-        dtype = self.dtype if self.dtype.startswith("float") else config.floatx()
-        return Tensor.constant(np.asarray(value, dtype=dtype))
+        return Tensor.constant(np.asarray(value, dtype=self._result_dtype()))
+
+    def _result_dtype(self) -> str:
+        return self.dtype if self.dtype.startswith("float") else config.floatx()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
 
 
-def pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one rank: a last axis of size 1 that only one of them has is dropped.
+def on_host(x: Any) -> np.ndarray:
+    """`x` as a NumPy array; what is on a GPU is copied from there, which waits for it."""
+    array = x.value if isinstance(x, Tensor) else x
+    return array.numpy() if kernels.device_of(type(array)) == "cuda" else as_array(array)
 
-    Shapes (N, 1) and (N,) would broadcast to (N, N).
+
+def arrays_or_tensors(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Both as tensors where the predictions are on a GPU, otherwise as NumPy arrays."""
+    if isinstance(y_pred, Tensor) and y_pred.device == "cuda":
+        return as_tensor(y_true).to("cuda"), y_pred
+    return as_array(y_true), as_array(y_pred)
+
+
+def same_shape(name: str, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """`arrays_or_tensors`, of one shape; an error if they have different ones.
+
+    A last axis of size 1 that only one of them has is dropped: shapes (N, 1) and (N,) would
+    broadcast to (N, N).
     """
-    t, p = as_array(y_true), as_array(y_pred)
+    t, p = arrays_or_tensors(y_true, y_pred)
     if t.ndim == p.ndim + 1 and t.shape[-1] == 1:
-        t = t[..., 0]
+        t = t.reshape(t.shape[:-1])
     elif p.ndim == t.ndim + 1 and p.shape[-1] == 1:
-        p = p[..., 0]
-    return t, p
-
-
-def same_shape(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
-    """`pair`, and an error unless the shapes are equal then."""
-    t, p = pair(y_true, y_pred)
+        p = p.reshape(p.shape[:-1])
     if t.shape != p.shape:
         raise ValueError(
             f"{name}: y_true has shape {t.shape} and y_pred {p.shape}; they must be equal, so "
@@ -181,7 +202,7 @@ def divide_no_nan(a: Any, b: Any) -> np.ndarray:
 
 def align(values: np.ndarray, sample_weight: Any, reduce: Callable) -> tuple:
     """`values`, reduced to the rank of the weights, and the weights in their shape."""
-    weight = as_array(sample_weight)
+    weight = on_host(sample_weight)
     if weight.ndim == values.ndim + 1 and weight.shape[-1] == 1:
         weight = weight[..., 0]
     elif weight.ndim == 0 and values.ndim:
@@ -201,7 +222,7 @@ def _weights_where(mask: np.ndarray, sample_weight: Any) -> np.ndarray:
     """The weights, 0 where the mask is False; weights with fewer axes match it from the left."""
     if sample_weight is None:
         return mask.astype(float)
-    weight = as_array(sample_weight)
+    weight = on_host(sample_weight)
     weight = weight[..., 0] if weight.ndim == mask.ndim + 1 else weight
     return mask * weight.reshape(*weight.shape, *[1] * (mask.ndim - weight.ndim))
 
@@ -216,7 +237,7 @@ class Sum(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Adds `values` (any shape); weights may have fewer axes, matched from the left."""
-        values = as_array(values)
+        values = on_host(values)
         if sample_weight is not None:
             values, weight = align(values, sample_weight, np.sum)
             values = np.multiply(values, weight, dtype=np.float64)
@@ -241,7 +262,12 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Adds `values` of shape (N, ...) or (); weights (), (N,), (N, 1) or of the same shape."""
-        values = as_array(values)
+        array = values.value if isinstance(values, Tensor) else values
+        if kernels.device_of(type(array)) == "cuda":
+            self._add_on_gpu(array, sample_weight)
+            return
+        self._move("cpu")
+        values = as_array(array)
         if sample_weight is None:
             total, count = values.sum(dtype=np.float64), values.size
         else:
@@ -254,9 +280,19 @@ class Mean(Metric):
         self.total.value += total
         self.count.value += count
 
+    def _add_on_gpu(self, values: Any, sample_weight: Any) -> None:
+        self._move("cuda")
+        if sample_weight is not None and np.ndim(sample_weight):
+            sample_weight = placed(sample_weight)
+        add = kernels.find("cuda", "add_to_mean")
+        add(self.total.value, self.count.value, values, sample_weight)  # type: ignore[misc]
+
     def result(self) -> Tensor:
         """The mean so far; 0 before the first update."""
         count = self.count.value
+        if self.count.device == "cuda":
+            quotient = kernels.find("cuda", "quotient")
+            return Tensor.constant(quotient(self.total.value, count, dtype=self._result_dtype()))  # type: ignore[misc]
         return self._tensor(self.total.value / count if count else 0.0)
 
 
@@ -276,7 +312,7 @@ class MeanMetricWrapper(Mean):
         with no_grad():
             values = self._fn(as_tensor(y_true), as_tensor(y_pred), **self._fn_kwargs)
         if mask is not None:
-            sample_weight = _weights_where(as_array(mask), sample_weight)
+            sample_weight = _weights_where(on_host(mask), sample_weight)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict:

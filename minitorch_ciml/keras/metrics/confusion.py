@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.keras.metrics.base import Metric, divide_no_nan, same_shape
+from minitorch_ciml.keras.metrics.base import Metric, divide_no_nan, on_host, same_shape
 from minitorch_ciml.keras.serialization import serializable
 
 _EPSILON = 1e-7  # thresholds -epsilon and 1 + epsilon take in the predictions 0 and 1
@@ -90,7 +90,7 @@ class _Confusion(Metric):
 
         Weights have the same shape, or one per sample.
         """
-        t, p = same_shape(self.name, y_true, y_pred)
+        t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
         t, p = np.atleast_1d(t), np.atleast_1d(p)
         weight = _weights(sample_weight, t.shape)
         if self.top_k is not None:
@@ -394,7 +394,7 @@ class AUC(_Confusion):
             setattr(self, state, self._add_state(state, (self.num_thresholds, n_labels)))
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        t, p = same_shape(self.name, y_true, y_pred)
+        t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
         t, p = np.atleast_1d(t), np.atleast_1d(p)
         if self.from_logits:
             p = 0.5 * np.tanh(0.5 * p) + 0.5

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.keras.metrics.base import Metric, divide_no_nan, same_shape
+from minitorch_ciml.keras.metrics.base import Metric, divide_no_nan, on_host, same_shape
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -45,7 +45,7 @@ class FBetaScore(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds labels and predictions of shape (N, C), and weights (N,)."""
-        t, p = same_shape(self.name, y_true, y_pred)
+        t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
         if t.ndim != 2:
             raise ValueError(f"{self.name}: got shape {t.shape}, expected (samples, classes).")
         if not self._variables:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_array
-from minitorch_ciml.keras.metrics.base import Metric
+from minitorch_ciml.keras.metrics.base import Metric, on_host
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -74,7 +73,7 @@ class IoU(Metric):
         self.total_cm.value += np.bincount(t * n + p, weight, n * n).reshape(n, n)
 
     def _classes(self, y: Any, sparse: bool) -> np.ndarray:
-        y = as_array(y)
+        y = on_host(y)
         return (y if sparse else y.argmax(self.axis)).ravel().astype(np.intp)
 
     def result(self) -> Tensor:
@@ -114,7 +113,7 @@ class BinaryIoU(IoU):
         self.threshold = threshold
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        p = as_array(y_pred)
+        p = on_host(y_pred)
         p = p if self.threshold is None else p >= self.threshold
         super().update_state(y_true, p, sample_weight)
 

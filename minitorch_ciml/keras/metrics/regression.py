@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_array
 from minitorch_ciml.keras import losses
 from minitorch_ciml.keras.metrics.base import (
     Mean,
     MeanMetricWrapper,
     Metric,
     divide_no_nan,
+    on_host,
     same_shape,
 )
 from minitorch_ciml.keras.serialization import serializable
@@ -63,7 +63,7 @@ class RootMeanSquaredError(Mean):
     def update_state(  # type: ignore[override]  # labels and predictions where Mean takes values
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
-        t, p = same_shape(self.name, y_true, y_pred)
+        t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
         super().update_state(np.square(p - t), sample_weight)
 
     def result(self) -> Tensor:
@@ -179,7 +179,7 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
         ignored = self._fn_kwargs["ignore_class"]
         if sample_weight is not None and ignored is not None:
             weight = np.asarray(sample_weight)
-            kept = (as_array(y_true) != ignored).reshape(np.shape(y_pred)[:-1])
+            kept = (on_host(y_true) != ignored).reshape(np.shape(y_pred)[:-1])
             sample_weight = kept * weight.reshape(weight.shape + (1,) * (kept.ndim - weight.ndim))
         super().update_state(y_true, y_pred, sample_weight)
 
@@ -209,7 +209,7 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
 
 
 def _moments(name: str, y_true: Any, y_pred: Any, axis: int) -> tuple:
-    t, p = same_shape(name, y_true, y_pred)
+    t, p = same_shape(name, on_host(y_true), on_host(y_pred))
     mean_t, mean_p = t.mean(axis, keepdims=True), p.mean(axis, keepdims=True)
     dt, dp = t - mean_t, p - mean_p
     return (
@@ -276,7 +276,7 @@ class R2Score(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds targets and predictions of shape (N, D), and weights (N,)."""
-        t, p = same_shape(self.name, y_true, y_pred)
+        t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
         if t.ndim != 2:
             raise ValueError(f"{self.name}: got shape {t.shape}, expected (samples, outputs).")
         if len(self._variables) == 1:

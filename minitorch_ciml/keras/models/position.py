@@ -86,8 +86,8 @@ class Position:
             return False
         if self._crew.leads():
             for variable, state in zip(metric_variables(self._model), states):
-                added = np.array(state).reshape(variable.shape) + variable.value
-                variable.value = np.asarray(added, variable.dtype)
+                added = np.array(state).reshape(variable.shape) + variable.numpy()
+                variable.value[...] = np.asarray(added, variable.dtype)
         return True
 
 
