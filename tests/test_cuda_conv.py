@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from cuda_peer import assert_close, assert_equal, on_gpu
 
-from minitorch_ciml.kernels.cuda import conv
+from minitorch_ciml.kernels.cuda import conv, sums
 from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, TILES
+from minitorch_ciml.kernels.cuda.memory import to_device
 from minitorch_ciml.kernels.reference import conv as reference
 
 RNG = np.random.default_rng(0)
@@ -31,7 +32,11 @@ CASES = [
     case((2, 5, 6, 3), (3, 3, 1, 6), padding=1, groups=3),  # depthwise
     case((1, 6, 6, 8), (1, 1, 8, 4), strides=2),  # elements of the input that no tap meets
     case((1, 4, 5, 4, 2), (2, 3, 2, 2, 3), strides=(2, 1, 1), padding=1),
+    case((2, 3, 4, 6), (1, 1, 6, 5)),  # a product of matrices
+    case((3, 3, 4, 2), (3, 4, 2, 5), dilation=2, strides=2),  # of one place: no output
+    case((3, 3, 4, 2), (3, 4, 2, 5), strides=2),  # of one place
     case((0, 4, 4, 2), (3, 3, 2, 3), padding=1),
+    case((0, 4, 4, 2), (1, 1, 2, 3)),
     case((1, 2, 2, 3), (3, 3, 3, 2)),  # no output at all
 ]
 # Past the edges of every tile: of y in pixels and filters, of dw in taps x channels and filters.
@@ -76,12 +81,12 @@ def test_tiles(tile, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_shares_are_added_in_order(dtype, monkeypatch):
     """The gradients that many blocks sum a share of are right, and repeat bit for bit."""
-    monkeypatch.setattr(conv, "_SHORTEST_SHARE", 8)
+    monkeypatch.setattr(sums, "_SHORTEST_SHARE", 8)
     x_shape, w_shape, how = case((2, 7, 5, 3), (2, 2, 3, 5))
     x, w, b, g = arrays_of(x_shape, w_shape, how, dtype)
     y = reference.conv_bias_act(x, w, b, **how, activation="relu")
     fused = {**how, "activation": "relu", "needs": (False, True, True)}
-    assert conv._shares(48, 1)[1] > 1
+    assert sums.shares_of(48, 1)[1] > 1
     first, second = (on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, **fused) for _ in range(2))
     assert_close(first, reference.conv_bias_act_grad(g, y, x, w, b, **fused))
     assert_equal(first, second)
@@ -104,3 +109,19 @@ def check(x_shape, w_shape, how, dtype):
         on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, needs=(False, True, True), **fused),
         reference.conv_bias_act_grad(g, y, x, w, b, needs=(False, True, True), **fused),
     )
+
+
+def test_views_that_are_not_aligned():
+    """Arrays that begin in the middle of 16 bytes, as parameters in one buffer do."""
+    x_shape, w_shape, how = case((1, 4, 4, 4), (2, 2, 4, 4))
+    x, w, b, _ = arrays_of(x_shape, w_shape, how, "float32")
+    views = [
+        to_device(np.append(np.float32(0), a)).rows(1, a.size + 1).reshape(a.shape)
+        for a in (x, w, b)
+    ]
+    fused = {**how, "activation": "relu"}
+    y = reference.conv_bias_act(x, w, b, **fused)
+    assert_close(conv.conv_bias_act(*views, **fused).numpy(), y)
+    found = conv.conv_bias_act_grad(to_device(y), to_device(y), *views, needs=(True,) * 3, **fused)
+    expected = reference.conv_bias_act_grad(y, y, x, w, b, needs=(True,) * 3, **fused)
+    assert_close(tuple(a.numpy() for a in found), expected)

@@ -33,7 +33,8 @@ def attention(
     if head is not None:
         tiles = ceil_div(steps, head.rows)
         scale = scale * LOG2_E
-        run(samples * heads * tiles, head.threads, *arrays, tiles, *how.sizes, scale, *how.steps)
+        sizes = *how.sizes, *how.by_fours
+        run(samples * heads * tiles, head.threads, *arrays, tiles, *sizes, scale, *how.steps)
     else:
         run = attention_rows.FORWARD[q.pointer_type[:-1]]
         run(log_sums.size, attention_rows.THREADS, *arrays, *how.sizes, how.scale, *how.steps)
@@ -47,7 +48,7 @@ def attention_grad(
     if saved.size == 0 or k.size == 0 or v.size == 0:
         zero = [zeros(x.shape, x.dtype) if need else None for x, need in zip((q, k, v), needs)]
         return *zero, None
-    how = _Attention(q, k, v, mask, scale)
+    how = _Attention(q, k, v, mask, scale, g)
     deltas = _deltas(g, y)
     inputs = (g, q, k, v, saved, deltas, mask)
     dq = dk = dv = None
@@ -68,16 +69,24 @@ class _Attention:
     Attributes:
         sizes: T, S, heads, K, V.
         scale: in the inputs' type.
+        by_fours: whether rows of K, and those of V, can be read in fours; `more` are of the latter.
         steps: from one of the mask's elements to the next, along N, H, T and S; 0 along axes on
             which it has one only.
     """
 
-    def __init__(self, q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, scale: float):
+    def __init__(
+        self, q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, scale: float,
+        *more: CudaArray,
+    ):  # fmt: skip
         self.sizes = (q.shape[1], k.shape[1], q.shape[2], q.shape[3], v.shape[3])
         self.scale = q.dtype.type(scale)
         shape = (1,) * (4 - mask.ndim) + mask.shape
         strides = [math.prod(shape[axis + 1 :]) for axis in range(4)]
         self.steps = [0 if n == 1 else stride for n, stride in zip(shape, strides)]
+        self.by_fours = (
+            q.shape[3] % 4 == 0 and all(x.is_aligned for x in (q, k)),
+            v.shape[3] % 4 == 0 and all(x.is_aligned for x in (v, *more)),
+        )
         self._dtype = q.pointer_type[:-1]
         self._heads = q.shape[0] * q.shape[2]
 
@@ -95,11 +104,11 @@ class _Attention:
         head, run = self.tiled(tiled)
         if head is not None:
             tiles = ceil_div(rows, head.rows)
-            grid, threads, more = self._heads * tiles, head.threads, (tiles,)
+            sizes = tiles, *self.sizes, *self.by_fours
+            run(self._heads * tiles, head.threads, *arrays, *sizes, self.scale, *self.steps)
         else:
-            run = by_rows[self._dtype]
-            grid, threads, more = self._heads * rows, attention_rows.THREADS, ()
-        run(grid, threads, *arrays, *more, *self.sizes, self.scale, *self.steps)
+            run, blocks = by_rows[self._dtype], self._heads * rows
+            run(blocks, attention_rows.THREADS, *arrays, *self.sizes, self.scale, *self.steps)
 
 
 def _deltas(g: CudaArray, y: CudaArray) -> CudaArray:

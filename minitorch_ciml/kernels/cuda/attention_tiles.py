@@ -83,9 +83,8 @@ def _load_rows(head: Head) -> Callable:
     times = rows * per_row // threads
 
     @cuda.jit(device=True, forceinline=True)
-    def load_rows(tile, to, array, start, step, count, size):
+    def load_rows(tile, to, array, start, step, count, size, by_fours):
         """Brings `count` rows of `size` features to shared memory, from `to` on; the rest is 0."""
-        by_fours = size % 4 == 0
         for i in range(times):
             place = i32(cuda.threadIdx.x + i * threads)
             r, c = i32(place // per_row), i32(place % per_row * 4)
@@ -170,13 +169,13 @@ def _put_rows(head: Head) -> Callable:
     groups = head.size // (4 * side)
 
     @cuda.jit(device=True, forceinline=True)
-    def put_rows(array, start, step, count, size, total, row, column):
+    def put_rows(array, start, step, count, size, by_fours, total, row, column):
         """Writes what this thread has: four rows from `row` on, if they are among `count`."""
         for part in range(4 * groups):
             i, c = part // groups, column + 4 * side * (part % groups)
             to = i32(start + (row + i) * step + c)
             if row + i < count:
-                if size % 4 == 0:
+                if by_fours:
                     if c < size:
                         store4(
                             array, to, total[4 * part], total[4 * part + 1], total[4 * part + 2],
@@ -252,13 +251,13 @@ def _forward(head: Head) -> Kernel:
     kv_at, p_at = rows * line, 2 * rows * line
 
     @kernel(
-        "f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
         threads=head.threads, blocks=head.blocks, shared=head.shared(2),
         name=f"attention_tiles.forward_{head.size}",
     )  # fmt: skip
     def forward(
-        y, log_sums, q, k, v, mask, tiles, steps, sources, heads, size, width, scale, mask_n,
-        mask_h, mask_t, mask_s,
+        y, log_sums, q, k, v, mask, tiles, steps, sources, heads, size, width, size_by_fours,
+        width_by_fours, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """`scale` includes log2 e; a block has one tile of steps, of one head of one sample."""
         tile = cuda.shared.array(0, float32)
@@ -289,7 +288,7 @@ def _forward(head: Head) -> Kernel:
         mask_start = i32(n * mask_n + h * mask_h)
         k_step, v_step = i32(heads * size), i32(heads * width)
         start = i32(((n * steps + first) * heads + h) * size)
-        load_rows(tile, 0, q, start, k_step, i32(steps - first), size)
+        load_rows(tile, 0, q, start, k_step, i32(steps - first), size, size_by_fours)
 
         for s0 in range(int32(0), sources, int32(rows)):
             allowed = int32(0)
@@ -301,7 +300,7 @@ def _forward(head: Head) -> Kernel:
             # Also: all threads have done with the tiles before.
             if any_allowed(flags, allowed != 0):
                 start = i32(((n * sources + s0) * heads + h) * size)
-                load_rows(tile, kv_at, k, start, k_step, i32(sources - s0), size)
+                load_rows(tile, kv_at, k, start, k_step, i32(sources - s0), size, size_by_fours)
                 cuda.syncthreads()
                 dots(scores, left, right, q_rows, kv_rows)
                 for i in range(16):
@@ -324,7 +323,7 @@ def _forward(head: Head) -> Kernel:
                     total[o] *= shrink[o // wide]
                 cuda.syncthreads()
                 start = i32(((n * sources + s0) * heads + h) * width)
-                load_rows(tile, kv_at, v, start, v_step, i32(sources - s0), width)
+                load_rows(tile, kv_at, v, start, v_step, i32(sources - s0), width, width_by_fours)
                 cuda.syncthreads()
                 mix(total, left, right, p_columns, kv_columns)
             cuda.syncthreads()
@@ -339,7 +338,7 @@ def _forward(head: Head) -> Kernel:
             i32(4 * ty),
             i32(4 * tx),
         )
-        put_rows(y, start, v_step, i32(steps - first), width, total, row, column)
+        put_rows(y, start, v_step, i32(steps - first), width, width_by_fours, total, row, column)
         if tx == 0:
             for i in range(4):
                 t = i32(first + 4 * ty + i)
@@ -368,13 +367,13 @@ def _query_grad(head: Head) -> Kernel:
     g_at, kv_at, p_at = rows * line, 2 * rows * line, 3 * rows * line
 
     @kernel(
-        "f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
         threads=head.threads, blocks=3, shared=head.shared(3),
         name=f"attention_tiles.query_grad_{head.size}",
     )  # fmt: skip
     def query_grad(
-        dq, g, q, k, v, log_sums, deltas, mask, tiles, steps, sources, heads, size, width, scale,
-        mask_n, mask_h, mask_t, mask_s,
+        dq, g, q, k, v, log_sums, deltas, mask, tiles, steps, sources, heads, size, width,
+        size_by_fours, width_by_fours, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """dq = ds k: a block has one tile of steps, and goes through the sources."""
         tile = cuda.shared.array(0, float32)
@@ -407,9 +406,9 @@ def _query_grad(head: Head) -> Kernel:
                 log_sum[i] = log_sums[i32(one_head * steps + t)] * float32(LOG2_E)
                 delta[i] = deltas[i32(one_head * steps + t)]
         start = i32(((n * steps + first) * heads + h) * size)
-        load_rows(tile, 0, q, start, k_step, i32(steps - first), size)
+        load_rows(tile, 0, q, start, k_step, i32(steps - first), size, size_by_fours)
         start = i32(((n * steps + first) * heads + h) * width)
-        load_rows(tile, g_at, g, start, v_step, i32(steps - first), width)
+        load_rows(tile, g_at, g, start, v_step, i32(steps - first), width, width_by_fours)
 
         for s0 in range(int32(0), sources, int32(rows)):
             allowed = int32(0)
@@ -420,12 +419,12 @@ def _query_grad(head: Head) -> Kernel:
                         allowed |= int32(1 << (4 * i + j))
             if any_allowed(flags, allowed != 0):
                 start = i32(((n * sources + s0) * heads + h) * width)
-                load_rows(tile, kv_at, v, start, v_step, i32(sources - s0), width)
+                load_rows(tile, kv_at, v, start, v_step, i32(sources - s0), width, width_by_fours)
                 cuda.syncthreads()
                 dots(slopes, left, right, g_rows, kv_rows)
                 cuda.syncthreads()
                 start = i32(((n * sources + s0) * heads + h) * size)
-                load_rows(tile, kv_at, k, start, k_step, i32(sources - s0), size)
+                load_rows(tile, kv_at, k, start, k_step, i32(sources - s0), size, size_by_fours)
                 cuda.syncthreads()
                 dots(scores, left, right, q_rows, kv_rows)
                 for o in range(16):
@@ -438,7 +437,7 @@ def _query_grad(head: Head) -> Kernel:
             cuda.syncthreads()
 
         start, row, column = i32(((n * steps + first) * heads + h) * size), i32(4 * ty), i32(4 * tx)
-        put_rows(dq, start, k_step, i32(steps - first), size, total, row, column)
+        put_rows(dq, start, k_step, i32(steps - first), size, size_by_fours, total, row, column)
 
     return query_grad
 
@@ -451,14 +450,14 @@ def _source_grads(head: Head) -> Kernel:
     v_at, q_at, g_at, p_at = (i * rows * line for i in (1, 2, 3, 4))
 
     @kernel(
-        "f4* f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
         threads=head.threads, blocks=4 if head.size < 128 else 2, shared=head.shared(4),
         needs=(7, 5) if head.size < 128 else (8, 0),
         name=f"attention_tiles.source_grads_{head.size}",
     )  # fmt: skip
     def source_grads(
         dk, dv, g, q, k, v, log_sums, deltas, mask, tiles, steps, sources, heads, size, width,
-        scale, mask_n, mask_h, mask_t, mask_s,
+        size_by_fours, width_by_fours, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """dv = p^T g and dk = ds^T q: a block has one tile of sources, and goes through the steps.
 
@@ -490,9 +489,9 @@ def _source_grads(head: Head) -> Kernel:
         mask_start = i32(n * mask_n + h * mask_h)
         k_step, v_step = i32(heads * size), i32(heads * width)
         start = i32(((n * sources + first) * heads + h) * size)
-        load_rows(tile, 0, k, start, k_step, i32(sources - first), size)
+        load_rows(tile, 0, k, start, k_step, i32(sources - first), size, size_by_fours)
         start = i32(((n * sources + first) * heads + h) * width)
-        load_rows(tile, v_at, v, start, v_step, i32(sources - first), width)
+        load_rows(tile, v_at, v, start, v_step, i32(sources - first), width, width_by_fours)
 
         for t0 in range(int32(0), steps, int32(rows)):
             allowed = int32(0)
@@ -509,9 +508,9 @@ def _source_grads(head: Head) -> Kernel:
                         log_sum[j] = log_sums[i32(one_head * steps + t)] * float32(LOG2_E)
                         delta[j] = deltas[i32(one_head * steps + t)]
                 start = i32(((n * steps + t0) * heads + h) * size)
-                load_rows(tile, q_at, q, start, k_step, i32(steps - t0), size)
+                load_rows(tile, q_at, q, start, k_step, i32(steps - t0), size, size_by_fours)
                 start = i32(((n * steps + t0) * heads + h) * width)
-                load_rows(tile, g_at, g, start, v_step, i32(steps - t0), width)
+                load_rows(tile, g_at, g, start, v_step, i32(steps - t0), width, width_by_fours)
                 cuda.syncthreads()
                 dots(scores, left, right, k_rows, q_rows)
                 dots(slopes, left, right, v_rows, g_rows)
@@ -530,8 +529,8 @@ def _source_grads(head: Head) -> Kernel:
 
         start, row, column = i32((n * sources + first) * heads + h), i32(4 * ty), i32(4 * tx)
         count = i32(sources - first)
-        put_rows(dk, i32(start * size), k_step, count, size, total_k, row, column)
-        put_rows(dv, i32(start * width), v_step, count, width, total_v, row, column)
+        put_rows(dk, i32(start * size), k_step, count, size, size_by_fours, total_k, row, column)
+        put_rows(dv, i32(start * width), v_step, count, width, width_by_fours, total_v, row, column)
 
     return source_grads
 

@@ -4,6 +4,7 @@
   input is one or several, of the result's gradient with the flipped kernel.
 - The gradient for the kernel is a sum over all pixels; many blocks sum a share each, and the shares
   are added in a fixed order, so that results repeat bit for bit.
+- Where the window is a single element, or all of the input, they are products of matrices.
 
 Float32 goes through tiles (`conv_tiles.py`), except where there is a group for nearly every
 channel; that, and float64, is computed element by element (`conv_direct.py`).
@@ -15,17 +16,18 @@ import math
 
 from minitorch_ciml.kernels.cuda import conv_direct, conv_tiles
 from minitorch_ciml.kernels.cuda.conv_plan import Correlation, Taps, backward, forward
-from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SLICE, SMALL, Tile
+from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, Tile
 from minitorch_ciml.kernels.cuda.launch import ceil_div
+from minitorch_ciml.kernels.cuda.matmul import dense, matmul
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
 from minitorch_ciml.kernels.cuda.runtime import runtime
+from minitorch_ciml.kernels.cuda.sums import bias_grad, shares_of, summed
 from minitorch_ciml.kernels.cuda.windows import in_three, output_sizes, over
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 Needs = tuple[bool, ...]
 
 _SMALL_GROUP = 8  # groups of fewer channels and filters leave tiles empty
-_SHORTEST_SHARE = 256  # pixels that are worth a block of their own
 
 
 def conv(
@@ -46,6 +48,10 @@ def conv_input_grad(
     input_shape: Ints, strides: Ints, padding: Pads, dilation: Ints, groups: int,
 ) -> CudaArray:  # fmt: skip
     spatial, outputs, window = input_shape[1:-1], g.shape[1:-1], w.shape[:-2]
+    if _is_product(spatial, outputs, window, strides, padding, groups):
+        length, filters = math.prod(w.shape[:-1]), w.shape[-1]
+        g, w = g.reshape(math.prod(g.shape[:-1]), filters), w.reshape(length, filters)
+        return matmul(g, w, transpose_b=True).reshape(input_shape)
     parts = backward(spatial, outputs, window, strides, padding, dilation)
     dx = empty(input_shape, g.dtype)
     if dx.size:
@@ -61,6 +67,10 @@ def conv_kernel_grad(
     spatial, outputs, window = x.shape[1:-1], g.shape[1:-1], kernel_shape[:-2]
     if g.size == 0 or math.prod(kernel_shape) == 0:
         return zeros(kernel_shape, x.dtype)
+    if _is_product(spatial, outputs, window, strides, padding, groups):
+        length, filters = math.prod(kernel_shape[:-1]), kernel_shape[-1]
+        rows = x.reshape(x.size // length, length), g.reshape(g.size // filters, filters)
+        return matmul(*rows, transpose_a=True).reshape(kernel_shape)
     how = forward(spatial, outputs, window, strides, padding, dilation)
     return _correlate_grad(x, g, kernel_shape, how, groups)
 
@@ -89,11 +99,27 @@ def _conv(
 ) -> CudaArray:  # fmt: skip
     spatial, window = x.shape[1:-1], w.shape[:-2]
     outputs = output_sizes(spatial, window, strides, padding, dilation)
-    y = empty((x.shape[0], *outputs, w.shape[-1]), x.dtype)
+    shape = (x.shape[0], *outputs, w.shape[-1])
+    if _is_product(spatial, outputs, window, strides, padding, groups):
+        length = math.prod(w.shape[:-1])
+        x, w = x.reshape(math.prod(shape[:-1]), length), w.reshape(length, shape[-1])
+        activation = "relu" if is_relu else "linear"
+        y = matmul(x, w) if b is None else dense(x, w, b, activation=activation)
+        return y.reshape(shape)
+    y = empty(shape, x.dtype)
     if y.size:
         how = forward(spatial, outputs, window, strides, padding, dilation)
         _correlate(y, x, w, b, is_relu, how, groups)
     return y
+
+
+def _is_product(
+    spatial: Ints, outputs: Ints, window: Ints, strides: Ints, padding: Pads, groups: int
+) -> bool:
+    """Whether x is a matrix already: the window is one element, or all of the input."""
+    is_single = math.prod(window) == 1 and set(strides) <= {1}
+    is_whole = window == spatial and math.prod(outputs) == 1
+    return groups == 1 and not any(map(any, padding)) and (is_single or is_whole)
 
 
 def _is_tiled(x: CudaArray, taken: int, filters: int, groups: int) -> bool:
@@ -111,7 +137,8 @@ def _correlate(
     filters = all_filters // groups
     pixels = x.shape[0] * math.prod(how.places)
     sizes = (taken, x.shape[-1], filters, all_filters, b is not None, is_relu)
-    arrays = (y, x, w, w if b is None else b)
+    bias = w if b is None else b
+    arrays = (y, x, w, bias)
     if not _is_tiled(x, taken, filters, groups):
         count = pixels * all_filters
         conv_direct.correlate(
@@ -120,10 +147,16 @@ def _correlate(
         return
     tile = _tile_for(pixels, filters, groups)
     grid = (ceil_div(pixels, tile.rows), ceil_div(filters, tile.columns), groups)
+    by_fours = is_by_fours(x, taken), is_by_fours(w, filters) and bias.is_aligned
     conv_tiles.CORRELATE[tile](
-        grid, tile.threads, *arrays, pixels, *sizes, how.is_dense, *how.arguments,
+        grid, tile.threads, *arrays, pixels, *sizes, *by_fours, how.is_dense, *how.arguments,
         *how.target_arguments,
     )  # fmt: skip
+
+
+def is_by_fours(x: CudaArray, size: int) -> bool:
+    """Whether parts of so many elements of x's last axis can be read in fours."""
+    return size % 4 == 0 and x.shape[-1] % 4 == 0 and x.is_aligned
 
 
 def _tile_for(rows: int, filters: int, groups: int, shares: int = 1) -> Tile:
@@ -141,61 +174,28 @@ def _correlate_grad(
     taken, all_filters = shape[-2:]
     filters, count = all_filters // groups, math.prod(shape)
     length, pixels = count // all_filters, g.size // all_filters
-    sizes = (taken, x.shape[-1], filters, all_filters, *how.arguments)
+    sizes = (taken, x.shape[-1], filters, all_filters)
     is_tiled = _is_tiled(x, taken, filters, groups)
     if is_tiled:
-        tile = _tile_for(length, filters, groups, pixels // _SHORTEST_SHARE)
+        tile = _tile_for(length, filters, groups, shares_of(pixels, 1)[1])
         blocks = (ceil_div(length, tile.rows), ceil_div(filters, tile.columns))
-        share, shares = _shares(pixels, math.prod(blocks) * groups * tile.threads)
+        share, shares = shares_of(pixels, math.prod(blocks) * groups * tile.threads)
     else:
-        share, shares = _shares(pixels, count)
+        share, shares = shares_of(pixels, count)
     parts = empty((shares, *shape), x.dtype)
     if is_tiled:
         grid = (*blocks, groups * shares)
         conv_tiles.CORRELATE_GRAD[tile](
-            grid, tile.threads, parts, x, g, pixels, share, shares, *sizes
-        )
+            grid, tile.threads, parts, x, g, pixels, share, shares, *sizes,
+            is_by_fours(x, taken), is_by_fours(g, filters), *how.arguments,
+        )  # fmt: skip
     else:
         blocks, threads = over(count)
         conv_direct.correlate_grad(
-            (blocks, shares), threads, parts, x, g, count, pixels, share, shares, *sizes
-        )
-    return _summed(parts)
-
-
-def _shares(pixels: int, threads: int) -> tuple[int, int]:
-    """How many pixels are a share, and how many shares there are, for so many threads of each."""
-    wanted = runtime().multiprocessors * 1024
-    shares = max(1, min(wanted // threads, pixels // _SHORTEST_SHARE, 65535))
-    share = ceil_div(ceil_div(pixels, shares), SLICE) * SLICE
-    return share, ceil_div(pixels, share)
-
-
-def _summed(parts: CudaArray) -> CudaArray:
-    """The sum over the first axis, in its order."""
-    shape = parts.shape[1:]
-    if parts.shape[0] == 1:
-        return parts.reshape(shape)
-    y = empty(shape, parts.dtype)
-    conv_direct.sum_shares(*over(y.size), y, parts, y.size, parts.shape[0])
-    return y
-
-
-def bias_grad(g: CudaArray, y: CudaArray, is_relu: bool) -> tuple[CudaArray, CudaArray]:
-    """g, with 0 where ReLU's result is 0, and its sum over all pixels."""
-    filters = g.shape[-1]
-    if g.size == 0:
-        return g, zeros((filters,), g.dtype)
-    pixels = g.size // filters
-    columns = ceil_div(filters, conv_direct.COLUMNS)
-    share, shares = _shares(pixels, columns * conv_direct.COLUMNS * conv_direct.ROWS)
-    sums = empty((shares, filters), g.dtype)
-    masked = empty(g.shape, g.dtype) if is_relu else g
-    conv_direct.BIAS_GRAD[g.pointer_type[:-1]](
-        (columns, shares), (conv_direct.COLUMNS, conv_direct.ROWS), sums, masked, g, y, pixels,
-        share, filters, is_relu,
-    )  # fmt: skip
-    return masked, _summed(sums)
+            (blocks, shares), threads, parts, x, g, count, pixels, share, shares, *sizes,
+            *how.arguments,
+        )  # fmt: skip
+    return summed(parts)
 
 
 def _flipped(w: CudaArray, taps: Taps, groups: int) -> CudaArray:

@@ -1,4 +1,4 @@
-"""Convolution with one thread per element of the result; and the sums that its gradients need.
+"""Convolution with one thread per element of the result; and the kernel turned round.
 
 For convolutions in many small groups (depthwise ones above all), where there are no matrices to
 speak of: bound by memory, since neighbouring threads have neighbouring channels, and what they read
@@ -7,7 +7,7 @@ again comes from the caches. And for float64, for which this is simple, and slow
 
 from __future__ import annotations
 
-from numba import cuda, float32, int32
+from numba import cuda, float32, float64, int32
 
 from minitorch_ciml.kernels.cuda.conv_tiles import is_inside, next_pixel
 from minitorch_ciml.kernels.cuda.intrinsics import i32
@@ -94,68 +94,20 @@ def correlate_grad(
         dw[i32(number * count + i)] = total
 
 
-# --- sums -----------------------------------------------------------------------------------------
-
-
-@kernel("T* T* i4 i4", threads=THREADS, T=_FLOATS)
-def sum_shares(y, parts, count, shares):
-    """y = the sum of the shares (shares, count), in their order."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < count:
-        total = float32(0.0)
-        for s in range(shares):
-            total += parts[i32(s * count + i)]
-        y[i] = total
-
-
-COLUMNS, ROWS = 32, 8  # of a block's threads
-
-
-def _bias_grad(dtype: str):
-    number = {"f4": float32, "f8": cuda.types.float64}[dtype]
-
-    @kernel("T* T* T* T* i4 i4 i4 i4", threads=COLUMNS * ROWS, T=(dtype,))
-    def bias_grad(db, masked, g, y, pixels, share, filters, is_relu):
-        """Sums of g (pixels, filters) over a share of the pixels; of ReLU, where y > 0.
-
-        For ReLU what was summed is also written to `masked`.
-        """
-        sums = cuda.shared.array((ROWS, COLUMNS), number)
-        column, row = i32(cuda.threadIdx.x), i32(cuda.threadIdx.y)
-        f, first = i32(cuda.blockIdx.x * COLUMNS + column), i32(cuda.blockIdx.y * share)
-        total = number(0.0)
-        if f < filters:
-            for p in range(first + row, min(pixels, first + share), ROWS):
-                at = i32(p * filters + f)
-                value = g[at]
-                if is_relu:
-                    if y[at] <= 0:
-                        value = number(0.0)
-                    masked[at] = value
-                total += value
-        sums[row, column] = total
-        cuda.syncthreads()
-        if row == 0 and f < filters:
-            for r in range(1, ROWS):
-                total += sums[r, column]
-            db[i32(cuda.blockIdx.y * filters + f)] = total
-
-    return bias_grad
-
-
-BIAS_GRAD = {dtype: _bias_grad(dtype) for dtype in _FLOATS}
-
-
 # --- the flipped kernel ---------------------------------------------------------------------------
 
+ROWS = 8  # of a block's threads
 SQUARE = 32  # of a block: a tile that is read along one axis and written along the other
 _LINE = SQUARE + 1  # so that a column lies in 32 banks
 
 
 def _flipped(dtype: str):
-    number = {"f4": float32, "f8": cuda.types.float64}[dtype]
+    number = {"f4": float32, "f8": float64}[dtype]
 
-    @kernel("T* T*" + " i4" * 14, threads=SQUARE * ROWS, T=(dtype,))
+    @kernel(
+        "T* T*" + " i4" * 14, threads=SQUARE * ROWS, T=(dtype,),
+        name=f"conv_direct.flipped_{dtype}",
+    )  # fmt: skip
     def flipped(
         out, w, taken, filters, groups, count_z, count_y, count_x, high, wide,
         first_z, first_y, first_x, every_z, every_y, every_x,

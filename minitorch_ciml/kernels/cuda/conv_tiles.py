@@ -205,11 +205,12 @@ def _correlate(tile: Tile) -> Kernel:
     held = 4 * loads
 
     @kernel(
-        "f4* f4* f4* f4*" + " i4" * (8 + 18 + 9),
+        "f4* f4* f4* f4*" + " i4" * (10 + 18 + 9),
         threads=threads, blocks=512 // threads, name=f"conv_tiles.correlate_{rows}x{columns}",
     )  # fmt: skip
     def correlate(
-        y, x, w, b, pixels, taken, channels, filters, all_filters, has_bias, is_relu, is_dense,
+        y, x, w, b, pixels, taken, channels, filters, all_filters, has_bias, is_relu, by_fours,
+        filters_by_fours, is_dense,
         depth, height, width, out_depth, out_height, out_width, deep, high, wide_, start_z, start_y,
         start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
         target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y,
@@ -266,8 +267,6 @@ def _correlate(tile: Tile) -> Kernel:
         w_filter = i32(tile_column + w_column)
         group_filter = i32(group * filters)
         length = i32(deep * high * wide_ * taken)
-        by_fours = taken % 4 == 0 and channels % 4 == 0
-        filters_by_fours = filters % 4 == 0 and all_filters % 4 == 0
 
         row, column = i32(thread // across * 4), i32(thread % across * 4)
         x_start, w_start = smem_addr(xs), smem_addr(ws)
@@ -369,11 +368,12 @@ def _correlate_grad(tile: Tile) -> Kernel:
     loaders = SLICE * quarter
 
     @kernel(
-        "f4* f4* f4*" + " i4" * (7 + 18),
+        "f4* f4* f4*" + " i4" * (9 + 18),
         threads=threads, blocks=512 // threads, name=f"conv_tiles.correlate_grad_{rows}x{columns}",
     )  # fmt: skip
     def correlate_grad(
-        dw, x, g, pixels, share, shares, taken, channels, filters, all_filters,
+        dw, x, g, pixels, share, shares, taken, channels, filters, all_filters, by_fours,
+        filters_by_fours,
         depth, height, width, out_depth, out_height, out_width, deep, high, wide_, start_z, start_y,
         start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
     ):  # fmt: skip
@@ -396,8 +396,6 @@ def _correlate_grad(tile: Tile) -> Kernel:
         first = i32(number * share)
         end = i32(min(pixels, first + share))
         length = i32(deep * high * wide_ * taken)
-        by_fours = taken % 4 == 0 and channels % 4 == 0
-        filters_by_fours = filters % 4 == 0 and all_filters % 4 == 0
 
         if thread < rows:
             k = i32(tile_row + thread)

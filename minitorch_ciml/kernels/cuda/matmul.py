@@ -13,13 +13,13 @@ from functools import lru_cache
 import numpy as np
 from numba import cuda, float32, int64
 
-from minitorch_ciml.kernels.cuda.conv import bias_grad
 from minitorch_ciml.kernels.cuda.elementwise import merged
 from minitorch_ciml.kernels.cuda.intrinsics import bf16_to_f32, f32_to_bf16, i32, like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
 from minitorch_ciml.kernels.cuda.matmul_tiles import PRODUCT, TILES, Tile, batch_start
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, empty
 from minitorch_ciml.kernels.cuda.runtime import runtime
+from minitorch_ciml.kernels.cuda.sums import bias_grad
 
 Needs = tuple[bool, ...]
 

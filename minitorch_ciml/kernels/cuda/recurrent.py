@@ -13,12 +13,12 @@ import math
 
 from numba import cuda
 
-from minitorch_ciml.kernels.cuda.conv import bias_grad
 from minitorch_ciml.kernels.cuda.elementwise import add
 from minitorch_ciml.kernels.cuda.intrinsics import i32, like
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.matmul import matmul
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
+from minitorch_ciml.kernels.cuda.sums import bias_grad
 from minitorch_ciml.kernels.cuda.windows import THREADS, divided, over
 
 Needs = tuple[bool, ...]
@@ -28,18 +28,18 @@ _FLOATS = ("f4", "f8")
 
 
 @cuda.jit(device=True)
-def sigmoid(x):
+def _sigmoid(x):
     return like(x, 1) / (like(x, 1) + math.exp(-x))
 
 
 @cuda.jit(device=True)
-def slope_of_sigmoid(y):
+def _slope_of_sigmoid(y):
     """The derivative, from the value."""
     return y * (like(y, 1) - y)
 
 
 @cuda.jit(device=True)
-def slope_of_tanh(y):
+def _slope_of_tanh(y):
     """The derivative, from the value."""
     return like(y, 1) - y * y
 
@@ -102,13 +102,13 @@ def _lstm_step(h_next, c_next, gates, p, b, c, count, units):
     if e < count:
         n, j = divided(e, units)
         at = i32(4 * n * units + j)
-        i = sigmoid(gates[at] + b[j] + p[at])
+        i = _sigmoid(gates[at] + b[j] + p[at])
         j, to = i32(j + units), i32(at + units)
-        f = sigmoid(gates[to] + b[j] + p[to])
+        f = _sigmoid(gates[to] + b[j] + p[to])
         j, to = i32(j + units), i32(to + units)
         g = math.tanh(gates[to] + b[j] + p[to])
         j, to = i32(j + units), i32(to + units)
-        o = sigmoid(gates[to] + b[j] + p[to])
+        o = _sigmoid(gates[to] + b[j] + p[to])
         gates[at] = i
         gates[i32(at + units)] = f
         gates[i32(at + 2 * units)] = g
@@ -131,11 +131,11 @@ def _lstm_step_grad(dz, dc, dh, g, gates, c, c_next, count, units, has_g):
         if has_g:
             incoming += g[e]
         tanh = math.tanh(c_next[e])
-        cell = dc[e] + incoming * o * slope_of_tanh(tanh)
-        dz[at] = cell * a * slope_of_sigmoid(i)
-        dz[i32(at + units)] = cell * c[e] * slope_of_sigmoid(f)
-        dz[i32(at + 2 * units)] = cell * i * slope_of_tanh(a)
-        dz[i32(at + 3 * units)] = incoming * tanh * slope_of_sigmoid(o)
+        cell = dc[e] + incoming * o * _slope_of_tanh(tanh)
+        dz[at] = cell * a * _slope_of_sigmoid(i)
+        dz[i32(at + units)] = cell * c[e] * _slope_of_sigmoid(f)
+        dz[i32(at + 2 * units)] = cell * i * _slope_of_tanh(a)
+        dz[i32(at + 3 * units)] = incoming * tanh * _slope_of_sigmoid(o)
         dc[e] = cell * f
 
 
@@ -184,9 +184,9 @@ def _gru_step(h_next, gates, inner, p, b, h, count, units):
     if e < count:
         n, j = divided(e, units)
         at, second = i32(3 * n * units + j), i32(j + 3 * units)
-        z = sigmoid(gates[at] + b[j] + (p[at] + b[second]))
+        z = _sigmoid(gates[at] + b[j] + (p[at] + b[second]))
         j, second, to = i32(j + units), i32(second + units), i32(at + units)
-        r = sigmoid(gates[to] + b[j] + (p[to] + b[second]))
+        r = _sigmoid(gates[to] + b[j] + (p[to] + b[second]))
         gates[to] = r
         j, second, to = i32(j + units), i32(second + units), i32(to + units)
         own = p[to] + b[second]
@@ -213,9 +213,9 @@ def _gru_step_grad(dx, dp, direct, back, g, gates, inner, h, count, units, has_b
             incoming += back[e]
         if has_g:
             incoming += g[e]
-        da = incoming * (like(z, 1) - z) * slope_of_tanh(a)
-        dz = incoming * (h[e] - a) * slope_of_sigmoid(z)
-        dr = da * inner[e] * slope_of_sigmoid(r)
+        da = incoming * (like(z, 1) - z) * _slope_of_tanh(a)
+        dz = incoming * (h[e] - a) * _slope_of_sigmoid(z)
+        dr = da * inner[e] * _slope_of_sigmoid(r)
         dx[at] = dz
         dp[at] = dz
         dx[i32(at + units)] = dr
@@ -279,7 +279,7 @@ def _simple_step_grad(dz, dh, g, h_next, count, has_g):
         incoming = dh[e]
         if has_g:
             incoming += g[e]
-        dz[e] = incoming * slope_of_tanh(h_next[e])
+        dz[e] = incoming * _slope_of_tanh(h_next[e])
 
 
 def simple_rnn(
