@@ -2,15 +2,14 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi_runs import ENVIRONMENT, PYTHONS, ROOT, SCRIPTS, Launcher, differences
 
 from minitorch_ciml import config, distributed, keras
 from minitorch_ciml.autograd import Parameter
@@ -18,47 +17,11 @@ from minitorch_ciml.distributed import launch
 from minitorch_ciml.keras.distribution.crew import interleaved
 from minitorch_ciml.keras.models.data import ArrayBatches, part_of
 
-SCRIPTS = Path(__file__).parent / "mpi"
-ROOT = SCRIPTS.parent.parent
-
-# More interpreters to test, each with another MPI beside it: MPI_PYTHONS=/a/bin/python:/b/bin/...
-PYTHONS = [sys.executable, *filter(None, os.environ.get("MPI_PYTHONS", "").split(":"))]
-
-
-def _launcher(python):
-    """The mpirun beside the interpreter (the wheels put it there), or on the PATH."""
-    return shutil.which("mpirun", path=str(Path(python).parent)) or shutil.which("mpirun")
-
 
 @pytest.fixture(params=PYTHONS, ids=lambda p: Path(p).parent.parent.name)
 def mpirun(request):
     """`mpirun(n, script, *arguments)` runs a script of `tests/mpi` on n ranks."""
-    python, launcher = request.param, _launcher(request.param)
-    if launcher is None:
-        pytest.skip("there is no mpirun: pip install 'minitorch_ciml[mpi-wheel]'")
-    if python == sys.executable and find_spec("mpi4py") is None:
-        pytest.skip("mpi4py is not installed: pip install 'minitorch_ciml[mpi-wheel]'")
-    version = subprocess.run(
-        [launcher, "--version"], capture_output=True, text=True, timeout=30
-    ).stdout
-    options = []
-    if "open" in version.lower():  # its mpirun says "Open MPI" or "OpenRTE"
-        options = ["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
-
-    def run(n, script, *arguments, timeout=120, **variables):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMPI_ALLOW_RUN_AS_ROOT": "1",
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-            **variables,
-        }
-        return subprocess.run(
-            [launcher, *options, "-n", str(n), python, str(SCRIPTS / script), *map(str, arguments)],
-            capture_output=True, text=True, timeout=timeout, env=environment,
-        )  # fmt: skip
-
-    return run
+    return Launcher(request.param)
 
 
 # --- N ranks are one rank -----------------------------------------------------------------------
@@ -97,15 +60,9 @@ def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases
     names = cases or sorted({p.name.split(".")[1] for p in expected.parent.glob(f"{dtype}.*")})
     assert names
     for case in names:
-        whole = np.load(f"{expected}.{case}.0.npz")
         for rank in range(n):
-            found = np.load(f"{tmp_path}/n.{case}.{rank}.npz")
-            assert set(found) == set(whole), case
-            for name in whole:
-                assert found[name].shape == whole[name].shape, (case, name)
-                scale = np.abs(whole[name]).max(initial=1e-30)
-                error = np.abs(found[name] - whole[name]).max(initial=0) / scale
-                assert error < tolerance, (case, rank, name, error)
+            errors = differences(f"{expected}.{case}.0.npz", f"{tmp_path}/n.{case}.{rank}.npz")
+            assert max(errors.values()) < tolerance, (case, rank, errors)
 
 
 def test_deterministic_weights_do_not_depend_on_the_number_of_ranks(mpirun, tmp_path):
@@ -146,12 +103,54 @@ def test_deterministic_refuses_what_it_cannot_do(monkeypatch):
     [
         ("exception", 1, "[rank 1] KeyError: 'lost on rank 1'"),
         ("exit", 3, "[rank 1] sys.exit: status 3"),
+        ("data", 1, "the ranks do not do the same: the data: 40 samples"),
+        # The launcher says these itself.
+        ("kill", 9, r"(?i)rank:? 1\b[^\n]*(\n[^\n]*){0,3}(signal|code:) ?9|signal 9"),
     ],
 )
 def test_a_failure_on_one_rank_ends_the_job(mpirun, how, code, message):
     done = mpirun(2, "broken.py", how, timeout=40)
-    assert done.returncode == code
-    assert message in done.stderr
+    assert "the end" not in done.stdout
+    if how == "kill":
+        assert done.returncode != 0
+        assert re.search(message, done.stderr + done.stdout), done.stderr + done.stdout
+    else:
+        assert done.returncode == code
+        assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [("quiet", "gradient exchange"), ("alone", "allgather_object")],
+)
+def test_a_rank_that_ends_early_does_not_hang_the_others(mpirun, how, where):
+    done = mpirun(2, "broken.py", how, timeout=40, MINITORCH_CIML_TIMEOUT="2")
+    assert done.returncode != 0
+    says = re.findall(r"\[rank (\d)\] waits for the other ranks in (.+?) \(", done.stderr)
+    # Which of the two is first is a matter of chance.
+    assert says and set(says) <= {("0", where), ("1", "the end of the script")}, done.stderr
+
+
+def test_logs_of_all_ranks_are_kept_apart(mpirun, tmp_path):
+    done = mpirun(2, "broken.py", "leave", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the end") == 1 and "rank 1:" not in done.stdout
+    (file,) = (tmp_path / "logs").iterdir()
+    assert file.name == "rank-0001.txt"
+    assert "rank 1: 1 epochs" in file.read_text()
+    done = mpirun(2, "broken.py", "exception", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
+    for text in (file.read_text(), done.stderr):
+        assert "[rank 1] KeyError: 'lost on rank 1'" in text
+
+
+def test_killed_trainings_resume(mpirun):
+    done = subprocess.run(
+        [mpirun.python, str(SCRIPTS / "kill_and_resume.py"), "--runs", "2", "--seed", "3",
+         "--launcher", " ".join(mpirun.command)],
+        capture_output=True, text=True, timeout=200, env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"2 runs, [1-9]\d* interruptions survived", done.stdout), done.stdout
 
 
 def test_ranks_stop_together(mpirun):
@@ -164,7 +163,7 @@ def test_ranks_stop_together(mpirun):
 def test_the_watchdog_ends_a_hang(mpirun):
     done = mpirun(2, "broken.py", "stuck", timeout=50, MINITORCH_CIML_TIMEOUT="2")
     assert done.returncode != 0
-    assert "waits for the other ranks in gradient exchange" in done.stderr
+    assert "waits for the other ranks in gradient exchange (its call " in done.stderr
     assert "gradients.py" in done.stderr  # where it stands
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from minitorch_ciml.distributed import launch
 from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
+from minitorch_ciml.distributed.logs import keep_apart
 from minitorch_ciml.distributed.node import Node
 
 OPERATIONS = ("sum", "mean", "min", "max")
@@ -314,6 +315,7 @@ def is_initialized() -> bool:
 
 
 def _settle(communicator: MPICommunicator) -> None:
+    keep_apart(communicator.rank)
     end_job_on_failure(communicator.rank, communicator.abort, communicator.meet_at_the_end)
     launch.take_gpu(communicator.local_rank)
     communicator.threads = launch.threads_per_rank(communicator.local_size)

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from minitorch_ciml.distributed.logs import say
+
 TIMEOUT = "MINITORCH_CIML_TIMEOUT"
 
 # An error that all ranks have is shown once: the others leave rank 0 this time to end the job.
@@ -75,8 +77,7 @@ def end_job_on_failure(
 
 def _say_last(text: str) -> None:
     """Writes before the job ends, so that it is seen."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    say(text)
     time.sleep(_FORWARDING)
 
 
@@ -130,8 +131,7 @@ class Watchdog:
                 )
 
     def _say(self, message: str) -> None:
-        sys.stderr.write(f"[rank {self._rank}] {message}\n")
-        sys.stderr.flush()
+        say(f"[rank {self._rank}] {message}\n")
 
 
 def _limit() -> float:

@@ -1,6 +1,6 @@
-"""Trains the model of one case on all ranks; rank 0 writes weights and history to a file.
+"""Trains the models of some cases on all ranks; each rank writes weights and history to a file.
 
-mpirun -n 2 python train.py CASE DTYPE FILE
+mpirun -n 2 python train.py DTYPE FILE [deterministic] [overlap] [float16] [CASE...]
 """
 
 import sys
@@ -212,11 +212,13 @@ if __name__ == "__main__":
     warnings.simplefilter("error")
     _, dtype, path, *names = sys.argv
     keras.config.set_floatx(dtype)
-    deterministic = "deterministic" in names
-    names = [name for name in names if name != "deterministic"]
-    keras.distribution.set_distribution(
-        keras.distribution.DataParallel(deterministic=deterministic)
-    )
+    how = {
+        "deterministic": {"deterministic": True}, "overlap": {"overlap": True},
+        "float16": {"compression": "float16"},
+    }  # fmt: skip
+    options = {k: v for name in names for k, v in how.get(name, {}).items()}
+    names = [name for name in names if name not in how]
+    keras.distribution.set_distribution(keras.distribution.DataParallel(**options))
     rank = keras.distribution.distribution().rank
     for case in CASES:
         if not names or case.__name__ in names:

@@ -1,0 +1,66 @@
+"""Ranks on several machines, which are namespaces of this one: results, and what may happen."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mpi_runs import PYTHONS, SCRIPTS, Launcher, differences
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hosts():
+    """Skips where this system allows no namespaces."""
+    command = [sys.executable, str(SCRIPTS / "hosts.py"), "2", "1", "sh", "-c",
+               "$PRETEND_RSH node1 hostname"]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"pretend hosts do not work here: {error}")
+    if done.stdout != "node1\n":
+        reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        pytest.skip(f"this system allows no namespaces: {reason}")
+
+
+@pytest.fixture(params=PYTHONS, ids=lambda p: Path(p).parent.parent.name)
+def mpirun(request):
+    return Launcher(request.param)
+
+
+@pytest.mark.parametrize("how", [[], ["overlap"], ["float16"], ["float16", "overlap"]])
+def test_four_ranks_on_two_hosts_give_what_one_gives(mpirun, tmp_path, how):
+    cases = ["adam", "dropout", "rmsprop"]
+    alone = [sys.executable, str(SCRIPTS / "train.py"), "float64", str(tmp_path / "one"), *cases]
+    subprocess.run(alone, check=True, timeout=120, env={"PYTHONPATH": str(SCRIPTS.parent.parent)})
+    if "overlap" in how:
+        cases.remove("rmsprop")  # it accumulates gradients
+    done = mpirun.on_hosts(4, "train.py", "float64", tmp_path / "n", *how, *cases)
+    assert done.returncode == 0, done.stderr
+    assert "4 ranks on 2 hosts" in done.stderr
+    for case in cases:
+        for rank in range(4):
+            errors = differences(f"{tmp_path}/one.{case}.0.npz", f"{tmp_path}/n.{case}.{rank}.npz")
+            if "float16" in how:  # half-precision gradients: close, and not the same
+                weights = [e for name, e in errors.items() if name.startswith("weight")]
+                assert 1e-9 < max(weights) < 0.1, errors
+            else:
+                assert max(errors.values()) < 1e-12, (case, rank, errors)
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [("kill", None), ("down", "waits for the other ranks in gradient exchange")],
+)
+def test_a_host_that_is_lost_ends_the_job(mpirun, tmp_path, event, message):
+    started = tmp_path / "started"
+    also = f"until [ -e {started} ]; do sleep 0.1; done; sleep 0.5; $PRETEND_CONTROL {event} node1"
+    begin = time.monotonic()
+    done = mpirun.on_hosts(
+        4, "broken.py", "endless", started, also=also, timeout=60, MINITORCH_CIML_TIMEOUT="4"
+    )
+    assert started.exists(), done.stderr
+    assert "the end" not in done.stdout
+    assert time.monotonic() - begin < 40
+    if message:
+        assert message in done.stderr
