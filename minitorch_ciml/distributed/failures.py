@@ -20,6 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from minitorch_ciml.distributed.launcher import end_launcher_later
 from minitorch_ciml.distributed.logs import say
 
 TIMEOUT = "MINITORCH_CIML_TIMEOUT"
@@ -121,6 +122,7 @@ class Watchdog:
                           "ending the job")  # fmt: skip
                 faulthandler.dump_traceback(all_threads=True)
                 _say_last("")
+                end_launcher_later()
                 self._abort(86)
             elif waited > _PATIENCE and self._warned_of is not call:
                 self._warned_of = call

@@ -19,8 +19,9 @@ folder = Path(sys.argv[1])
 rank = distributed.promised_rank()
 (folder / f"pid.{rank}").write_text(str(os.getpid()))
 keras.config.set_floatx("float64")
-# Another seed in every life: what matters is in the backup.
-keras.utils.set_random_seed(1 if not (folder / "backup").exists() else time.time_ns() % 1000)
+# Another seed in every life that goes on: what matters is in the backup.
+goes_on = (folder / "backup" / "training_metadata.json").exists()
+keras.utils.set_random_seed(time.time_ns() % 1000 if goes_on else 1)
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 rng = np.random.default_rng(0)
 x = rng.normal(size=(203, 6))
