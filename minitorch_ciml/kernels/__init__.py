@@ -61,7 +61,10 @@ _CPU = {
 }  # fmt: skip
 # The modules of `kernels/cuda/` that have kernels, in the order in which they are searched.
 _CUDA = (
+    "cuda.functions",
     "cuda.elementwise",
+    "cuda.shape",
+    "cuda.reduce",
     "cuda.pool",
     "cuda.random",
     "cuda.conv",

@@ -293,13 +293,13 @@ class CudaArray:
         return self._set(operation, self, other)
 
     def _set(self, operation: str, *inputs: Any) -> CudaArray:
-        from minitorch_ciml.kernels.cuda import elementwise
+        from minitorch_ciml.kernels.cuda.functions import TABLE
 
         arrays = [
             x if isinstance(x, CudaArray) else constant(np.asarray(x).item(), self.dtype)
             for x in inputs
         ]
-        return getattr(elementwise, operation)(*arrays, out=self)
+        return TABLE[operation](*arrays, out=self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise TypeError(
@@ -331,6 +331,11 @@ class CudaArray:
             raise TypeError("an array on the GPU gives views of rows, array[a:b], only.")
         start, stop, _ = index.indices(self.shape[0])
         return self.rows(start, max(start, stop))
+
+    def as_integers(self, itemsize: int) -> CudaArray:
+        """The same memory, flat, as unsigned integers of that many bytes."""
+        n = self.nbytes // itemsize
+        return CudaArray((n,), f"u{itemsize}", self._block, self._offset)
 
     def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
         """The elements as another dtype; a copy unless it is the same and `copy` is False."""
