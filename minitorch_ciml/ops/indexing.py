@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import kernels
 from minitorch_ciml.autograd import arithmetic
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
+from minitorch_ciml.ops.creation import arange, zeros
 
 __all__ = [
     "get_item", "getitem", "nonzero", "scatter", "scatter_update", "searchsorted", "segment_sum",
@@ -42,14 +44,13 @@ def _replace_rule(g, y, x, new, index):
     if not _may_repeat(index):
         return kept
     # Of several new elements for one place only the last one counts.
-    order = np.arange(kept.size).reshape(kept.shape)
-    winner = np.empty(y.shape, order.dtype)
-    winner[index] = order
-    return arithmetic.where(winner[index] == order, kept, 0.0)
+    order = arange(kept.size).reshape(kept.shape).to(kept.device)
+    winner = _replace(zeros(y.shape, "int64").to(kept.device), order, index=index)
+    return arithmetic.where(arithmetic.equal(_getitem(winner, index=index), order), kept, 0.0)
 
 
 def _may_repeat(index: Any) -> bool:
-    return any(isinstance(i, np.ndarray) for i in (index if type(index) is tuple else (index,)))
+    return any(hasattr(i, "dtype") for i in (index if type(index) is tuple else (index,)))
 
 
 _replace: Op = Op(
@@ -98,7 +99,7 @@ def _plain_item(index: Any) -> Any:
         index = index if index.size else index.astype(int)
     elif isinstance(index, (bool, np.bool_)):
         index = np.asarray(index)
-    if isinstance(index, np.ndarray) and index.dtype.kind not in "iub":
+    if hasattr(index, "dtype") and index.dtype.kind not in "iub":
         raise IndexError(
             f"getitem: an index must be made of integers or booleans, got dtype {index.dtype}; "
             "convert it with .astype('int64')."
@@ -106,8 +107,9 @@ def _plain_item(index: Any) -> Any:
     return index
 
 
-def _integers(indices: Any, caller: str) -> np.ndarray:
-    array = as_tensor(indices).value
+def _integers(indices: Any, caller: str) -> Any:
+    """An array of integers, on the device of a tensor, otherwise on the host."""
+    array = indices.value if isinstance(indices, Tensor) else as_array(indices)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(
             f"{caller}: the indices must be integers, got dtype {array.dtype}; convert them with "
@@ -213,7 +215,8 @@ def _rows(indices: Any, shape: Sequence[int], caller: str) -> tuple:
             f"{caller}: got indices of shape {array.shape}; their last axis must hold one number "
             f"for each of the first axes of {tuple(shape)}."
         )
-    return tuple(np.moveaxis(array, -1, 0))
+    rows = Tensor.constant(array)
+    return tuple([_getitem(rows, index=(..., k)).value for k in range(array.shape[-1])])
 
 
 def segment_sum(
@@ -235,7 +238,8 @@ def segment_sum(
             "expected one id per row."
         )
     if num_segments is None:
-        num_segments = int(ids.max(initial=-1)) + 1
+        largest = _kernel_for(ids, "max")(ids, axis=(0,), keepdims=False, initial=-1)
+        num_segments = int(largest.item()) + 1
     return _put(data, index=ids, shape=(num_segments, *data.shape[1:]))
 
 
@@ -275,7 +279,8 @@ def _block(whole: Shape, starts: Sequence[int], shape: Sequence[int], caller: st
 
 def nonzero(x: Any) -> tuple[Tensor, ...]:
     """Where `x` is not zero: for each axis, the indices along it. No gradient flows."""
-    return tuple([Tensor.constant(i) for i in as_tensor(x).value.nonzero()])
+    value = as_tensor(x).value
+    return tuple([Tensor.constant(i) for i in _kernel_for(value, "nonzero")(value)])
 
 
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
@@ -289,8 +294,14 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
     """For each axis of `shape`, the indices along it of places in the flattened array."""
-    places = np.unravel_index(_integers(indices, "unravel_index"), tuple(shape))
-    return tuple([Tensor.constant(np.asarray(i)) for i in places])
+    places = _integers(indices, "unravel_index")
+    found = _kernel_for(places, "unravel_index")(places, tuple(shape))
+    return tuple([Tensor(np.asarray(i) if isinstance(places, np.ndarray) else i) for i in found])
+
+
+def _kernel_for(value: Any, name: str) -> Any:
+    """The kernel of an op with several results, which is no `Op`."""
+    return kernels.find(kernels.device_of(type(value)), name)
 
 
 def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Tensor:

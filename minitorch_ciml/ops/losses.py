@@ -122,7 +122,7 @@ def sparse_categorical_crossentropy(
     labels = target.value
     expected = output.shape[:axis] + output.shape[axis:][1:]
     if labels.ndim == output.ndim and labels.shape[axis] == 1:
-        labels = labels.squeeze(axis)
+        labels = labels.reshape(expected)
     if labels.shape != expected:
         raise ValueError(
             f"sparse_categorical_crossentropy: target has shape {target.shape}, expected "

@@ -16,6 +16,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, sqrt
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.ops.indexing import _getitem
 from minitorch_ciml.ops.linalg import norm
 from minitorch_ciml.ops.reduce import mean as _mean
 from minitorch_ciml.ops.reduce import var as _var
@@ -125,7 +126,8 @@ def normalize_batch(
     _, _, scale, offset = _per_channel("normalize_batch", x, axis, None, None, scale, offset)
     moments = _batch_moments(x, axis=axis)
     y = _normalize_batch(x, scale, offset, moments, axis=axis, epsilon=float(epsilon))
-    return y, Tensor.constant(moments.value[0]), Tensor.constant(moments.value[1])
+    mean, variance = [Tensor.constant(_getitem(moments, index=i).value) for i in (0, 1)]
+    return y, mean, variance
 
 
 def layer_normalization(

@@ -12,18 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.arithmetic import equal, exp, maximum, not_equal, sqrt, where
+from minitorch_ciml.autograd.arithmetic import (
+    equal,
+    exp,
+    greater,
+    less,
+    maximum,
+    not_equal,
+    sqrt,
+    where,
+)
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor, broadcast_to
 from minitorch_ciml.ops.creation import full_like
-from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem
+from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem, take_along_axis
 from minitorch_ciml.ops.math import isclose
-from minitorch_ciml.ops.shape import _concatenate, _inverse, _reshape, _roll, _transpose, flip
+from minitorch_ciml.ops.shape import (
+    _concatenate,
+    _inverse,
+    _reshape,
+    _roll,
+    _transpose,
+    expand_dims,
+    flip,
+)
 
 __all__ = [
     "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero",
-    "cumprod", "cumsum", "logsumexp", "max", "mean", "min", "moments", "prod", "ptp", "std", "sum",
-    "var",
+    "cumprod", "cumsum", "in_top_k", "logsumexp", "max", "mean", "min", "moments", "prod", "ptp",
+    "std", "sum", "var",
 ]  # fmt: skip
 
 Axis = int | Sequence[int] | None
@@ -308,6 +325,21 @@ def allclose(
 def count_nonzero(x: Any, axis: Axis = None) -> Tensor:
     """y = how many elements of `x` along `axis` are not 0."""
     return sum(not_equal(x, 0), axis)
+
+
+def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
+    """For each row of `predictions`, whether its target class is among the k largest.
+
+    A class counts as among them if fewer than k classes have a larger prediction.
+
+    Args:
+        targets: classes (N,).
+        predictions: (N, C).
+        k: how many.
+    """
+    scores = as_tensor(predictions)
+    own = take_along_axis(scores, expand_dims(targets, 1), 1)
+    return less(sum(greater(scores, own), 1), k)
 
 
 # --- running sums and products ------------------------------------------------------------------

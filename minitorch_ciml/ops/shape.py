@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import kernels
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
@@ -28,7 +29,7 @@ from minitorch_ciml.ops.indexing import (
 __all__ = [
     "append", "argsort", "array_split", "broadcast_to", "concatenate", "diag", "diagflat",
     "diagonal", "dsplit", "dstack", "expand_dims", "flatten", "flip", "fliplr", "flipud",
-    "hsplit", "hstack", "in_top_k", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
+    "hsplit", "hstack", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
     "roll", "rot90", "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k",
     "transpose", "unstack", "vsplit", "vstack",
 ]  # fmt: skip
@@ -368,7 +369,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     axis = _check_axis(axis, x.ndim, "repeat")
     n = x.shape[axis]
     if not isinstance(repeats, int):
-        counts = _integers(repeats, "repeat")
+        counts = kernels.place(_integers(repeats, "repeat"), "cpu")  # they decide the shape
         if counts.size != 1:
             return take(x, _repeated(np.arange(n), counts), axis)
         repeats = int(counts.item())
@@ -516,21 +517,6 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
         raise ValueError(f"top_k: got k={k} for shape {x.shape}; the last axis is too small.")
     indices = _top_indices(x, k=k)
     return take_along_axis(x, indices, -1), indices
-
-
-def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
-    """For each row of `predictions`, whether its target class is among the k largest.
-
-    A class counts as among them if fewer than k classes have a larger prediction.
-
-    Args:
-        targets: classes (N,).
-        predictions: (N, C).
-        k: how many.
-    """
-    scores = as_tensor(predictions).value
-    own = np.take_along_axis(scores, _integers(targets, "in_top_k")[:, None], 1)
-    return Tensor.constant((scores > own).sum(1) < k)
 
 
 # --- diagonals ----------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Elementwise kernels, made from functions of numbers; `functions.py` has the table of those.
 
 A function is written once, for numbers. `Elementwise` makes kernels of it that read up to four
-inputs, broadcast as NumPy does, and write each result once. They are bound by memory. So neighbouring
-threads read neighbouring elements, four at a time (16 bytes of float32 in one instruction) where
-that is possible, and indices are divided in 32 bits, which takes a fifth of the instructions.
+inputs, broadcast as NumPy does, and write each result once. They are bound by memory. So
+neighbouring threads read neighbouring elements, four at a time (16 bytes of float32 in one
+instruction) where that is possible, and indices are divided in 32 bits, which takes a fraction of
+the instructions of numba's 64.
 
 A number in Python source is a float64 to numba, and would make everything around it one: `like(x,
 0.5)` is 0.5 in the type of x.

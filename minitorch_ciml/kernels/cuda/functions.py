@@ -1,7 +1,7 @@
-"""The table of elementwise functions, each written for numbers; `elementwise.py` makes kernels of it.
+"""The table of elementwise functions, written for numbers; `elementwise.py` makes kernels of it.
 
-They are NumPy's to the last case: NaN, infinities, signed zeros, division by zero, integers. All are
-bound by memory but those with powers, inverse hyperbolic functions or exact sines, which take a
+They are NumPy's to the last case: NaN, infinities, signed zeros, division by zero, integers. All
+are bound by memory but those with powers, inverse hyperbolic functions or exact sines, which take a
 hundred instructions and more.
 """
 

@@ -332,6 +332,11 @@ class CudaArray:
         start, stop, _ = index.indices(self.shape[0])
         return self.rows(start, max(start, stop))
 
+    def block(self, start: int, shape: Shape) -> CudaArray:
+        """The elements from number `start`, one after another, as a view of that shape."""
+        offset = self._offset + start * self.dtype.itemsize
+        return CudaArray(shape, self.dtype, self._block, offset)
+
     def as_integers(self, itemsize: int) -> CudaArray:
         """The same memory, flat, as unsigned integers of that many bytes."""
         n = self.nbytes // itemsize

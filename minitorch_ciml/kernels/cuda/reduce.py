@@ -4,7 +4,7 @@ An array is seen as (outer, n, inner), and the n elements along the middle are c
 axes is one such step, or several. All are bound by memory: every element is read once, along
 rows of memory, whichever axis is reduced.
 
-A block combines the elements of some results: each of its threads takes every so many elements, four
+A block combines the elements of some results: each of its threads takes every so many of them, four
 at a time, and then the threads' numbers are combined in a tree. Where n is large, several blocks
 have a share each, and the shares are combined by a second step. How elements are shared out depends
 on the shape alone, so results repeat bit for bit, and their rounding errors are those of a sum
@@ -53,7 +53,8 @@ class Reduction:
     Args:
         name: for reports.
         types: for each type that elements are combined in, the types of elements.
-        element: what is combined: a function of an element and its result's `centre`.
+        element: what is combined: a function of an element, the element of another array at the
+            same place, and a number that belongs to the result, its `centre`.
         start: where every thread begins: a function of some element.
         combine: two such numbers.
         finish: the result, from what was combined and the number of elements.
@@ -69,12 +70,12 @@ class Reduction:
         finish: Callable | None = None,
     ):
         self._kernels: dict[str, tuple[str, Kernel]] = {}
-        steps = element or (lambda x, centre: x), start or (lambda x: x), combine
+        steps = element or (lambda x, other, centre: x), start or (lambda x: x), combine
         steps = (*steps, finish or (lambda x, count: x))
         made = [s if hasattr(s, "py_func") else cuda.jit(device=True)(s) for s in steps]
         for wide, narrow in types.items():
             declare = kernel(
-                f"{wide}* T* {wide}*" + " i4" * 10,
+                f"{wide}* T* T* {wide}*" + " i4" * 10,
                 threads=THREADS,
                 name=f"reduce.{name}.{wide}",
                 T=narrow,
@@ -89,6 +90,7 @@ class Reduction:
         n: int,
         inner: int,
         centre: CudaArray | None = None,
+        other: CudaArray | None = None,
         count: int = 1,
         last: bool = True,
     ) -> CudaArray:
@@ -97,6 +99,7 @@ class Reduction:
         Args:
             x: the elements, (outer, n, inner).
             centre: element i, modulo their number, is the centre of result i.
+            other: the other array.
             count: how many elements a result has in all; for `finish`.
             last: whether there is nothing to be combined after this.
         """
@@ -113,8 +116,9 @@ class Reduction:
         c = y if centre is None else centre
         period = 1 if centre is None else centre.size
         run(
-            (tiles, parts), width * height, y, x, c,
-            outer * inner, n, inner, width, height, chunk, parts, period, count, parts > 1 or not last,
+            (tiles, parts), width * height, y, x, x if other is None else other, c,
+            outer * inner, n, inner, width, height, chunk, parts, period, count,
+            parts > 1 or not last,
         )  # fmt: skip
         return y
 
@@ -138,7 +142,7 @@ def _blocks(
     element: Callable, start: Callable, combine: Callable, finish: Callable, wide: Any
 ) -> Callable:
     def blocks(
-        y, x, c, results, n, inner, width, height, chunk, parts, period, count, partial
+        y, x, z, c, results, n, inner, width, height, chunk, parts, period, count, partial
     ):  # fmt: skip
         shares = cuda.shared.array(THREADS, wide)
         # Neighbouring threads have neighbours in memory: of a row, or of different columns.
@@ -152,25 +156,26 @@ def _blocks(
         centre = read(c, (outer * inner + b) % period)
         begin = cuda.blockIdx.y * chunk
         end = _smaller(begin + chunk, n)
-        s0 = wide(start(element(read(x, base + begin * inner), centre)))
+        s0 = wide(
+            start(element(read(x, base + begin * inner), read(z, base + begin * inner), centre))
+        )
         s1 = s2 = s3 = s0
         i = begin + thread
         while i + 3 * height < end:
             at = base + i * inner
             step = height * inner
-            x0, x1, x2, x3 = (
-                read(x, at),
-                read(x, at + step),
-                read(x, at + 2 * step),
-                read(x, at + 3 * step),
-            )
-            s0 = combine(s0, wide(element(x0, centre)))
-            s1 = combine(s1, wide(element(x1, centre)))
-            s2 = combine(s2, wide(element(x2, centre)))
-            s3 = combine(s3, wide(element(x3, centre)))
+            x0, x1 = read(x, at), read(x, at + step)
+            x2, x3 = read(x, at + 2 * step), read(x, at + 3 * step)
+            z0, z1 = read(z, at), read(z, at + step)
+            z2, z3 = read(z, at + 2 * step), read(z, at + 3 * step)
+            s0 = combine(s0, wide(element(x0, z0, centre)))
+            s1 = combine(s1, wide(element(x1, z1, centre)))
+            s2 = combine(s2, wide(element(x2, z2, centre)))
+            s3 = combine(s3, wide(element(x3, z3, centre)))
             i += 4 * height
         while i < end:
-            s0 = combine(s0, wide(element(read(x, base + i * inner), centre)))
+            at = base + i * inner
+            s0 = combine(s0, wide(element(read(x, at), read(z, at), centre)))
             i += height
         place = thread * width + column
         shares[place] = combine(combine(s0, s1), combine(s2, s3))
@@ -220,15 +225,19 @@ def _smaller(a, b):
     return a if a < b or a != a else b
 
 
-def _truth(x, centre):
+def _truth(x, other, centre):
     return int32(x != 0)
 
 
-def _squared_deviation(x, centre):
+def _squared_deviation(x, other, centre):
     return (x - centre) * (x - centre)
 
 
-def _exponential(x, centre):
+def _product(x, other, centre):
+    return (x - centre) * other
+
+
+def _exponential(x, other, centre):
     return math.exp(x - centre)
 
 
@@ -250,9 +259,10 @@ _any = Reduction("any", _QUESTIONS, _larger, element=_truth)
 _deviations = Reduction(
     "deviations", _OF_FLOATS, _plus, _nothing, element=_squared_deviation, finish=_quotient
 )
+_products = Reduction("products", _OF_FLOATS, _plus, _nothing, element=_product)
 _exponentials = Reduction("exponentials", _OF_FLOATS, _plus, _nothing, element=_exponential)
 _squares = Reduction(
-    "squares", _OF_FLOATS, _plus, _nothing, element=lambda x, centre: x * x, finish=_root
+    "squares", _OF_FLOATS, _plus, _nothing, element=lambda x, other, centre: x * x, finish=_root
 )
 _roots = Reduction("roots", _REALS, _plus, _nothing, finish=_root)
 
@@ -265,6 +275,7 @@ def _reduced(
     then: Reduction | None = None,
     centre: CudaArray | None = None,
     count: int = 1,
+    other: CudaArray | None = None,
 ) -> CudaArray:
     """`first` along axes, the results of which `then` combines where one step is not enough."""
     shape = tuple([1 if i in axis else n for i, n in enumerate(x.shape)])
@@ -272,6 +283,7 @@ def _reduced(
     if centre is not None and not _in_order(groups):
         kept = tuple([i for i in range(x.ndim) if i not in axis])
         x = transpose(x, axes=(*kept, *axis))
+        other = other and transpose(other, axes=(*kept, *axis))
         groups = [(centre.size, False), (x.size // centre.size, True)]
     step = first
     while True:
@@ -279,12 +291,12 @@ def _reduced(
         before, after = groups[:last], groups[last + 1 :]
         sizes = [math.prod(n for n, _ in part) for part in (before, after)]
         alone = not any_reduced(before)
-        x = step(x, sizes[0], groups[last][0], sizes[1], centre, count, alone)
+        x = step(x, sizes[0], groups[last][0], sizes[1], centre, other, count, alone)
         parts = x.shape[1]
         groups = [*before, (parts, True), *after] if parts > 1 else [*before, *after]
         if not any_reduced(groups):
             break
-        step, centre = then or first, None
+        step, centre, other = then or first, None, None
     return x.reshape(shape if keepdims else _without(shape, axis))
 
 
@@ -351,6 +363,11 @@ def mean(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
         return _empty_result(x, axis, keepdims, math.nan)
     count = math.prod([x.shape[a] for a in axis])
     return cast(_reduced(_mean, x, axis, keepdims, count=count), x.dtype)
+
+
+def sum_of_products(x: CudaArray, other: CudaArray, centre: CudaArray, axis: Axes) -> CudaArray:
+    """The sum of (x - centre) other along axes, for a `centre` in the result's shape."""
+    return cast(_reduced(_products, x, axis, False, _sum, centre, other=other), x.dtype)
 
 
 def var(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:

@@ -58,6 +58,14 @@ def replace(x: np.ndarray, new: np.ndarray, index: Any) -> np.ndarray:
     return y
 
 
+def nonzero(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    return x.nonzero()
+
+
+def unravel_index(places: np.ndarray, shape: Shape) -> tuple[np.ndarray, ...]:
+    return np.unravel_index(places, shape)
+
+
 # --- order --------------------------------------------------------------------------------------
 
 
