@@ -418,7 +418,7 @@ def _unravel(y, places, step, size, n):
 
 
 def nonzero(x: CudaArray) -> tuple[CudaArray, ...]:
-    """For each axis, the indices of what is not 0. Waits for the GPU, to know how many there are."""
+    """For each axis, the indices of what is not 0. Waits for the GPU to know how many it is."""
     if x.size == 0:
         return tuple([empty((0,), "int64") for _ in x.shape])
     numbers = cumsum(cast(cast(x, bool).reshape(-1), "int64"), 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float64
 
-from minitorch_ciml.kernels.cuda.elementwise import ALL, FLOATS
+from minitorch_ciml.kernels.cuda.elementwise import FLOATS, INTEGERS
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, constant, empty
 
@@ -33,7 +33,7 @@ def _add_up(shared, mine):
     return shared[0]
 
 
-@kernel("f8* f8* T* U* i4 i4 f8", threads=_THREADS, T=ALL, U=FLOATS)
+@kernel("f8* f8* T* U* i4 i4 f8", threads=_THREADS, T=("b1", *FLOATS, *INTEGERS), U=FLOATS)
 def _add_to_mean(total, count, values, weights, n, repeat, scale):
     """Each weight belongs to `repeat` neighbouring values; 0: one weight belongs to all."""
     shared = cuda.shared.array(_THREADS, float64)

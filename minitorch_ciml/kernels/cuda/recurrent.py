@@ -13,7 +13,7 @@ import math
 
 from numba import cuda
 
-from minitorch_ciml.kernels.cuda.elementwise import add
+from minitorch_ciml.kernels.cuda.functions import add
 from minitorch_ciml.kernels.cuda.intrinsics import i32, like
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.matmul import matmul
