@@ -529,7 +529,9 @@ def _fused_gradients(
     kernel: Callable, v: Variable, record: Record, g: Variable, needs: list[bool]
 ) -> list[Variable | None]:
     """First-order gradients of a fused op, from its hand-written kernel."""
-    values = v.kind.promote([x.value for x in record.inputs], record.op.dtypes or "")
+    values = [x.value for x in record.inputs]
+    if record.op.dtypes is not None:
+        values = v.kind.promote(values, record.op.dtypes)
     saved = {"saved": record.saved} if record.op.saves else {}
     arrays = kernel(g.value, v.value, *values, needs=tuple(needs), **saved, **record.params)
     constant = v.kind.constant

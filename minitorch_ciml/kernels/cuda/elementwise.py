@@ -138,6 +138,9 @@ class Elementwise:
             shape: to which the inputs are broadcast, too.
             out: where the result goes; that may be one of the inputs, in its shape.
         """
+        for x in inputs:
+            if type(x) is not CudaArray:
+                raise TypeError(f"a kernel on the GPU got a {type(x).__name__}")
         if out is not None:
             shape = out.shape
         if shape is None:
