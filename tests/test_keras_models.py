@@ -507,3 +507,9 @@ def test_a_step_leaves_no_garbage():
         assert count() <= before
     finally:
         gc.enable()
+
+
+def test_metrics_in_the_place_of_loss_weights_are_refused_clearly():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"loss_weights must be numbers.*metrics=\["):
+        model.compile("adam", "mse", ["accuracy"])

@@ -43,8 +43,8 @@ pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
 # Only data that no decision has seen can tell how good you really are.
 
 # %%
-n = 2000
-(x, y), (x_test, y_test) = datasets.digits(2 * n, n)
+n = 1000
+(x, y), (x_test, y_test) = datasets.digits(n + 2000, 2000)
 x, x_test = x.astype("float32") / 255, x_test.astype("float32") / 255
 x_train, y_train, x_val, y_val = x[:n], y[:n], x[n:], y[n:]
 print("train", x_train.shape, "validate", x_val.shape, "test", x_test.shape)
@@ -128,7 +128,7 @@ class RateFinder(keras.callbacks.Callback):
 
 
 finder = RateFinder(1e-4, 10, steps=120)
-train(keras.optimizers.SGD(), epochs=2, callbacks=[finder])
+train(keras.optimizers.SGD(), epochs=4, callbacks=[finder])
 
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
 axes.plot(finder.rates[: len(finder.losses)], finder.losses, color="#0072b2")
@@ -203,13 +203,13 @@ assert gap > 0.02
 # %% [markdown]
 # Two neurons are too few: both curves are low. This is *underfitting*, and the cure is a larger
 # model or a longer training. Further to the right the training accuracy reaches 100%: the network
-# has 200,000 weights for 2,000 images, and can learn them by heart. What remains between the curves
+# has 200,000 weights for 1,000 images, and can learn them by heart. What remains between the curves
 # is *overfitting*.
 #
 # ## Reading learning curves
 #
 # Look at a single training over more epochs. The training loss goes down and down. The validation
-# loss turns round: from there on, the network learns what is special about these 2,000 images and
+# loss turns round: from there on, the network learns what is special about these 1,000 images and
 # not what is common to all digits.
 
 # %%
@@ -218,7 +218,7 @@ viz.history(plain, path=pictures / "04_overfitting.png")
 
 # %%
 best = int(np.argmin(plain["val_loss"]))
-assert best < 25 and plain["val_loss"][-1] > 1.05 * plain["val_loss"][best]
+assert best < 20 and plain["val_loss"][-1] > 1.05 * plain["val_loss"][best]
 assert plain["loss"][-1] < 0.1 * plain["loss"][0]
 
 # %% [markdown]
@@ -241,19 +241,22 @@ assert plain["loss"][-1] < 0.1 * plain["loss"][0]
 
 # %%
 _, dropped = train(keras.optimizers.Adam(0.003), width=256, dropout=0.5, epochs=30)
-_, decayed = train(keras.optimizers.Adam(0.003), width=256, decay=0.001, epochs=30)
-regularised = {"nothing": plain, "dropout 0.5": dropped, "L2 0.001": decayed}
+_, decayed = train(keras.optimizers.Adam(0.003), width=256, decay=0.0001, epochs=30)
+regularised = {"nothing": plain, "dropout 0.5": dropped, "L2 0.0001": decayed}
 viz.compare(regularised, "val_loss", path=pictures / "04_regularised.png")
 
 # %%
 for name, run in regularised.items():
     print(f"{name:12} loss {run['loss'][-1]:.3f}, accuracy {run['accuracy'][-1]:.1%} in training,"
           f" {run['val_accuracy'][-1]:.1%} in validation")  # fmt: skip
-assert dropped["loss"][-1] > plain["loss"][-1]  # training is harder
-assert dropped["val_loss"][-1] < plain["val_loss"][-1]  # and the result better
+assert dropped["loss"][-1] > plain["loss"][-1]  # training is harder,
+assert min(dropped["val_loss"]) < min(plain["val_loss"])  # and the best loss better
 
 # %% [markdown]
-# Careful with the second curve: its loss *includes the penalty*, so it is not comparable with the
+# The accuracies differ less than the losses. What overfitting spoils first is not which digit the
+# network answers, but how sure it is when it is wrong.
+#
+# Careful with the last curve: its loss *includes the penalty*, so it is not comparable with the
 # others. The accuracies are. A loss can mean different things in two trainings; always ask what is
 # in it.
 #
@@ -355,7 +358,7 @@ for t in trials:
 figure, row = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
 for axes, knob in zip(row, ("rate", "width", "dropout")):
     axes.scatter([t[knob] for t in trials], [t["score"] for t in trials], color="#0072b2")
-    axes.set(xlabel=knob, xscale="linear" if knob == "dropout" else "log")
+    axes.set(xlabel=knob, xscale="log" if knob == "rate" else "linear")
     axes.spines[["top", "right"]].set_visible(False)
 row[0].set_ylabel("validation accuracy")
 figure.savefig(pictures / "04_search.png", dpi=150)
@@ -383,7 +386,8 @@ print(f"validation {np.mean(scores):.1%}, give or take {np.std(scores, ddof=1):.
 # Settings whose scores differ by less than this spread are equally good, as far as we can know.
 # Report the mean and the spread, not the best of five.
 #
-# And only now, once, the test set:
+# And only now, once, the test set. It may well be lower than the validation score: that is what we
+# chose by, and these digits were written by other people.
 
 # %%
 print(f"test {np.mean(tests):.1%}, give or take {np.std(tests, ddof=1):.1%}")
@@ -392,7 +396,7 @@ assert np.mean(tests) > 0.8
 # %% [markdown]
 # ## Go on
 #
-# - Use 20,000 images instead of 2,000 (`n`). Which conclusions hold, and which do not?
+# - Use 20,000 images instead of 1,000 (`n`). Which conclusions hold, and which do not?
 # - Add `momentum=0.9` to SGD. Where is the edge of the learning rate now?
 # - Replace the dense network with the one of [the third tutorial](03_mnist_cnn.py).
 # - Trials do not depend on each other. On a cluster, run one per job: put the number of the trial

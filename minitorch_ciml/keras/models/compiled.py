@@ -35,6 +35,11 @@ class CompiledLoss:
             per_output = [self.user_loss] * n_outputs
         self.losses = [losses_module.resolve(item) for item in per_output]
         weights = _per_output(self.user_weights, n_outputs, names, "loss_weights")
+        if any(isinstance(w, str) for w in weights):
+            raise ValueError(
+                f"compile: loss_weights must be numbers, got {self.user_weights!r}; metrics come "
+                "after them: say metrics=[...]."
+            )
         self.weights = [1.0 if w is None else float(w) for w in weights]
         if n_outputs > 1:
             self.trackers = [
