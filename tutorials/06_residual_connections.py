@@ -27,6 +27,7 @@ import numpy as np
 from minitorch_ciml import datasets, keras, viz
 from minitorch_ciml.autograd import Scalar, grad
 from minitorch_ciml.keras import layers
+from minitorch_ciml.keras.ops import convert_to_numpy as to_numpy
 from minitorch_ciml.ops import tanh
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
@@ -68,12 +69,13 @@ assert x.grad.item() > 1
 graph
 
 # %% [markdown]
-# Follow the upper path in the picture: from `y` back to `x` there is a way that passes through
-# nothing but additions. An addition hands its gradient on as it is. This is the *shortcut*, or
-# *residual connection*: the layer only has to compute what is missing, the residual.
+# Follow the picture from `y` back to `x`: there is a way that passes through nothing but circles
+# with a plus, and along it the gradient never gets smaller. An addition hands its gradient on as it
+# is. This is the *shortcut*, or *residual connection*: the layer only has to compute what is
+# missing, the residual.
 #
-# Such a slope can *grow*, though, and the numbers with it: after forty additions of the same sign,
-# `x` is forty times as large. Something has to keep the numbers in bounds.
+# Such a product can *grow*, though, and the numbers with it, since every layer adds to them.
+# Something has to keep them in bounds.
 #
 # ## Batch normalisation
 #
@@ -88,13 +90,13 @@ graph
 layer = layers.BatchNormalization(momentum=0.9)
 data = np.random.default_rng(0).normal(5.0, 3.0, size=(256, 1)).astype("float32")
 layer.build(data.shape)
-before = np.asarray(layer(data, training=False))
+before = to_numpy(layer(data, training=False))
 for _ in range(50):
-    during = np.asarray(layer(data, training=True))
-after = np.asarray(layer(data, training=False))
+    during = to_numpy(layer(data, training=True))
+after = to_numpy(layer(data, training=False))
 
-for weight in layer.weights:
-    print(f"{weight.name:16} {float(np.asarray(weight)[0]):.2f}")
+for weight, value in zip(layer.weights, layer.get_weights()):
+    print(f"{weight.name:16} {value[0]:.2f}")
 for name, values in (("before", before), ("in training", during), ("after", after)):
     print(f"{name:12} mean {values.mean():5.2f}, standard deviation {values.std():.2f}")
 assert abs(before.mean() - 5) < 0.5 and abs(during.mean()) < 1e-4 and abs(after.mean()) < 0.1
@@ -189,6 +191,11 @@ names = [w.path for w in networks["plain"].trainable_weights[-12:]]
 viz.gradient_flow(names, [np.asarray(g) for g in found], path=pictures / "06_by_weight.png")
 
 # %% [markdown]
+# The kernels are worse off than the biases. The gradient of a kernel is what arrives from the right
+# *times* what came in from the left, and that has shrunk in every layer, too, on its way forward.
+# So even the last kernel, next to the loss, gets almost nothing.
+
+# %% [markdown]
 # ## What that means for training
 #
 # All three have the same number of dense layers, start from the same seed and see the same images.
@@ -247,11 +254,13 @@ resnet = keras.Model(image, digit, name="resnet")
 print(f"{resnet.count_params():,} weights in {len(resnet.layers)} layers")
 
 # %% [markdown]
-# `plot_model` draws it: a box for every layer, with the shape of its output. Coloured boxes have
-# weights. The shortcuts are the arrows that leave a block out.
+# `plot_model` draws models: a box for every layer, with the shape of its output. Coloured boxes
+# have weights. This is the second block, with its way around.
 
 # %%
-keras.utils.plot_model(resnet, pictures / "06_resnet.png", show_shapes=True)
+entry = keras.Input((14, 14, 8))
+one_block = keras.Model(entry, block(entry, 16, strides=2))
+keras.utils.plot_model(one_block, pictures / "06_block.png", show_shapes=True)
 
 # %%
 resnet.compile(

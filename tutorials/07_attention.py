@@ -27,21 +27,24 @@ import numpy as np
 from minitorch_ciml import datasets, keras, viz
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras import layers
+from minitorch_ciml.keras.ops import convert_to_numpy as to_numpy
 from minitorch_ciml.ops import matmul, softmax
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
 samples = int(os.environ.get("TUTORIAL_SAMPLES", 20_000))
 
 
-def draw_weights(name, weights, across="looked at", down="looking", numbers=False):
+def draw_weights(name, weights, numbers=False):
     """Attention weights (T, S) as a picture: row t shows where step t looks."""
     figure, axes = plt.subplots(figsize=(4.4, 3.8), layout="constrained")
     shown = axes.imshow(weights, cmap="Blues", vmin=0, vmax=max(1e-6, weights.max()))
     figure.colorbar(shown, label="weight")
-    axes.set(xlabel=f"step that is {across}", ylabel=f"step that is {down}")
+    axes.set(xlabel="step that is looked at", ylabel="step that is looking")
+    axes.set(xticks=range(weights.shape[1]), yticks=range(weights.shape[0]))
     if numbers:
         for (t, s), w in np.ndenumerate(weights):
-            axes.text(s, t, f"{w:.2f}", ha="center", va="center", color="black")
+            colour = "white" if w > 0.4 else "black"
+            axes.text(s, t, f"{w:.2f}", ha="center", va="center", color=colour)
     figure.savefig(pictures / f"07_{name}.png", dpi=150)
 
 
@@ -123,9 +126,9 @@ for head in range(2):
     k = steps[0] @ w["wk"][:, head] + w["bk"][head]
     v = steps[0] @ w["wv"][:, head] + w["bv"][head]
     share = softmax(q @ k.T / np.sqrt(4), axis=-1).numpy()
-    assert np.allclose(share, np.asarray(shares)[0, head], atol=1e-6)
+    assert np.allclose(share, to_numpy(shares)[0, head], atol=1e-6)
     total = total + share @ v @ w["wo"][head]
-assert np.allclose(total, np.asarray(result)[0], atol=1e-5)
+assert np.allclose(total, to_numpy(result)[0], atol=1e-5)
 print("by hand and by layer agree")
 
 # %% [markdown]
@@ -135,8 +138,8 @@ print("by hand and by layer agree")
 # swapped, nothing else.
 
 # %%
-swapped = np.asarray(attention(steps[:, [1, 0, 2, 3, 4]], steps[:, [1, 0, 2, 3, 4]]))
-assert np.allclose(swapped[:, [1, 0, 2, 3, 4]], np.asarray(result), atol=1e-5)
+swapped = to_numpy(attention(steps[:, [1, 0, 2, 3, 4]], steps[:, [1, 0, 2, 3, 4]]))
+assert np.allclose(swapped[:, [1, 0, 2, 3, 4]], to_numpy(result), atol=1e-5)
 
 # %% [markdown]
 # So each step is told its place: a learned vector for each position is added to it. This is a layer
@@ -265,14 +268,16 @@ row[0].set_title("image", size=10)
 for head, axes in enumerate(row[1:]):
     axes.imshow(maps[head], cmap="Blues")
     axes.set_title(f"head {head}", size=10)
+    axes.set_xlabel("row that is looked at", size=8)
 figure.savefig(pictures / "07_heads.png", dpi=150)
 
 # %%
 assert maps.shape == (4, 28, 28) and np.allclose(maps.sum(axis=-1), 1, atol=1e-5)
 
 # %% [markdown]
-# Most heads prefer the rows with ink, wherever they stand themselves, and the heads differ: nobody
-# gave them different tasks, only different random numbers to start from.
+# A vertical stripe is a row that many others draw from, wherever they stand themselves. A diagonal
+# would be a head that looks at its neighbours. The heads differ, although nobody gave them
+# different tasks, only different random numbers to start from.
 #
 # ## Go on
 #

@@ -101,20 +101,20 @@ assert all(np.array_equal(a, b) for a, b in zip(copy.get_weights(), old.get_weig
 print("the copy has the same", copy.count_params(), "weights")
 
 # %% [markdown]
-# ## Cut off the head
+# ## Cut it
 #
-# A model may end at any layer. This one ends at `features`: 64 numbers that say what is in the
-# image. `trainable = False` freezes its weights.
+# A model may end at any layer. This one ends behind the convolutions, at `flat`: 800 numbers that
+# say what is where in the image. `trainable = False` freezes its weights.
 
 # %%
-body = keras.Model(copy.inputs, copy.get_layer("features").output, name="body")
+body = keras.Model(copy.inputs, copy.get_layer("flat").output, name="body")
 body.trainable = False
 print("trained:", len(body.trainable_weights), "weights; frozen:", len(body.non_trainable_weights))
 
 # %% [markdown]
 # ## A new head
 #
-# A new layer decides among the digits 5 to 9. It has 325 weights, and they are all that is trained.
+# A new layer decides among the digits 5 to 9, and its weights are all that is trained.
 # `training=False` is for bodies with dropout or batch normalisation: they should go on as they do
 # in `predict`, although the head is being trained.
 
@@ -127,14 +127,19 @@ def with_new_head(body, seed):
     return keras.Model(image, answer)
 
 
-model = with_new_head(body, seed=1)
+def compiled(model, rate=0.003):
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+model = compiled(with_new_head(body, seed=1))
 model.summary()
 assert len(model.trainable_weights) == 2
 
 # %%
 x_ten, y_ten = choose(10, seed=0)
-frozen = [w.copy() for w in body.get_weights()]
-model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+frozen = body.get_weights()
 model.fit(x_ten, y_ten, batch_size=10, epochs=30, verbose=0)
 _, reused = model.evaluate(x_new, y_new, batch_size=500, verbose=0)
 print(f"50 labelled images: {reused:.1%} of {len(x_new)} new digits are right")
@@ -144,76 +149,89 @@ assert all(np.array_equal(a, b) for a, b in zip(body.get_weights(), frozen))  # 
 # %% [markdown]
 # ## Compute the features once
 #
-# The body is frozen, so it gives the same 64 numbers for an image in every epoch. Compute them
-# once, and train the head on them alone: the result is the same, and the epochs cost nothing.
+# The body is frozen, so it gives the same numbers for an image in every epoch. Compute them once,
+# and train the head on them alone: the result is the same, and the epochs cost nothing.
+
 
 # %%
-features = body.predict(x_ten, verbose=0)
-keras.utils.set_random_seed(1)
-head = keras.Sequential([keras.Input((64,)), layers.Dense(5, activation="softmax")])
-head.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
-head.fit(features, y_ten, batch_size=10, epochs=30, verbose=0)
-_, again = head.evaluate(body.predict(x_new, batch_size=500, verbose=0), y_new, verbose=0)
+def head_alone(x, y, seed):
+    keras.utils.set_random_seed(seed)
+    head = keras.Sequential([keras.Input(x.shape[1:]), layers.Dense(5, activation="softmax")])
+    compiled(head).fit(x, y, batch_size=10, epochs=30, verbose=0)
+    return head
+
+
+def features(body, x):
+    return body.predict(x, batch_size=500, verbose=0)
+
+
+head = head_alone(features(body, x_ten), y_ten, seed=1)
+_, again = head.evaluate(features(body, x_new), y_new, verbose=0)
 print(f"the head alone: {again:.1%}")
-assert abs(again - reused) < 0.03
+assert abs(again - reused) < 0.02
 
 # %% [markdown]
-# ## Was it worth it?
+# ## Was it worth it, and where to cut?
 #
-# Compare with a network that has to learn everything from the same few images, for different
-# numbers of labels. Each is repeated with other images, because with so few it matters which ones
-# you got.
-
+# Compare with a network that has to learn everything from the same few images. And compare with
+# another cut, one layer later, at `features`: the 64 numbers from which the old head decided. Each
+# training is repeated with other images, because with so few it matters which ones you got.
 
 # %%
-def score_frozen(x, y, seed):
-    keras.utils.set_random_seed(seed)
-    head = keras.Sequential([keras.Input((64,)), layers.Dense(5, activation="softmax")])
-    head.compile(
-        keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    head.fit(body.predict(x, verbose=0), y, batch_size=10, epochs=30, verbose=0)
-    return head.evaluate(features_new, y_new, verbose=0)[1]
+later = keras.Model(copy.inputs, copy.get_layer("features").output)
+new = {"flat": features(body, x_new), "features": features(later, x_new)}
 
 
-def score_from_scratch(x, y, seed):
+def from_scratch(x, y, seed):
     keras.utils.set_random_seed(seed)
-    model = network()
-    model.compile(
-        keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    model = compiled(network())
     model.fit(x, y, batch_size=10, epochs=15, verbose=0)
     return model.evaluate(x_new, y_new, batch_size=500, verbose=0)[1]
 
 
-features_new = body.predict(x_new, batch_size=500, verbose=0)
-numbers = [1, 3, 10, 30, 100]
-ways = {"features of 0 to 4": score_frozen, "from scratch": score_from_scratch}
+def cut_at(name, model):
+    def score(x, y, seed):
+        return head_alone(features(model, x), y, seed).evaluate(new[name], y_new, verbose=0)[1]
+
+    return score
+
+
+numbers = [1, 3, 10, 30]
+ways = {
+    "cut at flat": cut_at("flat", body),
+    "from scratch": from_scratch,
+    "cut at features": cut_at("features", later),
+}
 scores = {
-    way: [[score(*choose(n, seed), seed) for seed in range(3)] for n in numbers]
+    way: np.array([[score(*choose(n, seed), seed) for seed in range(4)] for n in numbers])
     for way, score in ways.items()
 }
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for way, found in scores.items():
-    axes.plot(numbers, np.mean(found, axis=1), "o-", label=way)
-    axes.fill_between(numbers, np.min(found, axis=1), np.max(found, axis=1), alpha=0.2)
+    axes.plot(numbers, found.mean(axis=1), "o-", label=way)
+    axes.fill_between(numbers, found.min(axis=1), found.max(axis=1), alpha=0.2)
 axes.set(xscale="log", xlabel="labelled images of each digit", ylabel="accuracy on new digits")
 axes.set_xticks(numbers, [str(n) for n in numbers])
+axes.minorticks_off()
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False)
 figure.savefig(pictures / "08_few_labels.png", dpi=150)
 
 # %%
 for way, found in scores.items():
-    print(f"{way:18}", *(f"{np.mean(s):6.1%}" for s in found))
-assert np.mean(scores["features of 0 to 4"][1]) > np.mean(scores["from scratch"][1])
+    print(f"{way:16}", *(f"{score:6.1%}" for score in found.mean(axis=1)))
+assert scores["cut at flat"][1].mean() > scores["from scratch"][1].mean()
+assert scores["cut at flat"].mean() > scores["cut at features"].mean()
 
 # %% [markdown]
-# The band is the range over three repetitions. With few labels, the borrowed features are ahead,
-# and they cost next to no time. With many, the network that learns everything catches up or passes:
-# the features were made for other digits, and are frozen.
+# The band is the range over the repetitions. With few labels the borrowed convolutions are ahead,
+# and they cost next to no time. With many, the network that learns everything catches up.
+#
+# The later cut is worse than nothing. To tell 0 to 4 apart, the last layers have thrown away
+# whatever does not serve that, and a 7 may need just this. *The closer a layer is to the answer,
+# the more it belongs to its own task.* Where to cut is a hyperparameter.
 #
 # ## Fine-tuning
 #
@@ -223,44 +241,52 @@ assert np.mean(scores["features of 0 to 4"][1]) > np.mean(scores["from scratch"]
 # train.
 
 # %%
-x_tune, y_tune = choose(100, seed=0)
-model = with_new_head(body, seed=1)
-model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(x_tune, y_tune, batch_size=10, epochs=10, verbose=0)
+x_tune, y_tune = choose(30, seed=0)
+model = compiled(with_new_head(body, seed=1))
+model.fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
 _, before = model.evaluate(x_new, y_new, batch_size=500, verbose=0)
 
 body.trainable = True
-model.compile(
-    keras.optimizers.Adam(0.0003), "sparse_categorical_crossentropy", metrics=["accuracy"]
-)
-model.fit(x_tune, y_tune, batch_size=10, epochs=10, verbose=0)
+compiled(model, rate=0.0005).fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
 _, after = model.evaluate(x_new, y_new, batch_size=500, verbose=0)
 
-print(f"500 labelled images: frozen {before:.1%}, fine-tuned {after:.1%}")
-assert after > before
+print(f"150 labelled images: frozen {before:.1%}, fine-tuned {after:.1%}")
+assert after > before - 0.01
 
 # %% [markdown]
 # ## What did it cost?
 #
-# The body has learned the new digits. Has it forgotten the old ones? Put the old head back on.
+# The body has adapted to the new digits. Does it still serve the old ones? The second half of the
+# old network is a model, too: from `flat` to its answer.
 
 # %%
-old_head = old.get_layer("head")
+rest = keras.Model(old.get_layer("flat").output, old.outputs)
 x_old, y_old = x_test[y_test < 5], y_test[y_test < 5]
-kept = old_head(body.predict(x_old, batch_size=500, verbose=0))
+
+
+def old_score():
+    answers = rest.predict(features(body, x_old), batch_size=500, verbose=0)
+    return np.mean(answers.argmax(axis=1) == y_old)
+
+
 _, then = old.evaluate(x_old, y_old, batch_size=500, verbose=0)
-now = np.mean(np.asarray(kept).argmax(axis=1) == y_old)
-print(f"digits 0 to 4 with the old head: {then:.1%} before the fine-tuning, {now:.1%} after it")
-assert now < then
+print(f"digits 0 to 4: {then:.1%} before the fine-tuning, {old_score():.1%} after it")
 
 # %% [markdown]
-# This is called *catastrophic forgetting*, and larger steps make it worse. If you need both tasks,
-# keep both files.
+# Small steps have hardly hurt. Now the same with steps that are twenty times as large:
+
+# %%
+compiled(model, rate=0.01).fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
+print(f"digits 0 to 4: {old_score():.1%}")
+assert old_score() < then - 0.05
+
+# %% [markdown]
+# This is called *catastrophic forgetting*. If you need both tasks, keep both files.
 #
 # ## Go on
 #
-# - Cut the body at `pool_2` instead of `features`. Which is better for many labels, which for few?
-# - Freeze the convolutions only: `trainable` works for each layer by itself.
-# - Fine-tune with a learning rate of 0.01. What happens to the old digits, and to the new ones?
+# - Cut still earlier, at `pool_1`. Why is that not better?
+# - Freeze the first convolution only: `trainable` works for each layer by itself.
+# - Train the old network with dropout before its head. Is the cut at `features` still as bad?
 # - Use the encoder of [the fifth tutorial](05_autoencoder.py), which needed no labels at all, as
 #   the body.

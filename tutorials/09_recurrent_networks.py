@@ -29,6 +29,7 @@ import numpy as np
 from minitorch_ciml import datasets, keras, viz
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras import layers
+from minitorch_ciml.keras.ops import convert_to_numpy as to_numpy
 from minitorch_ciml.ops import matmul, tanh
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
@@ -45,7 +46,7 @@ samples = int(os.environ.get("TUTORIAL_SAMPLES", 20_000))
 keras.utils.set_random_seed(0)
 sequence = np.random.default_rng(0).normal(size=(1, 30, 3)).astype("float32")
 layer = layers.SimpleRNN(16)
-expected = np.asarray(layer(sequence))
+expected = to_numpy(layer(sequence))
 w, u, b = layer.get_weights()
 
 steps = [Tensor(sequence[:, t], requires_grad=True) for t in range(30)]
@@ -65,7 +66,7 @@ print("by hand and by layer agree")
 # deep one, with a layer for each step.
 
 # %%
-h.backward(np.ones((1, 16), "float32"))
+h.sum().backward()
 simple = [float(abs(x.grad.numpy()).mean()) for x in steps]
 assert simple[0] < 0.2 * simple[-1]
 
@@ -80,7 +81,7 @@ assert simple[0] < 0.2 * simple[-1]
 def memory(layer):
     """The size of d last state / d step, for each step."""
     x = Tensor(sequence, requires_grad=True)
-    layer(x).backward(np.ones((1, 16), "float32"))
+    layer(x).sum().backward()
     return abs(x.grad.numpy())[0].mean(axis=1)
 
 
