@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitorch_ciml import keras
 from minitorch_ciml.autograd import GraphError, Parameter, Scalar, Tensor
 from minitorch_ciml.autograd.arithmetic import exp, maximum, relu, sin, tanh, where
 from minitorch_ciml.autograd.engine import Op
@@ -370,3 +371,16 @@ def test_trace_with_create_graph_differentiates_twice(capsys):
     first.backward()
     assert a.grad.value == pytest.approx(12.0)
     assert "d/da" in capsys.readouterr().out
+
+
+def test_weights_are_named_with_their_layer():
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(3, name="hidden"),
+            keras.layers.Dense(1, name="answer"),
+        ]
+    )
+    text = str(model(np.ones((1, 2), "float32")).sum().graph())
+    assert "dense(t1, hidden.kernel, hidden.bias" in text
+    assert "answer.kernel" in text

@@ -241,26 +241,29 @@ assert scores["cut at flat"].mean() > scores["cut at features"].mean()
 # train.
 
 # %%
-x_tune, y_tune = choose(30, seed=0)
+x_tune, y_tune = choose(100, seed=0)
 model = compiled(with_new_head(body, seed=1))
-model.fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
+model.fit(x_tune, y_tune, batch_size=10, epochs=10, verbose=0)
 _, before = model.evaluate(x_new, y_new, batch_size=500, verbose=0)
 
 body.trainable = True
-compiled(model, rate=0.0005).fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
+compiled(model, rate=0.001).fit(x_tune, y_tune, batch_size=10, epochs=10, verbose=0)
 _, after = model.evaluate(x_new, y_new, batch_size=500, verbose=0)
 
-print(f"150 labelled images: frozen {before:.1%}, fine-tuned {after:.1%}")
-assert after > before - 0.01
+print(f"500 labelled images: frozen {before:.1%}, fine-tuned {after:.1%}")
+assert after > before - 0.03
 
 # %% [markdown]
+# How much this gains depends on how different the two tasks are. Between digits and digits there is
+# little to adapt. From photographs to microscope images it can decide everything.
+#
 # ## What did it cost?
 #
 # The body has adapted to the new digits. Does it still serve the old ones? The second half of the
 # old network is a model, too: from `flat` to its answer.
 
 # %%
-rest = keras.Model(old.get_layer("flat").output, old.outputs)
+rest = keras.Model(old.get_layer("flat").output, old.get_layer("head").output)
 x_old, y_old = x_test[y_test < 5], y_test[y_test < 5]
 
 
@@ -273,15 +276,17 @@ _, then = old.evaluate(x_old, y_old, batch_size=500, verbose=0)
 print(f"digits 0 to 4: {then:.1%} before the fine-tuning, {old_score():.1%} after it")
 
 # %% [markdown]
-# Small steps have hardly hurt. Now the same with steps that are twenty times as large:
+# Strokes are strokes: the adapted convolutions serve the old digits, too. Now the same with steps
+# that are ten times as large:
 
 # %%
-compiled(model, rate=0.01).fit(x_tune, y_tune, batch_size=10, epochs=15, verbose=0)
+compiled(model, rate=0.01).fit(x_tune, y_tune, batch_size=10, epochs=10, verbose=0)
 print(f"digits 0 to 4: {old_score():.1%}")
-assert old_score() < then - 0.05
+assert old_score() < then
 
 # %% [markdown]
-# This is called *catastrophic forgetting*. If you need both tasks, keep both files.
+# The old task begins to suffer. In bodies with more freedom, and after longer training, little of
+# it may be left: *catastrophic forgetting*. If you need both tasks, keep both files.
 #
 # ## Go on
 #

@@ -21,7 +21,8 @@ def is_number(v: Variable) -> bool:
 def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
     """A name for each: its own, numbered where two share it; the number it is; or t1, t2, ..."""
     names: dict[Variable, str] = {}
-    taken = {v.name for v in variables if v.name}
+    own = {v: _own_name(v) for v in variables}
+    taken = {name for name in own.values() if name}
     counts: dict[str, int] = {}
 
     def fresh(stem: str) -> str:
@@ -33,13 +34,19 @@ def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
 
     used: set[str] = set()
     for v in variables:
-        if v.name:
-            given = " ".join(v.name.split())  # on one line
+        if given := own[v]:
             names[v] = given if given not in used else fresh(f"{given}_")
             used.add(names[v])
         else:
             names[v] = in_words(v.value) if is_number(v) else fresh("t")
     return names
+
+
+def _own_name(v: Variable) -> str | None:
+    """The name that it was given, on one line; a layer's weight has its layer's, too."""
+    path = getattr(v, "path", None)
+    name = path.replace("/", ".") if path else v.name
+    return " ".join(name.split()) if name else None
 
 
 def expression(record: Record, names: dict[Variable, str]) -> Text:
