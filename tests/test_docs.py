@@ -64,7 +64,13 @@ def few_digits(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "page",
-    [README, *(DOCS / f"{name}.md" for name in ("index", "quickstart", "keras", "guide/ops"))],
+    [
+        README,
+        *(
+            DOCS / f"{name}.md"
+            for name in ("index", "quickstart", "keras", "guide/ops", "guide/debugging")
+        ),
+    ],
     ids=lambda page: page.stem,
 )
 def test_examples_run(page, tmp_path, monkeypatch, capsys, few_digits):
@@ -72,8 +78,9 @@ def test_examples_run(page, tmp_path, monkeypatch, capsys, few_digits):
     monkeypatch.setenv("MINITORCH_CIML_DATA", str(few_digits))
     examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
     assert examples
+    names: dict = {}  # a page's examples follow each other
     for example in examples:
-        exec(example, {})
+        exec(example, names)
 
 
 def test_what_the_keras_page_says_is_there():
