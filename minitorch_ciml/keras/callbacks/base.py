@@ -44,6 +44,13 @@ class Callback:
             for name in names
         )
 
+    def reads_logs(self) -> bool:
+        """Whether `on_train_batch_end` looks at its logs this time: on a GPU they must be fetched.
+
+        Where no callback does, they are tensors there, and may change with the next step.
+        """
+        return True
+
     def on_train_begin(self, logs: Logs = None) -> None:
         """Runs when fit begins."""
 

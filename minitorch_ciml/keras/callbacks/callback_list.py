@@ -80,7 +80,12 @@ class CallbackList(Callback):
             listeners = [getattr(c, hook) for c in self.callbacks if c.listens_to(hook)]
             takes_index = "batch" in hook or "epoch" in hook
             setattr(self, hook, _caller(listeners, takes_index))
-        self.wants_batch_logs = any(c.listens_to("on_train_batch_end") for c in self.callbacks)
+        self._readers = [c for c in self.callbacks if c.listens_to("on_train_batch_end")]
+        self.wants_batch_logs = bool(self._readers)
+
+    def reads_logs(self) -> bool:
+        """Whether any of the callbacks looks at the logs of this batch."""
+        return any([c.reads_logs() for c in self._readers])
 
     def listens_to(self, hook: str) -> bool:
         """Whether any of the callbacks does something at this hook."""

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from minitorch_ciml import distributed
+from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.callbacks.base import Callback, Logs
 
 _REDRAW_SECONDS = 0.1
@@ -54,6 +55,10 @@ class ProgbarLogger(Callback):
             needed = self._line.kind != "plain" or self._steps is None
             return needed and super().listens_to(hook)
         return super().listens_to(hook)
+
+    def reads_logs(self) -> bool:
+        """Only when it redraws."""
+        return self._line.kind != "plain" and perf_counter() >= self._redraw_at
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Inside fit, validation shows no bar of its own."""
@@ -118,7 +123,7 @@ class ProgbarLogger(Callback):
         now = perf_counter()
         if now >= self._redraw_at:
             self._redraw_at = now + _REDRAW_SECONDS
-            self._draw(logs or {})
+            self._draw({k: v for k, v in (logs or {}).items() if not isinstance(v, Tensor)})
 
     def _measure(self) -> None:
         steps = self._seen or self._steps or 1

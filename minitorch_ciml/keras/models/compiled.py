@@ -64,7 +64,7 @@ class CompiledLoss:
                 if self.trackers:
                     rows = config.part.get()
                     samples = len(outputs[i]) if rows is None else rows.even
-                    next(trackers).update_state(value.item(), sample_weight=samples)
+                    next(trackers).update_state(value.value, sample_weight=samples)
                 total = total + value * self.weights[i]
         return total
 

@@ -119,7 +119,7 @@ class ArrayBatches(Batches):
     def batch(self, rows: Any) -> tuple:
         """The samples at `rows`, a slice or indices."""
         x, y, weight = self.data
-        return (_cut(x, rows, _input_dtype), _cut(y, rows, _target_dtype),
+        return (_cut(x, rows, input_dtype), _cut(y, rows, _target_dtype),
                 _cut(weight, rows, _target_dtype))  # fmt: skip
 
     def split(self, fraction: float) -> tuple[Any, Any]:
@@ -230,7 +230,7 @@ def unpack(batch: Any) -> tuple:
             f"a batch must be x, (x, y) or (x, y, sample_weight), got {len(batch)} parts."
         )
     x, y, weight = (*batch, None, None)[:3]
-    return _whole(x, _input_dtype), _whole(y, _target_dtype), _whole(weight, _target_dtype)
+    return _whole(x, input_dtype), _whole(y, _target_dtype), _whole(weight, _target_dtype)
 
 
 def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
@@ -310,9 +310,14 @@ def _common_length(data: tuple) -> int:
     return sizes[0]
 
 
-def _input_dtype(dtype: np.dtype) -> np.dtype | str:
-    """float64 and bytes become `floatx()`; other integers stay: they may be indices."""
-    return config.floatx() if dtype.kind == "f" or dtype == np.uint8 else dtype
+def input_dtype(dtype: np.dtype, device: str | None = None) -> np.dtype | str:
+    """float64 and bytes become `floatx()`; other integers stay: they may be indices.
+
+    Bytes for a GPU become floats there: on the way they take a quarter of the room.
+    """
+    if dtype == np.uint8:
+        return dtype if (device or config.get_device()) == "cuda" else config.floatx()
+    return config.floatx() if dtype.kind == "f" else dtype
 
 
 def _target_dtype(dtype: np.dtype) -> np.dtype | str:

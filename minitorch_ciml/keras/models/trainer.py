@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Tensor, grad
 from minitorch_ciml.keras import distribution, optimizers
 from minitorch_ciml.keras import metrics as metrics_module
@@ -24,11 +25,26 @@ from minitorch_ciml.keras.models.data import (
     class_weights,
 )
 from minitorch_ciml.keras.models.position import Position
+from minitorch_ciml.keras.models.stepper import Stepper
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
 
 # Arguments of Keras 2, Horovod and graph mode that change nothing here.
 _OLD_COMPILE_ARGUMENTS = {"experimental_run_tf_function", "target_tensors", "sample_weight_mode"}
+
+
+def _where_the_model_is(method: Callable) -> Callable:
+    """Within the method, the model's device is the current one."""
+
+    @wraps(method)
+    def on_its_device(self: Any, *args: Any, **kwargs: Any) -> Any:
+        device = self._device()
+        if device == config.get_device():
+            return method(self, *args, **kwargs)
+        with config.device(device):
+            return method(self, *args, **kwargs)
+
+    return on_its_device
 
 
 class Trainer:
@@ -44,6 +60,7 @@ class Trainer:
     _compile_metrics: CompiledMetrics | None = None
     _loss_tracker: Any = None
     _compile_arguments: dict | None = None
+    _stepper: Stepper | None = None
 
     def compile(
         self,
@@ -67,8 +84,10 @@ class Trainer:
             loss_weights: factors of the outputs' losses.
             metrics: names, metrics or functions to report; per output for several outputs.
             weighted_metrics: metrics that take sample weights into account.
-            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: accepted as Keras has
-                them; every step here is eager.
+            run_eagerly: True: never record a step on a GPU.
+            jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
+                also with the user's own Python code in it, which then runs only once; False: never.
+            steps_per_execution, auto_scale_loss: accepted as Keras has them.
         """
         unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
         if unknown:
@@ -86,7 +105,10 @@ class Trainer:
             "loss_weights": loss_weights,
             "metrics": metrics,
             "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "jit_compile": jit_compile,
         }
+        self._stepper = None
         self.compiled = True
         self.stop_training = False
 
@@ -183,6 +205,7 @@ class Trainer:
 
     # --- loops -----------------------------------------------------------------------------------
 
+    @_where_the_model_is
     def fit(
         self,
         x: Any = None,
@@ -296,21 +319,22 @@ class Trainer:
             logs = self._train_batch(batch, class_weight)
             if position.add_metrics():
                 logs = self.get_metrics_result()
-            if together:
-                logs = crew.logs(self, logs)
+            if together and (crew.company or callbacks.reads_logs()):
+                logs = crew.logs(self, _logs(logs))
             callbacks.on_train_batch_end(step, logs)
             if together:
                 # A rank that stopped by itself would leave the others waiting.
                 self.stop_training = crew.stops(self.stop_training)
                 if self.stop_training:
                     break
-        return dict(logs) if together or not logs else dict(crew.logs(self, logs))
+        logs = _logs(logs)
+        return logs if together or not logs else dict(crew.logs(self, logs))
 
     def _build_on(self, source: Batches) -> None:
         """Makes the weights of a model that takes its shapes from the data."""
         if not self.built and isinstance(source, ArrayBatches):  # type: ignore[attr-defined]
             with config.no_grad():
-                self(_tensors(source.batch(slice(0, 1))[0])[0])  # type: ignore[operator]
+                self(self._as_tensors(source.batch(slice(0, 1))[0])[0])  # type: ignore[operator]
 
     def _train_batch(self, batch: tuple, class_weight: Any) -> dict:
         if isinstance(batch, Shards):
@@ -329,8 +353,11 @@ class Trainer:
             factors = class_weights(y, class_weight)
             sample_weight = factors if sample_weight is None else sample_weight * factors
         self._clear_losses()  # type: ignore[attr-defined]
+        if config.get_device() == "cuda":
+            return _named(self._on_gpu().train((x, y, sample_weight)))  # floats when they are read
         return _logs(self.train_step(_tensors(x, y, sample_weight)))
 
+    @_where_the_model_is
     def evaluate(
         self,
         x: Any = None,
@@ -372,15 +399,19 @@ class Trainer:
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
                 with config.working_on(getattr(batch, "part", None)):
-                    logs = _logs(self.test_step(_tensors(*batch)))
+                    logs = _named(self.test_step(self._as_tensors(*batch)))
+                if together or config.get_device() == "cpu":
+                    logs = _logs(logs)
                 if together:
                     logs = crew.logs(self, logs)
                 callbacks.on_test_batch_end(step, logs)
+        logs = _logs(logs)
         if logs and not together:
             logs = crew.logs(self, logs)
         callbacks.on_test_end(logs)
         return dict(logs)
 
+    @_where_the_model_is
     def predict(
         self,
         x: Any,
@@ -405,8 +436,8 @@ class Trainer:
         with config.no_grad():
             for step, (inputs, _, _) in enumerate(islice(crew.share(source).epoch(0), steps)):
                 callbacks.on_predict_batch_begin(step)
-                structure = self.predict_step(_tensors(inputs))
-                parts.append([y.value if isinstance(y, Tensor) else y for y in flatten(structure)])
+                structure = self.predict_step(self._as_tensors(inputs))
+                parts.append([kernels.host(_array(y)) for y in flatten(structure)])
                 counts.append(len(parts[-1][0]))
                 callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
         callbacks.on_predict_end()
@@ -417,6 +448,7 @@ class Trainer:
 
     # --- single batches --------------------------------------------------------------------------
 
+    @_where_the_model_is
     def train_on_batch(
         self,
         x: Any,
@@ -434,6 +466,7 @@ class Trainer:
         logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
+    @_where_the_model_is
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -442,14 +475,16 @@ class Trainer:
         self.reset_metrics()
         with config.no_grad():
             self._clear_losses()  # type: ignore[attr-defined]
-            logs = _logs(self.test_step(_tensors(*_only_batch(x, y, sample_weight))))
+            batch = self._as_tensors(*_only_batch(x, y, sample_weight))
+            logs = _logs(self.test_step(batch))
         return self._in_order(logs, return_dict)
 
+    @_where_the_model_is
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         with config.no_grad():
-            outputs = self.predict_step(_tensors(_only_batch(x)[0]))
-        return map_structure(lambda y: np.array(y), outputs)
+            outputs = self.predict_step(self._as_tensors(_only_batch(x)[0]))
+        return map_structure(lambda y: kernels.host(_array(y)).copy(), outputs)
 
     def _in_order(self, logs: dict, return_dict: bool) -> Any:
         """The logs, or their values in the order of the metrics: the loss first."""
@@ -464,6 +499,20 @@ class Trainer:
         return values[0] if len(values) == 1 else values
 
     # --- helpers ---------------------------------------------------------------------------------
+
+    def _device(self) -> str:
+        """Where the weights are; without any, the current device."""
+        weights = self.weights if self.built else []  # type: ignore[attr-defined]
+        return weights[0].device if weights else config.get_device()
+
+    def _on_gpu(self) -> Stepper:
+        if self._stepper is None:
+            self._stepper = Stepper(self)
+        return self._stepper
+
+    def _as_tensors(self, *batch: Any) -> tuple:
+        """A batch as tensors on the model's device."""
+        return self._on_gpu().send(batch) if config.get_device() == "cuda" else _tensors(*batch)
 
     def _check_compiled(self, what: str) -> None:
         if not self.compiled:
@@ -591,11 +640,20 @@ def _tensor(part: Any) -> Any:
 
 
 def _logs(results: dict) -> dict[str, float]:
-    """Results as Python floats, nested dictionaries flattened, sorted by name as Keras has them."""
+    """Results as Python floats, by name. Those on a GPU are waited for."""
+    return {name: _number(value) for name, value in _named(results).items()}
+
+
+def _named(results: dict) -> dict[str, Any]:
+    """Results with nested dictionaries flattened, sorted by name as Keras has them."""
     flat: dict[str, Any] = {}
     for name, value in results.items():
         flat.update(value if isinstance(value, dict) else {name: value})
-    return {name: _number(flat[name]) for name in sorted(flat)}
+    return {name: flat[name] for name in sorted(flat)}
+
+
+def _array(y: Any) -> Any:
+    return y.value if isinstance(y, Tensor) else y
 
 
 def _number(value: Any) -> Any:

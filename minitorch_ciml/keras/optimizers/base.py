@@ -146,6 +146,12 @@ class Optimizer(Configurable):
         """Variables after the slots in a file."""
         return []
 
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether every step does the same, but for the numbers that its kernel gets."""
+        decides = self.gradient_accumulation_steps or self.ema_overwrite_frequency
+        return self.kernel is not None and self.exchange is None and not decides
+
     # --- building --------------------------------------------------------------------------------
 
     def build(self, variables: Sequence[Parameter]) -> None:

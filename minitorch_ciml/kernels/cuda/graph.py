@@ -82,6 +82,7 @@ class Graph:
                 self.result = function()
         except BaseException:
             self._device.abort_capture()
+            self.pool.close()
             raise
         finally:
             steps.recorded.reset(token)

@@ -37,6 +37,10 @@ _LOCAL_RANKS = (
 )  # fmt: skip
 
 
+class CudaError(RuntimeError):
+    """What the driver reports."""
+
+
 class NotCapturable(RuntimeError):
     """While a step is captured, something is done that cannot be part of a graph."""
 
@@ -135,7 +139,7 @@ class Runtime:
             if status == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
                 raise MemoryError("the GPU is out of memory")
             _, text = self._driver.cuGetErrorString(status)
-            raise RuntimeError(f"CUDA: {status.name}: {(text or b'').decode()}")
+            raise CudaError(f"CUDA: {status.name}: {(text or b'').decode()}")
         return results[0] if len(results) == 1 else tuple(results) or None
 
     def _ready(self) -> Any:
