@@ -19,6 +19,7 @@ import numpy as np
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.kernels import steps
 from minitorch_ciml.kernels.reference.random import Stream
 from minitorch_ciml.ops.indexing import take
 from minitorch_ciml.ops.nn import softmax
@@ -303,9 +304,11 @@ def dropout(
         rows = config.part.get()
         whole = rows is None or not shape or shape[0] != x.shape[0]
         first_sample = 0 if whole else rows.scaled(shape[0]).first  # type: ignore[union-attr]
-    how = {"rate": float(rate), "stream": _stream(seed), "first_sample": first_sample}
+    stream = steps.numbers(lambda: _stream(seed), "uint32", x.device)
+    how = {"rate": float(rate), "stream": stream, "first_sample": first_sample}
     if shape != x.shape:
-        return x * _dropout(Tensor(np.ones(shape, x.dtype)).to(x.device), **how)
+        ones = Tensor.constant(kernels.full(shape, 1, x.dtype, x.device))
+        return x * _dropout(ones, **how)
     if x.ndim == 0:
         return _dropout(x.reshape((1,)), **how).reshape(())
     return _dropout(x, **how)

@@ -171,15 +171,16 @@ class Trainer:
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Adds a batch to the compiled metrics and returns all results."""
         if self._compile_metrics is not None and y is not None:
             self._compile_metrics.update_state(y, y_pred, sample_weight, self._output_names(y_pred))
         return self.get_metrics_result()
 
-    def get_metrics_result(self) -> dict[str, float]:
-        """The metrics so far, by name."""
-        return _logs({metric.name: metric.result() for metric in self.metrics})
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The metrics so far, by name: as floats, on a GPU as tensors there."""
+        results = {metric.name: metric.result() for metric in self.metrics}
+        return _named(results) if config.get_device() == "cuda" else _logs(results)
 
     @property
     def metrics(self) -> list:

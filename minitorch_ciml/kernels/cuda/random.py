@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numba import cuda, float32, int32, uint32, uint64
 
+from minitorch_ciml.kernels import steps
 from minitorch_ciml.kernels.cuda.launch import ceil_div, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.windows import THREADS, divided, over
@@ -40,49 +41,52 @@ def _philox(x0, x1, x2, x3, a, b):
     return x0, x1, x2, x3
 
 
-@kernel("u4* i4 i4 i4 i4 u4 u4 u4 u4", threads=THREADS)
-def _random_words(words, count, blocks, columns, first_row, key0, key1, upper0, upper1):
+@kernel("u4* i4 i4 i4 i4 u4*", threads=THREADS)
+def _random_words(words, count, blocks, columns, first_row, stream):
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < count:
         row, block = divided(i, blocks)
         drawn = _philox(
-            uint32(block), uint32(first_row + row), uint32(upper0), uint32(upper1), uint32(key0),
-            uint32(key1),
-        )  # fmt: skip
+            uint32(block), uint32(first_row + row), stream[2], stream[3], stream[0], stream[1]
+        )
         for j in range(min(4, columns - 4 * block)):
             words[row * columns + 4 * block + j] = drawn[j]
 
 
-@kernel("T* T* T u4 i4 i4 i4 i4 u4 u4 u4 u4", threads=THREADS, T=("f4", "f8"))
-def _dropout(
-    y, x, scale, threshold, count, blocks, columns, first_row, key0, key1, upper0, upper1
-):  # fmt: skip
+@kernel("T* T* T u4 i4 i4 i4 i4 u4*", threads=THREADS, T=("f4", "f8"))
+def _dropout(y, x, scale, threshold, count, blocks, columns, first_row, stream):
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < count:
         row, block = divided(i, blocks)
         drawn = _philox(
-            uint32(block), uint32(first_row + row), uint32(upper0), uint32(upper1), uint32(key0),
-            uint32(key1),
-        )  # fmt: skip
+            uint32(block), uint32(first_row + row), stream[2], stream[3], stream[0], stream[1]
+        )
         for j in range(min(4, columns - 4 * block)):
             at = int32(row * columns + 4 * block + j)
             y[at] = x[at] * scale if drawn[j] >= threshold else float32(0.0)
 
 
-def _words(stream: Stream) -> list[np.uint32]:
-    return [np.uint32(word) for word in stream]
+def _words(stream: Stream | CudaArray) -> CudaArray:
+    """The four words on the GPU: there they are where a replayed step draws others (`steps.py`)."""
+    if isinstance(stream, CudaArray):
+        return stream
+    return steps.numbers(lambda: stream, "uint32", "cuda")
 
 
-def random_words(rows: int, columns: int, *, stream: Stream, first_row: int = 0) -> CudaArray:
+def random_words(
+    rows: int, columns: int, *, stream: Stream | CudaArray, first_row: int = 0
+) -> CudaArray:
     words = empty((rows, columns), np.uint32)
     if words.size:
         blocks = ceil_div(columns, 4)
         count = rows * blocks
-        _random_words(*over(count), words, count, blocks, columns, first_row, *_words(stream))
+        _random_words(*over(count), words, count, blocks, columns, first_row, _words(stream))
     return words
 
 
-def dropout(x: CudaArray, *, rate: float, stream: Stream, first_sample: int) -> CudaArray:
+def dropout(
+    x: CudaArray, *, rate: float, stream: Stream | CudaArray, first_sample: int
+) -> CudaArray:
     y = empty(x.shape, x.dtype)
     if y.size:
         columns = math.prod(x.shape[1:])
@@ -91,6 +95,6 @@ def dropout(x: CudaArray, *, rate: float, stream: Stream, first_sample: int) -> 
         scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint32(dropped_below(rate))
         _dropout(
             *over(count), y, x, scale, threshold, count, blocks, columns, first_sample,
-            *_words(stream),
+            _words(stream),
         )  # fmt: skip
     return y
