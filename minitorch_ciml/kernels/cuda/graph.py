@@ -13,14 +13,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from minitorch_ciml.kernels import steps
 from minitorch_ciml.kernels.cuda.launch import kernel
-from minitorch_ciml.kernels.cuda.memory import CudaArray, Pool, empty, using
+from minitorch_ciml.kernels.cuda.memory import CudaArray, Pool, empty, outside_graphs, using
 from minitorch_ciml.kernels.cuda.runtime import runtime
-
-__all__ = ["Graph", "empty", "write"]
 
 _AT_ONCE = 8
 
@@ -44,6 +43,16 @@ def _write(y, a, b, c, d, e, f, g, h, n):
             y[6] = g
         if n > 7:
             y[7] = h
+
+
+def numbers_array(n: int, dtype: np.dtype) -> CudaArray:
+    """Room for `write`.
+
+    Not in a recorded step's own memory: there, what comes earlier in the step would write over it,
+    since each replay's numbers are written before all of it.
+    """
+    with outside_graphs():
+        return empty((n,), dtype)
 
 
 def write(array: CudaArray, values: Sequence[float]) -> None:

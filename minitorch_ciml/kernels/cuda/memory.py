@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from threading import RLock
@@ -164,6 +164,11 @@ def using(pool: Pool) -> Iterator[Pool]:
         yield pool
     finally:
         _pool.reset(token)
+
+
+def outside_graphs() -> AbstractContextManager:
+    """New arrays inside the block are not in the memory of the step that is being recorded."""
+    return using(_main)
 
 
 def pool() -> Pool:
@@ -390,5 +395,5 @@ def full(shape: Shape, value: float, dtype: Any) -> CudaArray:
 @lru_cache(maxsize=4096)
 def constant(value: bool | int | float, dtype: np.dtype) -> CudaArray:
     """A number as an array of shape (); never written, so equal numbers share one."""
-    with using(_main):  # it outlives a captured step
+    with outside_graphs():
         return to_device(np.asarray(value, dtype))
