@@ -42,6 +42,11 @@ def blocks_for(n: int) -> tuple[int, int]:
     return min(ceil_div(n, threads), _BLOCKS), threads
 
 
+def is_float(x: CudaArray) -> bool:
+    """Whether the elements are floats; NumPy does not know bfloat16 as such."""
+    return code_of(x.dtype) in TRAINED
+
+
 # --- kernels from a function of numbers -----------------------------------------------------------
 
 # Every kernel has four inputs. Where a function has fewer, the others are its result with step 0:

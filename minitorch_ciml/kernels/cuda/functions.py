@@ -33,6 +33,7 @@ from minitorch_ciml.kernels.cuda.elementwise import (
     TRAINED,
     Elementwise,
     cast,
+    is_float,
 )
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.memory import CudaArray, constant, full
@@ -404,7 +405,7 @@ def _of_floats(name: str) -> Callable[[CudaArray], CudaArray]:
     """A function that leaves whole numbers as they are."""
 
     def function(x: CudaArray) -> CudaArray:
-        return TABLE[name](x) if x.dtype.kind == "f" else x
+        return TABLE[name](x) if is_float(x) else x
 
     return function
 
@@ -416,7 +417,7 @@ def _question(name: str, otherwise: bool) -> Callable[[CudaArray], CudaArray]:
     """A question to floats; for all other numbers the answer is known."""
 
     def function(x: CudaArray) -> CudaArray:
-        if x.dtype.kind in "biu":
+        if not is_float(x):
             return full(x.shape, otherwise, bool)
         return TABLE[name](x)
 
@@ -434,11 +435,11 @@ def isreal(x: CudaArray) -> CudaArray:
 
 
 def round(x: CudaArray, *, decimals: int) -> CudaArray:
-    if decimals >= 0 and x.dtype.kind != "f":
+    if decimals >= 0 and not is_float(x):
         return x
     if decimals == 0:
         return TABLE["_rint"](x)
-    floats = x if x.dtype.kind == "f" else cast(x, "float64")
+    floats = x if is_float(x) else cast(x, "float64")
     power = _number(floats, 10.0 ** abs(decimals))
     to_whole, back = ("multiply", "divide") if decimals > 0 else ("divide", "multiply")
     return cast(TABLE[back](TABLE["_rint"](TABLE[to_whole](floats, power)), power), x.dtype)
@@ -447,7 +448,7 @@ def round(x: CudaArray, *, decimals: int) -> CudaArray:
 def nan_to_num(
     x: CudaArray, *, nan: float, posinf: float | None, neginf: float | None
 ) -> CudaArray:
-    if x.dtype.kind != "f":
+    if not is_float(x):
         return x
     limits = np.finfo(x.dtype)
     for question, number in (
@@ -460,7 +461,7 @@ def nan_to_num(
 
 
 def isclose(a: CudaArray, b: CudaArray, *, rtol: float, atol: float, equal_nan: bool) -> CudaArray:
-    if a.dtype.kind != "f":
+    if not is_float(a):
         a, b = cast(a, "float64"), cast(b, "float64")
     most = TABLE["add"](TABLE["multiply"](TABLE["absolute"](b), _number(b, rtol)), _number(b, atol))
     close = TABLE["_is_close"](a, b, most)

@@ -23,7 +23,7 @@ from numba import cuda, float32, float64, int32, int64
 
 from minitorch_ciml.kernels.cuda import functions
 from minitorch_ciml.kernels.cuda.elements import read, write
-from minitorch_ciml.kernels.cuda.elementwise import RARE, blocks_for, cast
+from minitorch_ciml.kernels.cuda.elementwise import RARE, blocks_for, cast, is_float
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, constant, empty, full
@@ -336,9 +336,7 @@ def _empty_result(
 
 def _sum_dtype(x: CudaArray) -> np.dtype:
     """What NumPy adds in: small integers as 64-bit ones."""
-    return (
-        x.dtype if x.dtype.kind == "f" else np.dtype("uint64" if x.dtype.kind == "u" else "int64")
-    )
+    return x.dtype if is_float(x) else np.dtype("uint64" if x.dtype.kind == "u" else "int64")
 
 
 def _common(x: CudaArray) -> CudaArray:
@@ -606,8 +604,8 @@ def _written(code: str) -> str:
     return code if "f" in code else "i8"
 
 
-_CUMSUM = _runs("cumsum", lambda p, q: (p * 0 + 1, p), 0)
-_CUMPROD = _runs("cumprod", lambda p, q: (p, p * 0), 1)
+_CUMSUM = _runs("cumsum", lambda p, q: (like(p, 1), p), 0)
+_CUMPROD = _runs("cumprod", lambda p, q: (p, like(p, 0)), 1)
 _RECURRENCE = _runs("recurrence", lambda p, q: (p, q), 0)
 
 

@@ -27,7 +27,7 @@ from minitorch_ciml.kernels.cuda.windows import divided
 
 _UNITS = ("u1", "u2", "u4", "u8")
 _MOST_AXES = 5
-_TILE = 32  # rows and columns that pass through shared memory together
+_TILE, _PADDED = 32, 33  # rows and columns that pass through shared memory together
 _ROWS = 8  # of threads, for such a tile
 
 
@@ -210,7 +210,7 @@ def _tiled(dtype: Any) -> Kernel:
         y, x, rows, columns, x_row, y_column, tiles, n1, n2, n3, x0, x1, x2, x3, y0, y1, y2, y3
     ):  # fmt: skip
         # One more column than is used: the elements of a column lie in different banks.
-        tile = cuda.shared.array((_TILE, _TILE + 1), dtype)
+        tile = cuda.shared.array((_TILE, _PADDED), dtype)
         rest, d = divided(cuda.blockIdx.y, n3)
         rest, c = divided(rest, n2)
         a, b = divided(rest, n1)
