@@ -134,6 +134,32 @@ def device(name: str) -> Iterator[None]:
         _device.reset(token)
 
 
+PRECISIONS = ("highest", "high", "medium")
+_precision: ContextVar[str] = ContextVar("float32_matmul_precision", default="highest")
+
+
+def get_float32_matmul_precision() -> str:
+    """How float32 matrices are multiplied on the GPU; see `set_float32_matmul_precision`."""
+    return _precision.get()
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Chooses how float32 matrices are multiplied on a GPU with tensor cores (as in PyTorch).
+
+    Args:
+        precision: 'highest' (default): in float32. 'high': as three products of TF32 numbers
+            (3xTF32), with an error about that of float32; but infinities become NaN. 'medium': as
+            TF32, numbers with 10 bits of mantissa: a relative error about 1e-3, as fast as it gets.
+
+    Elsewhere it has no effect. Sums are float32 always.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"set_float32_matmul_precision: got {precision!r}, expected one of {PRECISIONS}."
+        )
+    _precision.set(precision)
+
+
 def known_device(name: str) -> str:
     """The device's own name, once it is ready; an error where there is none such."""
     kind, colon, number = str(name).partition(":")

@@ -6,6 +6,7 @@ from cuda_peer import assert_close, on_gpu
 from ml_dtypes import bfloat16
 
 from minitorch_ciml.kernels.cuda import matmul as gpu
+from minitorch_ciml.kernels.cuda import matmul_cores as cores
 from minitorch_ciml.kernels.cuda.matmul_tiles import LARGE, MEDIUM, SMALL, TILES
 from minitorch_ciml.kernels.reference import nn
 
@@ -137,16 +138,57 @@ def test_integers(dtype, flags):
         assert_close(on_gpu(gpu.matmul, a, b, **flags), expected(a, b, **flags))
 
 
+def assert_rounded_once(found, exact, dtype):
+    """As if the sum were exact, and then rounded."""
+    assert found.dtype == dtype
+    bits = {"float16": 11, "bfloat16": 8}[found.dtype.name]
+    np.testing.assert_allclose(found.astype("float64"), exact, rtol=2.0**-bits, atol=1e-4)
+
+
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
 @pytest.mark.parametrize("dtype", ["float16", bfloat16])
-def test_small_floats(dtype, flags):
-    """Summed up in float32, and rounded once."""
-    a, b = (x.astype(dtype) for x in factors(19, 13, 34, flags))
-    y = on_gpu(gpu.matmul, a, b, **flags)
-    assert y.dtype == dtype
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)], ids=str)
+def test_small_floats(dtype, flags, capability, monkeypatch):
+    """Summed up in float32, with tensor cores and without; a line is 16 bytes, or 4, or odd."""
+    monkeypatch.setattr(gpu.runtime(), "capability", capability, raising=False)
+    for size in ((24, 16, 40), (18, 14, 34), (7, 5, 3)):
+        a, b = (x.astype(dtype) for x in factors(*size, flags))
+        exact = expected(a.astype("float64"), b.astype("float64"), **flags)
+        assert_rounded_once(on_gpu(gpu.matmul, a, b, **flags), exact, dtype)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("dtype", ["float16", bfloat16])
+@pytest.mark.parametrize("tile", [cores.LARGE, cores.SMALL], ids=lambda tile: tile.name)
+def test_small_floats_in_tiles(dtype, flags, tile, monkeypatch):
+    only(monkeypatch, tile)
+    a, b = (x.astype(dtype) for x in factors(tile.rows + 8, 24, 40, flags))
     exact = expected(a.astype("float64"), b.astype("float64"), **flags)
-    bits = {"float16": 11, "bfloat16": 8}[y.dtype.name]
-    np.testing.assert_allclose(y.astype("float64"), exact, rtol=2.0**-bits, atol=1e-4)
+    assert_rounded_once(on_gpu(gpu.matmul, a, b, **flags), exact, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", bfloat16])
+def test_small_floats_in_shares(dtype, monkeypatch):
+    """The shares are float32; dense adds the bias to their sum."""
+    only(monkeypatch, cores.SMALL, 3)
+    x, w, bias = normal(6, 100).astype(dtype), normal(100, 8).astype(dtype), normal(8).astype(dtype)
+    for activation in ("relu", "linear"):
+        exact = nn.dense(*(z.astype("float64") for z in (x, w, bias)), activation=activation)
+        found = on_gpu(gpu.dense, x, w, bias, activation=activation)
+        assert_rounded_once(found, exact, dtype)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_float32_on_tensor_cores(precision, flags, monkeypatch):
+    """3xTF32 is about as precise as float32, TF32 has a relative error about 1e-3."""
+    monkeypatch.setattr(gpu.config, "get_float32_matmul_precision", lambda: precision)
+    for size in ((68, 72, 20), (65, 67, 19)):  # lines of 16 bytes, and not
+        a, b = factors(*size, flags)
+        exact = expected(a.astype("float64"), b.astype("float64"), **flags)
+        error = np.abs(on_gpu(gpu.matmul, a, b, **flags) - exact).max() / np.abs(exact).max()
+        low, high = {"high": (0, 1e-6), "medium": (2e-5, 1e-3)}[precision]
+        assert low < error < high
 
 
 @pytest.mark.parametrize("size", [(8192, 8192, 8192), (128, 10, 784), (1, 1, 100000), (64, 64, 1)])

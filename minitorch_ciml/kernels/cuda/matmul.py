@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import cuda, float32, int64
 
+from minitorch_ciml import config
+from minitorch_ciml.kernels.cuda import matmul_cores as cores
 from minitorch_ciml.kernels.cuda.elementwise import merged
 from minitorch_ciml.kernels.cuda.intrinsics import bf16_to_f32, f32_to_bf16, i32, like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
+from minitorch_ciml.kernels.cuda.matmul_cores import CoreTile, Numbers
 from minitorch_ciml.kernels.cuda.matmul_tiles import PRODUCT, TILES, Tile, batch_start
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, empty
 from minitorch_ciml.kernels.cuda.runtime import runtime
@@ -111,68 +115,102 @@ def _launch(
     m, n = y.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
     count = math.prod(sizes)
-    inner, (a_outer, a_inner), (b_outer, b_inner) = _two(sizes), _two_of(a_steps), _two_of(b_steps)
+    inner = sizes[-1] if sizes else 1
+    (a_outer, a_inner), (b_outer, b_inner) = _two(a_steps), _two(b_steps)
     steps = (inner, a_outer * m * k, a_inner * m * k, b_outer * k * n, b_inner * k * n)
-    code = y.pointer_type[:-1]
-    if code not in TILES:
+    lines = (m if transpose_a else k, k if transpose_b else n, n)
+    kind = _kind(y, a, b, m, n, lines)
+    if kind is None:
         _launch_plain(y, a, b, bias, is_relu, transpose_a, transpose_b, (m, n, k), count, steps)
         return
-    tile, share, shares = plan(m, n, k, count, code)
-    parts = empty((count, shares, m, n), y.dtype) if shares > 1 else y
-    has_bias = bias is not None and shares == 1
-    by_fours = (
-        _is_by_fours(a, m if transpose_a else k),
-        _is_by_fours(b, k if transpose_b else n),
-        _is_by_fours(y, n) and (bias is None or _is_by_fours(bias, n)),
-    )
+    tile, share, shares = plan(m, n, k, count, kind)
+    parts = y if shares == 1 else empty((count, shares, m, n), _float_type(y))
+    if isinstance(kind, Numbers):
+        is_sum = shares > 1 and kind.size == 2
+        product = cores.PRODUCT[kind, tile, is_sum, transpose_a, transpose_b]
+        vectors = (16 // kind.size, 16 // kind.size, 2)
+    else:
+        product = PRODUCT[kind, tile, transpose_a, transpose_b]
+        vectors = (4, 4, 4)
+    by_vectors = [
+        line % vector == 0 and array.is_aligned
+        for array, line, vector in zip((a, b, y), lines, vectors)
+    ]
+    if bias is not None:
+        by_vectors[2] &= bias.is_aligned
     tiles = ceil_div(m, tile.rows) * ceil_div(n, tile.columns)
+    is_whole = shares == 1
     for first in range(0, count, _MOST_BATCHES):
-        PRODUCT[code, tile, transpose_a, transpose_b](
+        product(
             (tiles, shares, min(count - first, _MOST_BATCHES)), tile.threads,
-            parts, a, b, y if bias is None else bias, m, n, k, share, first, *steps,
-            *by_fours, has_bias, is_relu and shares == 1,
+            parts, a, b, b if bias is None else bias, m, n, k, share, first, *steps, *by_vectors,
+            is_whole and bias is not None, is_whole and is_relu,
         )  # fmt: skip
-    if shares > 1:
-        _sum_shares(
-            (ceil_div(m * n, 256), 1, count), 256, y, parts, y if bias is None else bias, m * n, n,
-            shares, bias is not None, is_relu,
-        )  # fmt: skip
+        if not is_whole:
+            _SUM_SHARES[y.pointer_type[:-1]](
+                (ceil_div(m * n, 256), 1, min(count - first, _MOST_BATCHES)), 256,
+                y, parts, y if bias is None else bias, m * n, n, shares, first, bias is not None,
+                is_relu,
+            )  # fmt: skip
 
 
-def _two(sizes: list[int]) -> int:
-    """The inner one of two dimensions."""
-    return sizes[-1] if sizes else 1
-
-
-def _two_of(steps: list[int]) -> tuple[int, int]:
+def _two(steps: list[int]) -> tuple[int, int]:
     """Steps in two dimensions, the outer one first."""
     outer, inner = (0, 0, *steps)[-2:]
     return outer, inner
 
 
-def _is_by_fours(x: CudaArray, line: int) -> bool:
-    """Whether each line begins at a multiple of 16 bytes, and has a multiple of four elements."""
-    return line % 4 == 0 and x.is_aligned
+def _float_type(y: CudaArray) -> np.dtype:
+    """What sums for y are kept in."""
+    return np.dtype(np.float32) if y.dtype.itemsize == 2 else y.dtype
+
+
+def _kind(
+    y: CudaArray, a: CudaArray, b: CudaArray, m: int, n: int, lines: tuple[int, ...]
+) -> str | Numbers | None:
+    """The numbers for tensor cores; or the type's code for ordinary ones, None if it is plain."""
+    code = y.pointer_type[:-1]
+    numbers = None
+    if runtime().capability >= cores.NEEDS:
+        if code == "f4" and min(m, n) >= cores.LARGE.rows // 2:
+            numbers = _OF_FLOAT32.get(config.get_float32_matmul_precision())
+        elif code in _OF_SMALL and not any(line % 2 for line in lines[:2]):
+            # Their copies take four bytes at least.
+            numbers = _OF_SMALL[code] if a.is_aligned and b.is_aligned else None
+    return numbers or (code if code in TILES else None)
+
+
+_OF_FLOAT32 = {"high": cores.TF32X3, "medium": cores.TF32}
+_OF_SMALL = {"bf2": cores.BF16, "f2": cores.F16}
 
 
 @lru_cache(maxsize=1024)
-def plan(m: int, n: int, k: int, count: int, code: str) -> tuple[Tile, int, int]:
+def plan(
+    m: int, n: int, k: int, count: int, kind: str | Numbers
+) -> tuple[Tile | CoreTile, int, int]:
     """The tile, and how k is shared out: the length of a share, and how many there are.
 
     The cheapest by `_cost`, of all tiles and some numbers of shares.
     """
     options = [
         (tile, shares)
-        for tile in TILES[code]
+        for tile, most in _tiles(kind)
         for shares in (1, 2, 4, 8, 16, 32, _MOST_SHARES)
-        if shares == 1 or k >= shares * _SHORTEST_SHARE
+        if shares == 1 or (shares <= most and k >= shares * _SHORTEST_SHARE)
     ]
     tile, shares = min(options, key=lambda option: _cost(*option, m, n, k, count))
     share = max(1, ceil_div(ceil_div(k, shares), tile.slice)) * tile.slice
     return tile, share, max(1, ceil_div(k, share))
 
 
-def _cost(tile: Tile, shares: int, m: int, n: int, k: int, count: int) -> float:
+def _tiles(kind: str | Numbers) -> list[tuple[Any, int]]:
+    """The tiles that there are, each with the most shares that it can make."""
+    if isinstance(kind, str):
+        return [(tile, _MOST_SHARES) for tile in TILES[kind]]
+    return [(tile, _MOST_SHARES if can_share else 1) for tile, can_share in cores.TILES[kind]]
+
+
+def _cost(tile: Tile | CoreTile, shares: int, m: int, n: int, k: int, count: int) -> float:
     """The multiply-adds that the busiest multiprocessor does, or could do in the time it takes.
 
     With less than `tile.resident` blocks a multiprocessor waits for memory as if it had as many.
@@ -183,23 +221,6 @@ def _cost(tile: Tile, shares: int, m: int, n: int, k: int, count: int) -> float:
     adding = 0 if shares == 1 else 16 * (shares + 2) * m * n * count / runtime().multiprocessors
     length = ceil_div(k, shares) + 2 * tile.slice  # the first slices have nothing to hide behind
     return own * tile.rows * tile.columns * length / tile.speed + adding
-
-
-@kernel("T* T* T* i4 i4 i4 i4 i4", T=("f4", "f8"))
-def _sum_shares(y, parts, bias, size, columns, shares, has_bias, is_relu):
-    """y[i] = the sum of parts[s, i] over s, in the order of s, with bias and ReLU if wanted."""
-    i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
-    if i < size:
-        number = i32(cuda.blockIdx.z)
-        at = i32(number * shares * size + i)
-        total = parts[at]
-        for s in range(1, shares):
-            total += parts[i32(at + s * size)]
-        if has_bias:
-            total += bias[i32(i % columns)]
-        if is_relu and total < 0:
-            total = like(total, 0)
-        y[i32(number * size + i)] = total
 
 
 # --- integers, and small floats where there are no tensor cores -----------------------------------
@@ -215,6 +236,11 @@ def _as_integer(x):
 @cuda.jit(device=True, forceinline=True)
 def _as_float(x):
     return float32(x)
+
+
+@cuda.jit(device=True, forceinline=True)
+def _as_it_is(x):
+    return x
 
 
 @cuda.jit(device=True, forceinline=True)
@@ -284,6 +310,33 @@ def _store(y, total):
     return like(y, total)
 
 
+def _sum_shares(name: str, codes: tuple[str, ...], sums: str, load, store) -> Kernel:
+    @kernel(f"T* {sums}* T* i4 i4 i4 i4 i4 i4", T=codes, name=f"matmul.sum_shares_{name}")
+    def sum_shares(y, parts, bias, size, columns, shares, batch, has_bias, is_relu):
+        """y[i] = the sum of parts[s, i] in the order of s, with bias and ReLU if wanted."""
+        i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+        if i < size:
+            number = i32(batch + cuda.blockIdx.z)
+            at = i32(number * shares * size + i)
+            total = parts[at]
+            for s in range(1, shares):
+                total += parts[i32(at + s * size)]
+            if has_bias:
+                total += load(bias[i32(i % columns)])
+            if is_relu and total < 0:
+                total = like(total, 0)
+            to = i32(number * size + i)
+            y[to] = store(y[to], total)
+
+    return sum_shares
+
+
+_SUM_SHARES = {
+    "f4": _sum_shares("f4", ("f4",), "f4", _as_it_is, _store),
+    "f8": _sum_shares("f8", ("f8",), "f8", _as_it_is, _store),
+    "f2": _sum_shares("f2", ("f2",), "f4", _as_float, _store),
+    "bf2": _sum_shares("bf2", ("bf2",), "f4", bf16_to_f32, _store_bf16),
+}
 _INTEGERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 _PLAIN = {
     **dict.fromkeys(_INTEGERS, _plain("integers", _INTEGERS, _as_integer, _store, int64)),
