@@ -276,6 +276,13 @@ def test_taps_that_meet_only_padding():
     check_convolution(x, w, b, how)
 
 
+def test_places_that_meet_no_tap():
+    """With a stride, some rows of the input meet no place of the window."""
+    x, w, b = random_arrays(0, np.float32, (1, 1, 8, 1), (1, 4, 1, 1), (1,))
+    how = {**simple(2), "strides": (2, 1), "padding": ((1, 0), (0, 0))}
+    check_convolution(x, w, b, how)
+
+
 def test_inputs_of_any_layout():
     x, w, b = random_arrays(0, np.float32, (5, 8, 9, 2), (4, 3, 3, 5), (5,))
     x, w = x.transpose(3, 2, 1, 0)[:, ::2], w.transpose(1, 2, 0, 3)[..., :3, :]

@@ -37,8 +37,12 @@ _CPU = {
     "conv": (
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
-    "elementwise": ("elu", "erf", "erfc", "leaky_relu", "relu", "relu_grad", "sigmoid", "where"),
+    "elementwise": (
+        "add", "divide", "elu", "erf", "erfc", "exp", "leaky_relu", "mean_grad", "multiply", "relu",
+        "relu_grad", "sigmoid", "sqrt", "square", "subtract", "tanh", "where",
+    ),
     "indexing": ("put",),
+    "products": ("matmul",),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),

@@ -21,9 +21,9 @@ from itertools import product
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd, winograd
+from minitorch_ciml.kernels.cpu import pointwise, simd, winograd
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate, mask_all
+from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
 from minitorch_ciml.kernels.cpu.correlate_rows import RowPlan, correlate_rows, fits, row_plan
 from minitorch_ciml.kernels.cpu.geometry import (
@@ -317,13 +317,6 @@ def conv_kernel_grad(
     return _kernel_grad(x, g, None, kernel_shape, strides, padding, dilation, groups)[0]
 
 
-# From so many channels on BLAS is the faster one for the kernel gradient of a 1 x 1 convolution.
-# Measured on one core, with ReLU's mask: 64 -> 256 channels 1.4 ms, as a tile 3.6 ms; 512 -> 512
-# 3.8 and 9.3 ms; 16 -> 16 0.63 and 0.75 ms, but 8 -> 64 0.71 and 0.57 ms.  Forward, and for the
-# input, the tile runs at BLAS' speed, and needs no further pass for bias and activation.
-BLAS_CHANNELS = 16
-
-
 def _product_grad(
     x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, kernel_shape: Ints, strides: Ints
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -331,14 +324,13 @@ def _product_grad(
     dtype = np.result_type(x, g)
     channels, filters = kernel_shape[-2:]
     met = x[(slice(None), *(slice(None, None, step) for step in strides))]
-    rows, by_place = ready(met, dtype).reshape(-1, channels), ready(g, dtype)
-    if mask is not None:
-        masked = empty(by_place.shape, dtype)
-        mask_all(threads_for(16 * g.size), by_place, ready(mask, dtype), masked)
-        by_place = masked
-    by_place = by_place.reshape(-1, filters)
-    dw = (rows.T @ by_place).reshape(kernel_shape)
-    return dw, np.ones(len(by_place), dtype) @ by_place
+    dw, db = pointwise.product_grad(
+        threads_for(g.size * channels),
+        ready(met, dtype).reshape(-1, channels),
+        ready(g, dtype).reshape(-1, filters),
+        np.empty(0, dtype) if mask is None else ready(mask, dtype),
+    )
+    return dw.reshape(kernel_shape), db
 
 
 # Work units of the kernel gradient: their number depends on the shapes only, never on the threads,
@@ -370,7 +362,7 @@ def _kernel_grad(
         return dw, db
     kernel_shape = tuple(kernel_shape)
     one_place = max(*kernel_shape[:-2], groups) == 1 and not any(map(any, padding))
-    if one_place and x.shape[-1] >= BLAS_CHANNELS:
+    if one_place and pointwise.fits(x.shape[-1], filters, dtype):
         return _product_grad(x, g, mask, kernel_shape, strides)
     if winograd.fits(kernel_shape, strides, dilation, groups, dtype):
         most = threads_for(g.size * dw.size // filters)

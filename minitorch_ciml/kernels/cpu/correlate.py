@@ -214,19 +214,3 @@ def correlate(
     packed = _pack(w, order, by)
     work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by, lanewise)
     _correlate_chunk(chunks, most, work)
-
-
-# Elements that one thread masks at a time.
-PIECE = 1 << 16
-
-
-@task
-def _mask_piece(piece, g, mask, masked):
-    start = piece * PIECE
-    copy_masked(masked, start, g, start, min(PIECE, g.size - start), mask)
-
-
-@entry
-def mask_all(most, g, mask, masked):
-    """``masked = g where mask > 0, else 0``."""
-    _mask_piece(round_up(g.size, PIECE) // PIECE, most, (g, mask, masked))

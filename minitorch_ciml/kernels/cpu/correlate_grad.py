@@ -80,7 +80,7 @@ def _vector_tile(x, base, pix, first, end, at_vectors, k, g, g_at, sums, to):
     at = addresses(at_vectors, k, at_vectors.size - 1, VECTORS)
     acc = full(x, 0.0, _SUMS)
     for p in range(first, end):
-        acc = outer_fma(acc, g, _NEIGHBOURS, g_at, load_at(x, at, base + pix[p]))
+        acc = outer_fma(acc, g, _NEIGHBOURS, g_at, load_at(x, at, base + pix[p], 1))
         g_at += width
     store(sums, to, add(load(sums, to, _SUMS), acc))
 

@@ -108,7 +108,7 @@ def fits(axes: Sequence[Axis], outputs: int, step: int) -> bool:
     """
     width = axes[2]
     neighbours = all(b == a + 1 for a, b in zip(width.at, width.at[1:], strict=False))
-    row = width.step == 1 and neighbours and len(width.at) in WINDOWS
+    row = width.step == 1 and neighbours and len(width.at) in WINDOWS and all(a.at for a in axes)
     computed = sum(size for _, size in _cover(width.count))
     return row and outputs <= step and 0 < computed <= (1 + LARGEST_OVERLAP) * width.count
 

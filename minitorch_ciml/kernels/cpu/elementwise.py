@@ -1,17 +1,22 @@
 """The few elementwise functions in which NumPy is far from what the processor can do.
 
 `np.where` takes a branch for every element: with a random mask, as behind a ReLU, 65,000 elements
-took 240 us, and 5 us here, where LLVM selects in vector registers.
+took 240 us, and 5 us here, where LLVM selects in vector registers. What NumPy does well only gets
+its result from memory that has been used before: adding two arrays of 3 MB took 1.7 ms, most of it
+page faults, and 0.3 ms like this.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
 
-from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import elementwise as reference
 from minitorch_ciml.kernels.reference import nn as reference_nn
 
@@ -20,6 +25,7 @@ Array = np.ndarray
 compiled = njit(nogil=True, error_model="numpy", cache=True)
 
 SMALL = 512  # with fewer elements NumPy is faster than the preparations here
+PIECE = 1 << 15  # elements that a thread takes at a time
 
 
 @compiled
@@ -46,10 +52,46 @@ def _sigmoid(x, small):
         small[i] = (1 if x[i] >= 0 else small[i]) / (1 + small[i])
 
 
-@compiled
-def _relu(x, y):
-    for i in range(x.size):
-        y[i] = 0 if x[i] <= 0 else x[i]  # NaN stays
+@kernel
+def _piece(x, i):
+    """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
+    return x[i * PIECE : min((i + 1) * PIECE, x.size)]
+
+
+@task
+def _relu_piece(i, x, y):
+    x, y = _piece(x, i), _piece(y, i)
+    for k in range(y.size):
+        y[k] = 0 if x[k] <= 0 else x[k]  # NaN stays
+
+
+@entry
+def _relu(pieces, x, y):
+    _relu_piece(pieces, ALL, (x, y))
+
+
+@task
+def _relu_grad_piece(i, g, y, dx):
+    g, y, dx = _piece(g, i), _piece(y, i), _piece(dx, i)
+    for k in range(dx.size):
+        dx[k] = g[k] if y[k] > 0 else 0
+
+
+@entry
+def _relu_grad(pieces, g, y, dx):
+    _relu_grad_piece(pieces, ALL, (g, y, dx))
+
+
+@task
+def _add_piece(i, a, b, y):
+    a, b, y = _piece(a, i), _piece(b, i), _piece(y, i)
+    for k in range(y.size):
+        y[k] = a[k] + b[k]
+
+
+@entry
+def _add(pieces, a, b, y):
+    _add_piece(pieces, ALL, (a, b, y))
 
 
 @compiled
@@ -97,16 +139,62 @@ def sigmoid(x: Array) -> Array:
     return small
 
 
+def _flat(*arrays: Array) -> list[Array]:
+    return [ready(x, x.dtype) for x in arrays]
+
+
+def _pieces(x: Array) -> int:
+    return -(-x.size // PIECE)
+
+
 def relu(x: Array) -> Array:
     if not _is_simple(x):
         return reference.relu(x)
     y = empty(x.shape, x.dtype)
-    _relu(x.reshape(-1), y.reshape(-1))
+    _relu(_pieces(x), *_flat(x, y))
     return y
 
 
 def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
-    return (where(y > 0, g, np.zeros((), g.dtype)),)
+    if not (_is_simple(y) and g.dtype == y.dtype and g.shape == y.shape):
+        return (where(y > 0, g, np.zeros((), g.dtype)),)
+    dx = empty(y.shape, y.dtype)
+    _relu_grad(_pieces(y), *_flat(g, y, dx))
+    return (dx,)
+
+
+def add(a: Array, b: Array) -> Array:
+    if a.nbytes < SMALLEST or a.shape != b.shape or a.dtype != b.dtype or not _is_simple(a):
+        return np.add(a, b)
+    y = empty(a.shape, a.dtype)
+    _add(_pieces(y), *_flat(a, b, y))
+    return y
+
+
+def _into_used_memory(ufunc: np.ufunc) -> Callable:
+    """The function, with a large result in memory that has been used before."""
+
+    def compute(*inputs: Array) -> Array:
+        first = inputs[0]
+        if first.nbytes >= SMALLEST and first.dtype.kind == "f":
+            shapes, dtypes = {x.shape for x in inputs}, {x.dtype for x in inputs}
+            if len(shapes) == len(dtypes) == 1:
+                return ufunc(*inputs, out=empty(first.shape, first.dtype))
+        return ufunc(*inputs)
+
+    return compute
+
+
+subtract, multiply, divide = map(_into_used_memory, (np.subtract, np.multiply, np.divide))
+exp, tanh, square, sqrt = map(_into_used_memory, (np.exp, np.tanh, np.square, np.sqrt))
+
+
+def mean_grad(
+    g: Array, y: Array, x: Array, *, needs: tuple, axis: tuple[int, ...], keepdims: bool
+) -> tuple:
+    if not keepdims:
+        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
+    return (np.multiply(g, y.size / (x.size or 1), out=empty(x.shape, x.dtype)),)
 
 
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:

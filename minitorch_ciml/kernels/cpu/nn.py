@@ -1,8 +1,8 @@
 """Softmax, cross-entropies and the dense layer on the CPU.
 
-Matrix products are BLAS' and exponentials are NumPy's, since both are vectorised. The loops before
-and after them are numba: one pass each where NumPy needs several, and a tenth of its overhead for
-small arrays. Other dtypes than float32 and float64 go to the reference.
+Matrix products are those of `products`, exponentials are NumPy's. The loops before and after them
+are numba: one pass each where NumPy needs several, and a tenth of its overhead for small arrays.
+Other dtypes than float32 and float64 go to the reference.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ import numpy as np
 from numba import njit
 
 from minitorch_ciml.kernels.cpu import pool
+from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.products import multiply
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -169,45 +173,52 @@ def log_softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -
 # --- the dense layer ----------------------------------------------------------------------------
 
 
-@compiled
-def _add_bias(y, b, relu):
-    for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            v = y[i, j] + b[j]
-            y[i, j] = y.dtype.type(0) if relu and v <= 0 else v
+# Elements of g that a thread masks and adds up at a time.
+PIECE = 1 << 15
 
 
-@compiled
-def _mask_and_sum(g, y, relu):
-    """g where y > 0 (g itself without relu), and the sum of its rows."""
-    masked = np.empty_like(g) if relu else g
-    total = np.zeros(g.shape[1], g.dtype)
-    for i in range(g.shape[0]):
-        for j in range(g.shape[1]):
-            v = g[i, j]
-            if relu:
-                v = v if y[i, j] > 0 else g.dtype.type(0)
-                masked[i, j] = v
-            total[j] += v
-    return masked, total
+@task
+def _mask_piece(i, rows, g, y, relu, masked, totals):
+    total = totals[i]
+    total[:] = 0
+    for n in range(i * rows, min((i + 1) * rows, g.shape[0])):
+        from_, gate, to = g[n], y[n], masked[n]
+        if relu:
+            for j in range(to.size):
+                to[j] = from_[j] if gate[j] > 0 else 0
+        for j in range(total.size):
+            total[j] += to[j]
+
+
+@entry
+def _mask_and_sum(rows, g, y, relu, masked, totals):
+    """g where y > 0 (g itself without relu), and the sums of its rows, piece by piece."""
+    _mask_piece(totals.shape[0], ALL, (rows, g, y, relu, masked, totals))
+
+
+def _masked(g: Array, y: Array, relu: bool) -> tuple[Array, Array]:
+    rows = max(1, PIECE // max(1, g.shape[1]))
+    masked = empty(g.shape, g.dtype) if relu else g
+    totals = np.empty((-(-g.shape[0] // rows), g.shape[1]), g.dtype)
+    _mask_and_sum(rows, g, y, relu, masked, totals)
+    return masked, totals[0] if len(totals) == 1 else totals.sum(0)
 
 
 def dense(x: Array, w: Array, b: Array, *, activation: str) -> Array:
-    if not _is_simple(x, b):
+    if not _is_simple(x, w, b):
         return reference.dense(x, w, b, activation=activation)
-    y = _rows(x) @ w
-    _add_bias(y, b, activation == "relu")
+    y = multiply(_rows(x), w, b, activation == "relu")
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
 
 
 def dense_grad(
     g: Array, y: Array, x: Array, w: Array, b: Array, *, needs: Needs, activation: str
 ) -> Gradients:
-    if not _is_simple(g, y):
+    if not _is_simple(g, y, x, w):
         return reference.dense_grad(g, y, x, w, b, needs=needs, activation=activation)
-    rows, db = _mask_and_sum(_rows(g), _rows(y), activation == "relu")
-    dx = rows @ w.T if needs[0] else None
-    dw = _rows(x).T @ rows if needs[1] else None
+    rows, db = _masked(_rows(g), _rows(y), activation == "relu")
+    dx = multiply(rows, w.T) if needs[0] else None
+    dw = multiply(_rows(x).T, rows) if needs[1] else None
     return dx if dx is None or x.ndim == 2 else dx.reshape(x.shape), dw, db
 
 

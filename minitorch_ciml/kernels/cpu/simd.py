@@ -133,20 +133,22 @@ def load(typingctx, x, i, n):
     return result(x, types.intp, n), codegen
 
 
-@intrinsic
-def load_at(typingctx, x, at, i):
-    """The vectors that start at ``x[at[v] + i]``."""
-    result = types.UniTuple(Vector(x.dtype), at.count)
+@intrinsic(prefer_literal=True)
+def load_at(typingctx, x, at, i, n):
+    """The n vectors that start at ``x[at[t] + i]``, for each t."""
+    width = n.literal_value
+    result = types.UniTuple(Vector(x.dtype), at.count * width)
 
     def codegen(context, builder, signature, arguments):
-        array, starts, offset = arguments
+        array, starts, offset, _ = arguments
         values = []
         for start in _items(builder, at, starts):
             row = _address(context, builder, signature.args[0], array, start)
-            values.append(_read(context, builder, result.dtype, builder.gep(row, [offset])))
+            row = builder.gep(row, [offset])
+            values += [_read(context, builder, result.dtype, row, v) for v in range(width)]
         return context.make_tuple(builder, result, values)
 
-    return result(x, at, types.intp), codegen
+    return result(x, at, types.intp, n), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -168,6 +170,40 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
         return context.make_tuple(builder, result, values)
 
     return result(x, types.intp, types.intp, lines, types.intp, columns), codegen
+
+
+@intrinsic
+def load_turned(typingctx, x, i, step):
+    """A square of x, turned: vector k is ``x[i + k], x[i + step + k], x[i + 2 * step + k], ...``"""
+    kind = Vector(x.dtype)
+    result = types.UniTuple(kind, kind.lanes)
+
+    def codegen(context, builder, signature, arguments):
+        array, start, step = arguments
+        rows = []
+        for _ in range(kind.lanes):
+            address = _address(context, builder, signature.args[0], array, start)
+            rows.append(_read(context, builder, kind, address))
+            start = builder.add(start, step)
+        return context.make_tuple(builder, result, _turned(builder, rows))
+
+    return result(x, types.intp, types.intp), codegen
+
+
+def _turned(builder: ir.IRBuilder, rows: list) -> list:
+    """The columns of a square of vectors: pairs of rows change places of ever smaller blocks."""
+    count, half = len(rows), len(rows) // 2
+    lanes = ir.VectorType(ir.IntType(32), count)
+    while half:
+        kept = [k if k & half == 0 else count + k - half for k in range(count)]
+        swapped = [k + half if k & half == 0 else count + k for k in range(count)]
+        for t in range(count):
+            if t & half == 0:
+                a, b = rows[t], rows[t + half]
+                rows[t] = builder.shuffle_vector(a, b, ir.Constant(lanes, kept))
+                rows[t + half] = builder.shuffle_vector(a, b, ir.Constant(lanes, swapped))
+        half //= 2
+    return rows
 
 
 @intrinsic(prefer_literal=True)

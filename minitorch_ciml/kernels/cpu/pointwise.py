@@ -1,0 +1,102 @@
+"""The kernel's gradient of a 1 x 1 convolution: ``dw[c, f] = sum over p of x[p, c] g[p, f]``.
+
+It is a matrix product with a small result and a very long sum.  Both arrays are read as they lie:
+the channels of a place are neighbours, so a tile of ``CHANNELS`` x one vector of filters needs one
+address in x and one in g.  g is masked with ReLU's derivative, and added up for the bias, block by
+block of places that stay in the first-level cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.correlate import copy_masked
+from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.simd import (
+    add,
+    clear,
+    lanes,
+    load,
+    load_grid,
+    outer_fma,
+    store,
+    store_rows,
+)
+from minitorch_ciml.kernels.cpu.threads import task
+
+Array = np.ndarray
+
+CHANNELS = 8
+_NEIGHBOURS = tuple(range(CHANNELS))
+# Places whose x and g stay in the first-level cache while all tiles go over them.
+BLOCK = 96
+# Work units, each with sums of its own: as many for any number of threads.
+UNITS = 32
+PLACES_PER_UNIT = 4 * BLOCK
+SUMS_ELEMENTS = 1 << 20
+
+
+@kernel
+def _add_products(x, x_first, g, g_first, count, channels, filters, total):
+    """``total[c, f] += x[p, c] g[p, f]`` for some places p."""
+    for c in range(0, channels, CHANNELS):
+        for f in range(0, filters, lanes(x)):
+            to = c * filters + f
+            acc = load_grid(total, to, filters, CHANNELS, 0, 1)
+            x_at, g_at = x_first + c, g_first + f
+            for _ in range(count):
+                acc = outer_fma(acc, x, _NEIGHBOURS, x_at, load(g, g_at, 1))
+                x_at += channels
+                g_at += filters
+            store_rows(total, to, filters, acc)
+
+
+@kernel
+def _add_rows(g, first, count, filters, total):
+    """``total[f] += g[p, f]`` for some places p."""
+    for f in range(0, filters, lanes(g)):
+        acc = load(total, f, 1)
+        for at in range(first + f, first + f + count * filters, filters):
+            acc = add(acc, load(g, at, 1))
+        store(total, f, acc)
+
+
+@task
+def _unit(unit, x, g, mask, sums, bias_sums, places, channels, filters):
+    total, bias = sums[unit], bias_sums[unit]
+    clear(total, 0, total.size)
+    clear(bias, 0, bias.size)
+    masked = np.empty(BLOCK * filters if mask.size > 0 else 0, g.dtype)
+    first, last = unit * places // sums.shape[0], (unit + 1) * places // sums.shape[0]
+    for start in range(first, last, BLOCK):
+        count = min(BLOCK, last - start)
+        source, at = g, start * filters
+        if mask.size > 0:
+            copy_masked(masked, 0, g, at, count * filters, mask)
+            source, at = masked, 0
+        _add_products(x, start * channels, source, at, count, channels, filters, total)
+        _add_rows(source, at, count, filters, bias)
+
+
+@entry
+def _product_grad(most, x, g, mask, sums, bias_sums, places, channels, filters):
+    _unit(sums.shape[0], most, (x, g, mask, sums, bias_sums, places, channels, filters))
+
+
+def fits(channels: int, filters: int, dtype: np.dtype) -> bool:
+    """Whether the tiles cover the result exactly."""
+    return channels % CHANNELS == 0 and filters % (simd.VECTOR_BITS // 8 // dtype.itemsize) == 0
+
+
+def product_grad(most: int, x: Array, g: Array, mask: Array) -> tuple[Array, Array]:
+    """``(dw, db)`` of (C, F) and (F,), for contiguous x (P, C), g (P, F) and mask (P * F or 0)."""
+    (places, channels), filters = x.shape, g.shape[1]
+    units = min(UNITS, SUMS_ELEMENTS // (channels * filters), -(-places // PLACES_PER_UNIT))
+    sums = empty((max(1, units), channels * filters), x.dtype)
+    bias_sums = empty((len(sums), filters), x.dtype)
+    _product_grad(
+        most, x.reshape(-1), g.reshape(-1), mask, sums, bias_sums, places, channels, filters
+    )
+    return sums.sum(0).reshape(channels, filters), bias_sums.sum(0)
