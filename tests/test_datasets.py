@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minitorch_ciml import datasets
-from minitorch_ciml.datasets import mnist, synthetic
+from minitorch_ciml.datasets import mnist, source, synthetic
 from minitorch_ciml.datasets.download import download
 from minitorch_ciml.datasets.files import atomic_write, cache_dir
 from minitorch_ciml.keras.datasets import mnist as keras_mnist
@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("KERAS_HOME", raising=False)
-    monkeypatch.delenv(mnist.VARIABLE, raising=False)
+    monkeypatch.delenv(source.VARIABLE, raising=False)
     monkeypatch.setattr(mnist, "ORIGIN", "http://127.0.0.1:9/mnist.npz")
     return tmp_path
 
@@ -80,9 +80,9 @@ def test_search_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seed_of(mnist.load()) == 3
     write(cache_dir() / "mnist.npz", seed=2)
     assert seed_of(mnist.load()) == 2
-    monkeypatch.setenv(mnist.VARIABLE, str(write(home / "data" / "mnist.npz", seed=1)))
+    monkeypatch.setenv(source.VARIABLE, str(write(home / "data" / "mnist.npz", seed=1)))
     assert seed_of(mnist.load()) == 1
-    monkeypatch.setenv(mnist.VARIABLE, str(home / "data"))
+    monkeypatch.setenv(source.VARIABLE, str(home / "data"))
     assert seed_of(mnist.load()) == 1
     assert seed_of(mnist.load(write(home / "explicit.npz", seed=0))) == 0
 
@@ -98,8 +98,8 @@ def test_what_was_named_but_is_missing(home: Path, monkeypatch: pytest.MonkeyPat
         mnist.load(home / "nowhere")
     # A wrong variable is an error even where a cache could answer: the user said otherwise.
     write(cache_dir() / "mnist.npz")
-    monkeypatch.setenv(mnist.VARIABLE, str(home))
-    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE}=.*there is no file .*mnist.npz"):
+    monkeypatch.setenv(source.VARIABLE, str(home))
+    with pytest.raises(FileNotFoundError, match=f"{source.VARIABLE}=.*there is no file .*mnist.npz"):
         mnist.load()
 
 
@@ -109,7 +109,7 @@ def test_without_network_the_error_says_what_to_do() -> None:
             load()
         said = str(caught.value)
         assert "\n" not in said
-        for part in (mnist.ORIGIN, str(cache_dir()), mnist.VARIABLE, "synthetic_digits"):
+        for part in (mnist.ORIGIN, str(cache_dir()), source.VARIABLE, "synthetic_digits"):
             assert part in said
 
 
@@ -125,7 +125,7 @@ def test_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_digits_are_the_first_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "mnist.npz", **small())
-    monkeypatch.setenv(mnist.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(source.VARIABLE, str(tmp_path))
     (x, y), (x_test, _) = datasets.digits(7, 3)
     assert np.array_equal(x, small()["x_train"][:7]) and np.array_equal(y, small()["y_train"][:7])
     assert len(x_test) == 3
@@ -434,12 +434,12 @@ def test_synthetic_is_a_task_worth_learning(drawn: Drawn) -> None:
     assert 0.6 < accuracy < 0.92
 
 
-REAL = os.environ.get(mnist.VARIABLE)
+REAL = os.environ.get(source.VARIABLE)
 
 
-@pytest.mark.skipif(not REAL, reason=f"{mnist.VARIABLE} is not set: no real MNIST to read")
+@pytest.mark.skipif(not REAL, reason=f"{source.VARIABLE} is not set: no real MNIST to read")
 def test_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(mnist.VARIABLE, str(REAL))
+    monkeypatch.setenv(source.VARIABLE, str(REAL))
     (x_train, y_train), (x_test, y_test) = keras_mnist.load_data()
     assert x_train.shape == (60_000, 28, 28) and x_test.shape == (10_000, 28, 28)
     # The digest of the official train-images-idx3-ubyte: 16 bytes of header, then the pixels.

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumable, checked against its SHA-256, and visible only when complete."""
+"""One file over HTTP: resumable, checked against its digest, and visible only when complete."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ except ImportError:  # Windows, where downloads by several processes at once are
 CHUNK = 1 << 16  # bytes: several updates of the progress bar a second, even on a slow line
 
 
-def download(url: str, target: Path, sha256: str, timeout: float = 10.0) -> Path:
+def download(url: str, target: Path, digest: str, timeout: float = 10.0) -> Path:
     """Downloads `url` to `target`, unless `target` exists.
 
     Bytes are collected in `target` + ".part", which outlives a failure, so the next call goes on
@@ -27,7 +27,7 @@ def download(url: str, target: Path, sha256: str, timeout: float = 10.0) -> Path
     Args:
         url: http(s) address.
         target: final path; its folder is made.
-        sha256: expected digest, 64 hexadecimal digits.
+        digest: the expected SHA-256 (64 hexadecimal digits), or MD5 (32 of them).
         timeout: seconds without an answer after which an attempt is given up.
 
     Returns:
@@ -44,8 +44,8 @@ def download(url: str, target: Path, sha256: str, timeout: float = 10.0) -> Path
         _lock(file)
         # Whoever waited for the lock may find all the work done. A complete part is never touched
         # again, so it can be renamed after its lock is gone (Windows cannot rename open files).
-        if not target.exists() and not _matches(file, sha256):
-            _fetch_checked(url, file, sha256, timeout)
+        if not target.exists() and not _matches(file, digest):
+            _fetch_checked(url, file, digest, timeout)
     if target.exists():
         part.unlink(missing_ok=True)
     else:
@@ -73,20 +73,21 @@ def _publish(part: Path, target: Path) -> None:
             raise
 
 
-def _fetch_checked(url: str, file: BinaryIO, sha256: str, timeout: float) -> None:
+def _fetch_checked(url: str, file: BinaryIO, digest: str, timeout: float) -> None:
     """Completes `file`; a part that an older file left behind earns one fresh start."""
     resumed = _size(file) > 0
     _fetch(url, file, timeout)
-    if resumed and not _matches(file, sha256):
+    if resumed and not _matches(file, digest):
         file.truncate(0)
         _fetch(url, file, timeout)
-    if not _matches(file, sha256):
+    if not _matches(file, digest):
         size = _size(file)
         # Emptied, not deleted: a process that waits for the lock has this very file open.
         file.truncate(0)
         raise ValueError(
-            f"{url} sent {size} bytes whose SHA-256 is not the expected {sha256}; nothing was kept "
-            "(a proxy's log-in page, or a changed file?): try again or download it by hand"
+            f"{url} sent {size} bytes whose {_algorithm(digest)} is not the expected {digest}; "
+            "nothing was kept (a proxy's log-in page, or a changed file?): try again or download "
+            "it by hand"
         )
 
 
@@ -152,9 +153,13 @@ def _size(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def _matches(file: BinaryIO, sha256: str) -> bool:
-    digest = hashlib.sha256()
+def _matches(file: BinaryIO, digest: str) -> bool:
+    found = hashlib.new(_algorithm(digest).replace("-", ""), usedforsecurity=False)
     file.seek(0)
     while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest() == sha256
+        found.update(chunk)
+    return found.hexdigest() == digest
+
+
+def _algorithm(digest: str) -> str:
+    return "SHA-256" if len(digest) == 64 else "MD5"

@@ -9,14 +9,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from minitorch_ciml.datasets.files import cache_dir
+from minitorch_ciml.datasets.source import KERAS_ORIGIN, Source
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Split: TypeAlias = tuple[Bytes, Bytes]
 
-VARIABLE = "MINITORCH_CIML_DATA"
 # Keras publishes both in keras/src/datasets/mnist.py.
-ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+ORIGIN = KERAS_ORIGIN + "mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -40,53 +39,30 @@ def load(path: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
         ValueError: if the file is damaged or holds something else.
         ConnectionError: if there is no copy on this machine and none can be downloaded.
     """
-    return read(_named(Path(path), "mnist.npz", "path") if path is not None else fetch())
+    return read(fetch(path=path))
 
 
-def fetch(filename: str = "mnist.npz") -> Path:
+def fetch(filename: str = "mnist.npz", path: str | os.PathLike[str] | None = None) -> Path:
     """Finds or downloads MNIST, and returns where it is.
 
     Args:
         filename: the file's name in the folders searched, or an absolute path.
+        path: see `load`.
 
     Returns:
         The path of an existing file; its contents are not looked at.
 
     Raises:
-        FileNotFoundError: if MINITORCH_CIML_DATA names nothing.
+        FileNotFoundError: if `path` or MINITORCH_CIML_DATA names nothing.
         ConnectionError: if there is no copy on this machine and none can be downloaded.
         ValueError: if a download is damaged.
     """
-    if (named := os.environ.get(VARIABLE)) and not Path(filename).is_absolute():
-        return _named(Path(named), filename, VARIABLE)
-    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    target = cache_dir() / filename
-    for place in (target, keras_home / "datasets" / filename):
-        if place.is_file():
-            return place
-    from minitorch_ciml.datasets.download import (
-        download,
-    )  # here, because few runs need what HTTP takes to import
-
-    try:
-        return download(ORIGIN, target, SHA256)
-    except OSError as error:
-        raise ConnectionError(
-            f"MNIST is not on this machine and could not be downloaded ({error}): fetch {ORIGIN} "
-            f"where there is a network, then put it at {target} or set {VARIABLE} to the folder "
-            "that holds it; or use datasets.synthetic_digits()"
-        ) from error
+    return _source(filename).find(path)
 
 
-def _named(place: Path, filename: str, said_by: str) -> Path:
-    """The file that the user pointed at, directly or by its folder."""
-    file = place / filename if place.is_dir() else place
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{said_by}={str(place)!r}: there is no file {file}; expected {filename} in Keras' "
-            f"layout or the folder that holds it: correct it, leave it out, or put {ORIGIN} there"
-        )
-    return file
+def _source(filename: str = "mnist.npz") -> Source:
+    instead = "; or use datasets.synthetic_digits()"
+    return Source("MNIST", filename, ORIGIN, SHA256, instead=instead)
 
 
 def read(file: str | os.PathLike[str]) -> tuple[Split, Split]:
@@ -118,10 +94,7 @@ def read(file: str | os.PathLike[str]) -> tuple[Split, Split]:
 
 
 def _wrong(file: str | os.PathLike[str], what: str) -> ValueError:
-    return ValueError(
-        f"{os.fspath(file)} is not a whole MNIST file: {what}; expected Keras' mnist.npz: "
-        f"delete the file and load again, or replace it by {ORIGIN}"
-    )
+    return _source().wrong(file, what)
 
 
 def _check(

@@ -1,5 +1,5 @@
 """Data sets under Keras' names."""
 
-from minitorch_ciml.keras.datasets import mnist
+from minitorch_ciml.keras.datasets import cifar10, cifar100, fashion_mnist, imdb, mnist
 
-__all__ = ["mnist"]
+__all__ = ["cifar10", "cifar100", "fashion_mnist", "imdb", "mnist"]
