@@ -99,7 +99,8 @@ def test_what_was_named_but_is_missing(home: Path, monkeypatch: pytest.MonkeyPat
     # A wrong variable is an error even where a cache could answer: the user said otherwise.
     write(cache_dir() / "mnist.npz")
     monkeypatch.setenv(source.VARIABLE, str(home))
-    with pytest.raises(FileNotFoundError, match=f"{source.VARIABLE}=.*there is no file .*mnist.npz"):
+    expected = f"{source.VARIABLE}=.*there is no file .*mnist.npz"
+    with pytest.raises(FileNotFoundError, match=expected):
         mnist.load()
 
 
