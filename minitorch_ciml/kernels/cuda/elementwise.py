@@ -31,15 +31,17 @@ NUMBERS = TRAINED + INTEGERS
 ALL = ("b1", *NUMBERS)
 
 THREADS = 256  # of a block: a multiple of the warp, and eight of them fill a multiprocessor
-_BLOCKS = 2048  # more do not fill a GPU better; a thread then computes several elements
 _MOST_AXES = 4  # of a broadcast, after neighbouring axes have been merged
 _MOST_INPUTS = 4
 
 
 def blocks_for(n: int) -> tuple[int, int]:
-    """Blocks, and threads of each, for n elements; small arrays take few threads."""
+    """Blocks, and threads of each, so that n threads have one thing to do; few for small n.
+
+    A loop over several things would begin with a 64-bit division, which costs more than a thread.
+    """
     threads = min(THREADS, ceil_div(n, 32) * 32)
-    return min(ceil_div(n, threads), _BLOCKS), threads
+    return ceil_div(n, threads), threads
 
 
 def is_float(x: CudaArray) -> bool:
@@ -63,15 +65,16 @@ def _flat(f: Callable) -> Callable:
     """Every input has the result's size (step 1), or one element (step 0)."""
 
     def flat(y, a, b, c, d, sa, sb, sc, sd, fours, n):
-        start, step = cuda.grid(1), cuda.gridsize(1)
-        for k in range(start, fours, step):
+        k = cuda.grid(1)
+        if k < fours:
             i = 4 * k
             a0, a1, a2, a3 = read4(a, i * sa, sa)
             b0, b1, b2, b3 = read4(b, i * sb, sb)
             c0, c1, c2, c3 = read4(c, i * sc, sc)
             d0, d1, d2, d3 = read4(d, i * sd, sd)
             write4(y, i, f(a0, b0, c0, d0), f(a1, b1, c1, d1), f(a2, b2, c2, d2), f(a3, b3, c3, d3))
-        for i in range(4 * fours + start, n, step):
+        elif k + 3 * fours < n:  # what is left over, or all where vectors are not aligned
+            i = k + 3 * fours
             write(y, i, f(read(a, i * sa), read(b, i * sb), read(c, i * sc), read(d, i * sd)))
 
     return flat
@@ -88,7 +91,8 @@ def _strided(f: Callable) -> Callable:
         y, a, b, c, d, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3,
         n1, n2, n3, outer, width, units,
     ):  # fmt: skip
-        for k in range(cuda.grid(1), units, cuda.gridsize(1)):
+        k = cuda.grid(1)
+        if k < units:
             r, s = divided(k, n3)
             p = q = 0
             if outer:
@@ -172,7 +176,7 @@ class Elementwise:
             steps = [int(x.size == y.size) for x in inputs]
             aligned = y.is_aligned and all(x.is_aligned for x in inputs)
             fours = y.size // 4 if aligned else 0
-            grid, block = blocks_for(fours or y.size)
+            grid, block = blocks_for(y.size - 3 * fours)
             flat(grid, block, y, *inputs, *unused, *steps, *[0] * missing, fours, y.size)
             return
         assert strided is not None, "one input has the size of the result"
@@ -254,12 +258,14 @@ RARE = ("i1", "i2", "u4", "u8")
 
 @kernel("T* U* i4", threads=THREADS, T=ALL, U=ALL)
 def _cast(y, x, n):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         write(y, i, read(x, i))
 
 
 def _convert(y, x, n):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         y[i] = x[i]
 
 
@@ -269,7 +275,8 @@ _from_rare = kernel("i8* T* i4", threads=THREADS, name="cast.from", T=RARE)(_con
 
 @kernel("b1* T* i4", threads=THREADS, T=NUMBERS)
 def _is_not_zero(y, x, n):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         y[i] = read(x, i) != 0
 
 

@@ -194,7 +194,8 @@ def _on_gpu(given: list, sizes: list[int], axes: list[int]) -> CudaArray:
 @kernel("T* T* i4* i4 i4 i4 i4", threads=THREADS, T=_UNITS)
 def _gather(y, x, places, count, rows, width, n):
     """y[o, i, w] = x[o, places[i], w], with `count` places."""
-    for k in range(cuda.grid(1), n, cuda.gridsize(1)):
+    k = cuda.grid(1)
+    if k < n:
         line, w = divided(k, width)
         o, i = divided(line, count)
         place = places[i]
@@ -274,7 +275,8 @@ def _add_runs(y, x, places, order, count, rows, width, n):
 
     Sorted, equal places are a run: the thread at its first element adds all of them.
     """
-    for k in range(cuda.grid(1), n, cuda.gridsize(1)):
+    k = cuda.grid(1)
+    if k < n:
         line, w = divided(k, width)
         o, i = divided(line, count)
         place = places[order[i]]
@@ -345,7 +347,8 @@ def _atomic_max(array, i, value):
 @kernel("i4* i4* i4", threads=THREADS)
 def _last_of(winners, places, count):
     """The number of the last element for each place: the order of the threads does not matter."""
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < count:
         if places[i] >= 0:
             _atomic_max(winners, places[i], int32(i))
 
@@ -353,7 +356,8 @@ def _last_of(winners, places, count):
 @kernel("T* T* i4* i4* i4 i4 i4 i4", threads=THREADS, T=_UNITS)
 def _scatter(y, x, places, winners, count, rows, width, n):
     """y[o, places[i], w] = x[o, i, w], where i is the last one for its place."""
-    for k in range(cuda.grid(1), n, cuda.gridsize(1)):
+    k = cuda.grid(1)
+    if k < n:
         line, w = divided(k, width)
         o, i = divided(line, count)
         place = places[i]
@@ -404,7 +408,8 @@ def _without_leading_ones(new: CudaArray, ndim: int) -> CudaArray:
 @kernel("i8* i8* i4", threads=THREADS)
 def _compact(y, numbers, n):
     """Writes i to place numbers[i] - 1, where that is more than the number before."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         before = numbers[i - 1] if i > 0 else 0
         if numbers[i] != before:
             y[numbers[i] - 1] = i
@@ -413,7 +418,8 @@ def _compact(y, numbers, n):
 @kernel("i8* i8* i4 i4 i4", threads=THREADS)
 def _unravel(y, places, step, size, n):
     """The index along an axis of this step and size."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         y[i] = (places[i] // step) % size
 
 
@@ -446,7 +452,8 @@ def unravel_index(places: CudaArray, shape: Shape) -> tuple[CudaArray, ...]:
 @kernel("T* I* i4 i4 i4", threads=THREADS, T=ALL, I=("i4", "i8", "u1"))
 def _one_hot(y, x, classes, inner, n):
     """y[o, k, b] = 1 where x[o, b] = k."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         line, b = divided(i, inner)
         o, k = divided(line, classes)
         write(y, i, x[o * inner + b] == k)
@@ -464,7 +471,8 @@ def one_hot(x: CudaArray, *, num_classes: int, axis: int, dtype: np.dtype) -> Cu
 @kernel("T* T* i4 i4 i4 i4 i4", threads=THREADS, T=_UNITS)
 def _triangle(y, x, rows, columns, offset, upper, n):
     """x above (or below) a diagonal, and 0 elsewhere."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         line, column = divided(i, columns)
         _, row = divided(line, rows)
         distance = column - row - offset

@@ -128,11 +128,11 @@ _CATEGORICAL = {
 _SPARSE = {
     True: Rowwise(
         "losses.sparse_logits", "T* T* I* T*", _from_logits(_whether_label, True),
-        I=("i4", "i8", "u1"),
+        I=("i4", "i8"),
     ),
     False: Rowwise(
         "losses.sparse_probabilities", "T* T* I* T*", _from_probabilities(_whether_label, True),
-        I=("i4", "i8", "u1"),
+        I=("i4", "i8"),
     ),
 }  # fmt: skip
 
@@ -148,7 +148,7 @@ def sparse_categorical_crossentropy(
     target: CudaArray, output: CudaArray, *, from_logits: bool, axis: int
 ) -> tuple[CudaArray, CudaArray]:
     """The loss -log p[target] along `axis`, and its derivative for the output."""
-    if target.dtype not in (np.int32, np.int64, np.uint8):
+    if target.dtype not in (np.int32, np.int64):
         target = cast(target, "int64")
     return _loss(_SPARSE[from_logits], target, output, axis)
 

@@ -32,7 +32,8 @@ Gradients = tuple[CudaArray | None, ...]
 
 @kernel("T* T* T* T i4", threads=THREADS, T=FLOATS)
 def _factors(y, scale, variance, epsilon, channels):
-    for c in range(cuda.grid(1), channels, cuda.gridsize(1)):
+    c = cuda.grid(1)
+    if c < channels:
         y[c] = scale[c] / math.sqrt(variance[c] + epsilon)
 
 
@@ -75,7 +76,8 @@ def _channel_slopes(
     `products` are the sums of g (x - mean). With `own`, the moments are those of x itself, and
     what g has in common with 1 and with x does not arrive.
     """
-    for c in range(cuda.grid(1), channels, cuda.gridsize(1)):
+    c = cuda.grid(1)
+    if c < channels:
         rstd = like(n, 1) / math.sqrt(variance[c] + epsilon)
         slope = products[c] * rstd
         factor = scale[c] * rstd
@@ -89,7 +91,8 @@ def _channel_slopes(
 @kernel("T* T* T* T* i4 i4 i4", threads=THREADS, T=FLOATS)
 def _normalized_grad(dx, g, x, v, inner, channels, n):
     """dx = g v_1 + (x - v_0) v_2 + v_3, with numbers v_0 to v_3 for every channel."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         line, _ = divided(i, inner)
         _, c = divided(line, channels)
         dx[i] = g[i] * v[channels + c] + (x[i] - v[c]) * v[2 * channels + c] + v[3 * channels + c]

@@ -58,14 +58,16 @@ def _kernel(slots: int) -> Callable:
 @_kernel(0)
 def _sgd(p, g, c, n):
     keep, lr = c[0], c[1]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         p[i] = keep * p[i] - lr * g[i]
 
 
 @_kernel(1)
 def _sgd_momentum(p, g, m, c, n):
     keep, lr, momentum, ahead, of_g = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         change = -lr * g[i]
         m_new = momentum * m[i] + change
         m[i] = m_new
@@ -87,7 +89,8 @@ sgd = Rule(_sgd_numbers, _0=_sgd, _1=_sgd_momentum)
 @_kernel(2)
 def _adam(p, g, m, v, c, n):
     keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -99,7 +102,8 @@ def _adam(p, g, m, v, c, n):
 @_kernel(3)
 def _adam_amsgrad(p, g, m, v, v_hat, c, n):
     keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -122,7 +126,8 @@ adam = Rule(_adam_numbers, _110=_adam, _111=_adam_amsgrad)
 @_kernel(2)
 def _adamax(p, g, m, u, c, n):
     keep, alpha, rest_1, beta_2, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         mean = m[i] + (g[i] - m[i]) * rest_1
         largest = max(beta_2 * u[i], abs(g[i]))
         m[i] = mean
@@ -143,7 +148,8 @@ def _nadam(p, g, m, v, c, n):
     keep, lr, rest_1, rest_2, epsilon, of_m, of_g, correction = (
         c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
     )  # fmt: skip
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -173,7 +179,8 @@ nadam = Rule(_nadam_numbers, _11=_nadam)
 @_kernel(1)
 def _rmsprop(p, g, v, c, n):
     keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         v[i] = square
@@ -183,7 +190,8 @@ def _rmsprop(p, g, v, c, n):
 @_kernel(2)
 def _rmsprop_momentum(p, g, v, m, c, n):
     keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         change = momentum * m[i] + lr * gradient / math.sqrt(square + epsilon)
@@ -195,7 +203,8 @@ def _rmsprop_momentum(p, g, v, m, c, n):
 @_kernel(2)
 def _rmsprop_centered(p, g, v, a, c, n):
     keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         mean = rho * a[i] + rest * gradient
@@ -207,7 +216,8 @@ def _rmsprop_centered(p, g, v, a, c, n):
 @_kernel(3)
 def _rmsprop_centered_momentum(p, g, v, m, a, c, n):
     keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         mean = rho * a[i] + rest * gradient
@@ -231,7 +241,8 @@ rmsprop = Rule(
 @_kernel(1)
 def _adagrad(p, g, a, c, n):
     keep, lr, epsilon = c[0], c[1], c[2]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         total = a[i] + g[i] * g[i]
         a[i] = total
         p[i] = keep * p[i] - lr * g[i] / math.sqrt(total + epsilon)
@@ -247,7 +258,8 @@ adagrad = Rule(_plain_numbers, _1=_adagrad)
 @_kernel(2)
 def _adadelta(p, g, a, d, c, n):
     keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         gradient, steps = g[i], d[i]
         square = rho * a[i] + rest * gradient * gradient
         change = math.sqrt(steps + epsilon) * gradient / math.sqrt(square + epsilon)
@@ -269,7 +281,8 @@ adadelta = Rule(_adadelta_numbers, _11=_adadelta)
 @_kernel(1)
 def _lion(p, g, m, c, n):
     keep, lr, beta_1, rest_1, beta_2, rest_2 = c[0], c[1], c[2], c[3], c[4], c[5]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         x = beta_1 * m[i] + rest_1 * g[i]
         p[i] = keep * p[i] - lr * (like(x, x > 0) - like(x, x < 0))
         m[i] = beta_2 * m[i] + rest_2 * g[i]
@@ -285,7 +298,8 @@ lion = Rule(_lion_numbers, _1=_lion)
 @_kernel(2)
 def _ftrl(p, g, a, z, c, n):
     keep, lr, power, l1, twice_shrinkage, constant = c[0], c[1], c[2], c[3], c[4], c[5]
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         kept = keep * p[i]
         grown = a[i] + g[i] * g[i]
         root = math.pow(grown, power)
@@ -309,7 +323,8 @@ ftrl = Rule(_ftrl_numbers, _11=_ftrl)
 
 @kernel("T* T T i4", threads=256, T=FLOATS)
 def _limit(g, low, high, n):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         x = g[i]
         g[i] = low if x < low else (high if x > high else x)  # NaN stays
 
@@ -323,7 +338,8 @@ def clip_value(g: CudaArray, limit: float) -> None:
 
 @kernel("T* T* T T i4", threads=256, T=FLOATS)
 def _moving_average(average, p, momentum, rest, n):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         average[i] = average[i] * momentum + rest * p[i]
 
 
@@ -361,8 +377,10 @@ def _norm_kernels(name: str, real: Any) -> tuple[Kernel, Kernel]:
     def squares(sums, g, n):
         shared = cuda.shared.array(_THREADS, real)
         mine = real(0)
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        i = cuda.grid(1)
+        while i < n:
             mine += g[i] * g[i]
+            i += cuda.gridsize(1)
         whole = total(shared, mine)
         if cuda.threadIdx.x == 0:
             sums[cuda.blockIdx.x] = whole
@@ -376,8 +394,10 @@ def _norm_kernels(name: str, real: Any) -> tuple[Kernel, Kernel]:
         norm = math.sqrt(total(shared, mine))
         if not norm <= limit:  # NaN stays to be seen
             factor = limit / norm
-            for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            i = cuda.grid(1)
+            while i < n:
                 g[i] *= factor
+                i += cuda.gridsize(1)
 
     return squares, shrink
 

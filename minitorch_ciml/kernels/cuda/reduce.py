@@ -153,7 +153,7 @@ def _blocks(
         result = cuda.blockIdx.x * width + column
         outer, b = divided(_smaller(result, results - 1), inner)
         base = outer * n * inner + b
-        centre = read(c, (outer * inner + b) % period)
+        centre = read(c, divided(outer * inner + b, period)[1])
         begin = cuda.blockIdx.y * chunk
         end = _smaller(begin + chunk, n)
         s0 = wide(
@@ -636,7 +636,8 @@ def _run(kernels: dict[str, Kernel], p: CudaArray, q: CudaArray, axis: int) -> C
 @kernel("i8* T* T* i4 i4 i4", threads=THREADS, T=("f4", "f8", "i4", "i8"))
 def _searchsorted(y, x, values, length, right, n):
     """By bisection; NaN comes after all numbers."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+    i = cuda.grid(1)
+    if i < n:
         value = values[i]
         low, high = int32(0), int32(length)
         while low < high:

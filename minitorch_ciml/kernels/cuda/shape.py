@@ -52,7 +52,8 @@ def whole(shape: Shape) -> Pattern:
 def _copy(
     y, x, y_start, x_start, y0, y1, y2, y3, y4, x0, x1, x2, x3, x4, n1, n2, n3, n4, n
 ):  # fmt: skip
-    for k in range(cuda.grid(1), n, cuda.gridsize(1)):
+    k = cuda.grid(1)
+    if k < n:
         rest, e = divided(k, n4)
         to = y_start + e * y4
         at = x_start + e * x4

@@ -78,7 +78,8 @@ def _sort_chunks(order, x, n, descending):
 @kernel("i4* i4* T* i4 i4 i4 i4", threads=THREADS, T=ALL)
 def _merge(merged, order, x, n, length, descending, size):
     """Merges runs of this length in every row of n elements."""
-    for k in range(cuda.grid(1), size, cuda.gridsize(1)):
+    k = cuda.grid(1)
+    if k < size:
         row, i = divided(k, n)
         base = row * n
         first = int32(i // (2 * length) * (2 * length))
