@@ -61,8 +61,14 @@ def _ranks() -> dict[str, str]:
     if distributed.promise().size == 1:
         return {}
     communicator = distributed.init()
-    own = f"{platform.node()}, {_core_list()}, {communicator.threads} threads"
+    own = f"{platform.node()}, {_core_list()}, {communicator.threads} threads, {_device()}"
     return {f"Rank {i}": fact for i, fact in enumerate(communicator.allgather_object(own))}
+
+
+def _device() -> str:
+    """Where this rank computes: a GPU of its own if its machine has any."""
+    gpus = distributed.visible_gpus()
+    return f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES', '0')}" if gpus else "CPU"
 
 
 def _core_list() -> str:

@@ -131,14 +131,22 @@ def test_a_rank_that_ends_early_does_not_hang_the_others(mpirun, how, where):
     assert says and set(says) <= {("0", where), ("1", "the end of the script")}, done.stderr
 
 
-def test_logs_of_all_ranks_are_kept_apart(mpirun, tmp_path):
-    done = mpirun(2, "broken.py", "leave", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
+@pytest.fixture
+def first_mpirun():
+    """For what does not depend on which MPI there is."""
+    return Launcher(PYTHONS[0])
+
+
+def test_logs_of_all_ranks_are_kept_apart(first_mpirun, tmp_path):
+    done = first_mpirun(2, "broken.py", "leave", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the end") == 1 and "rank 1:" not in done.stdout
     (file,) = (tmp_path / "logs").iterdir()
     assert file.name == "rank-0001.txt"
     assert "rank 1: 1 epochs" in file.read_text()
-    done = mpirun(2, "broken.py", "exception", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
+    done = first_mpirun(
+        2, "broken.py", "exception", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs"
+    )
     for text in (file.read_text(), done.stderr):
         assert "[rank 1] KeyError: 'lost on rank 1'" in text
 
@@ -209,8 +217,8 @@ def test_ranks_without_a_distribution_are_warned():
     assert "started 2 ranks, but each of them trains alone" in done.stderr
 
 
-def test_a_script_that_knows_nothing_of_ranks(mpirun):
-    done = mpirun(3, "plain.py", MINITORCH_CIML_DISTRIBUTE="1")
+def test_a_script_that_knows_nothing_of_ranks(first_mpirun):
+    done = first_mpirun(3, "plain.py", MINITORCH_CIML_DISTRIBUTE="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Epoch 2/2") == 1  # rank 0 alone shows progress and summary
     assert done.stdout.count("Total params") == 1
@@ -221,8 +229,8 @@ def test_a_script_that_knows_nothing_of_ranks(mpirun):
 # --- Horovod ------------------------------------------------------------------------------------
 
 
-def test_a_horovod_script_on_two_ranks(mpirun, tmp_path):
-    done = mpirun(2, "horovod_script.py", tmp_path)
+def test_a_horovod_script_on_two_ranks(first_mpirun, tmp_path):
+    done = first_mpirun(2, "horovod_script.py", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epochs 6 ranks 2" in done.stdout
     assert "Epoch 1/6" in done.stdout and done.stdout.count("Epoch 6/6") == 1

@@ -8,11 +8,11 @@ from pathlib import Path
 
 _NAMES = {"mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun"}
 
-_GRACE = 10  # seconds
+_GRACE = 5  # seconds
 
 
 def end_launcher_later() -> None:
-    """Kills the launcher above this process, if there is one, unless it ends in ten seconds.
+    """Kills the launcher above this process, if there is one, unless it ends in five seconds.
 
     Called just before the job is aborted. The process that waits is no child of this one, and
     makes sure that the launcher is still the same.

@@ -4,6 +4,7 @@ mpirun -n 2 python train.py DTYPE FILE [deterministic] [overlap] [float16] [CASE
 """
 
 import sys
+import tempfile
 import warnings
 
 import numpy as np
@@ -151,6 +152,55 @@ def generator(dtype):
     return model, model.fit(batches(), steps_per_epoch=5, epochs=5, verbose=0).history
 
 
+def loader(dtype):
+    x, y, _ = data(dtype)
+    asked = []
+
+    def read(rows):
+        assert np.all(np.diff(rows) > 0)
+        asked.append(len(rows))
+        return x[rows], y[rows]
+
+    model = mlp()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    source = keras.distribution.RowLoader(read, N)
+    history = model.fit(source, batch_size=BATCH, epochs=5, verbose=0).history
+    ranks = keras.distribution.distribution().size
+    assert sum(asked) <= 5 * (N / ranks + 5) + 64, asked  # its own rows, and some for the digest
+    return model, history
+
+
+def memory_mapped(dtype):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, array in zip("xy", data(dtype)):
+            np.save(f"{folder}/{name}.npy", array)
+        x, y = (np.load(f"{folder}/{name}.npy", mmap_mode="r") for name in "xy")
+        model = mlp()
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        fitted = model.fit(x, y, batch_size=BATCH, epochs=5, verbose=0, validation_split=0.2)
+        return model, fitted.history
+
+
+def custom_loop(dtype):
+    from minitorch_ciml import Tensor, distributed, grad
+
+    x, y, _ = data(dtype)
+    model = mlp()
+    team = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)  # the loop shares the data itself
+    optimizer = distributed.DistributedOptimizer(keras.optimizers.Adam(0.01))
+    distributed.broadcast_variables(model.weights)
+    loss_of = keras.losses.SparseCategoricalCrossentropy()
+    for start in range(0, 72, 24):  # 24 rows can be shared evenly by 1, 2, 3, 4 ranks
+        each = 24 // team.size
+        rows = slice(start + team.rank * each, start + (team.rank + 1) * each)
+        loss = loss_of(y[rows], model(Tensor(x[rows]), training=True))
+        optimizer.apply(grad(loss, model.trainable_weights), model.trainable_weights)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    keras.distribution.set_distribution(team)
+    return model, {}
+
+
 def own_step(dtype):
     class Model(keras.Model):
         def __init__(self):
@@ -187,7 +237,7 @@ def on_batch(dtype):
 CASES = [
     adam, sgd, rmsprop, dropout, sample_weight, mean_with_sample_weight, sum_loss, masked,
     regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping, batch_logs,
-    generator, own_step, on_batch,
+    generator, loader, memory_mapped, custom_loop, own_step, on_batch,
 ]  # fmt: skip
 
 

@@ -31,12 +31,12 @@ from minitorch_ciml.keras.distribution.crew import (
     Sharing,
 )
 from minitorch_ciml.keras.distribution.sources import parts_in_turn
-from minitorch_ciml.keras.models.data import shard
+from minitorch_ciml.keras.models.data import RowLoader, shard
 from minitorch_ciml.keras.models.position import generators
 from minitorch_ciml.ops import random
 
 __all__ = [
-    "DataParallel", "distribution", "initialize", "list_devices", "set_distribution",
+    "DataParallel", "RowLoader", "distribution", "initialize", "list_devices", "set_distribution",
 ]  # fmt: skip
 
 VARIABLE = "MINITORCH_CIML_DISTRIBUTE"

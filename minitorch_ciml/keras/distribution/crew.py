@@ -26,7 +26,7 @@ from minitorch_ciml.keras.distribution.sources import (
     PartsInTurn,
     SharedBatches,
 )
-from minitorch_ciml.keras.models.data import ArrayBatches, Batches
+from minitorch_ciml.keras.models.data import Batches, RowBatches
 from minitorch_ciml.keras.models.position import generators, metric_variables
 from minitorch_ciml.keras.tree import flatten
 
@@ -150,7 +150,7 @@ class Sharing(Averaging):
     def share(self, source: Batches, training: bool = False) -> Batches:
         if self._team.deterministic and training:
             return PartsInTurn(source, self._communicator)
-        if self._team.auto_shard_dataset or isinstance(source, ArrayBatches):
+        if self._team.auto_shard_dataset or isinstance(source, RowBatches):
             return SharedBatches(source, self._communicator)
         return OwnBatches(source, self._communicator)
 
@@ -246,12 +246,12 @@ def _description(source: Batches | None) -> Any:
         return None
     if isinstance(source, SharedBatches):
         source = source._source
-    if not isinstance(source, ArrayBatches):
+    if not isinstance(source, RowBatches):
         return type(source).__name__, source.steps
     rows = np.unique(np.linspace(0, source.size - 1, _SAMPLED_ROWS).astype(int))
     checksum = 0
-    for array in flatten([part for part in source.data if part is not None]):
-        checksum = zlib.crc32(np.ascontiguousarray(array[rows]).tobytes(), checksum)
+    for array in flatten([part for part in source.batch(rows) if part is not None]):
+        checksum = zlib.crc32(array.tobytes(), checksum)
     return f"{source.size} samples in batches of {source.batch_size}, checksum {checksum:08x}"
 
 

@@ -70,29 +70,20 @@ def shard(batch: tuple, rank: int, ranks: int) -> Shard:
     return Shard(tuple([_cut(piece, rows, None) for piece in batch]), part)
 
 
-class ArrayBatches(Batches):
-    """Batches cut from arrays.
+class RowBatches(Batches):
+    """Batches of rows that can be picked by their numbers.
 
-    Floats are cast to `floatx()` and bytes of images too, batch by batch, so that a data set of
-    uint8 or float64 is never copied as a whole. The order of an epoch comes from (seed, epoch).
+    The order of an epoch comes from (seed, epoch), so that it is the same on all ranks.
 
     Args:
-        x, y, sample_weight: arrays, alone or nested, with the samples along the first axis.
-        seed: None for data in their order, otherwise what the order of every epoch comes from.
+        size: the number of rows.
+        seed: None for rows in their order, otherwise what the order of every epoch comes from.
     """
 
-    def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        batch_size: int = 32,
-        seed: int | None = None,
-    ):
+    def __init__(self, size: int, batch_size: int, seed: int | None):
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}.")
-        self.data = tuple(_arrays(part) for part in (x, y, sample_weight))
-        self.size = _common_length(self.data)
+        self.size = size
         self.batch_size = int(batch_size)
         self.seed = seed
         self.steps = -(-self.size // self.batch_size)
@@ -118,6 +109,32 @@ class ArrayBatches(Batches):
 
     def batch(self, rows: Any) -> tuple:
         """The samples at `rows`, a slice or indices."""
+        raise NotImplementedError
+
+
+class ArrayBatches(RowBatches):
+    """Batches cut from arrays, which may be memory-mapped (`np.load(..., mmap_mode="r")`).
+
+    Floats are cast to `floatx()` and bytes of images too, batch by batch, so that a data set of
+    uint8 or float64 is never copied as a whole.
+
+    Args:
+        x, y, sample_weight: arrays, alone or nested, with the samples along the first axis.
+        batch_size, seed: see `RowBatches`.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ):
+        self.data = tuple(_arrays(part) for part in (x, y, sample_weight))
+        super().__init__(_common_length(self.data), batch_size, seed)
+
+    def batch(self, rows: Any) -> tuple:
         x, y, weight = self.data
         return (_cut(x, rows, input_dtype), _cut(y, rows, _target_dtype),
                 _cut(weight, rows, _target_dtype))  # fmt: skip
@@ -135,6 +152,48 @@ class ArrayBatches(Batches):
             for rows in (slice(0, at), slice(at, None))
         )
         return first, last
+
+
+class RowLoader:
+    """Data that a function reads by row numbers: every rank reads only its own rows.
+
+        with h5py.File("data.h5") as file:
+            data = RowLoader(lambda rows: (file["x"][rows], file["y"][rows]), len(file["x"]))
+            model.fit(data, batch_size=1024)
+
+    Args:
+        read: `read(rows)` with increasing row numbers, an array (k,), gives those rows as x, (x, y)
+            or (x, y, sample_weight); also of no rows at all.
+        size: the number of rows.
+    """
+
+    def __init__(self, read: Callable[[np.ndarray], Any], size: int):
+        if not callable(read):
+            raise TypeError(f"RowLoader: got {read!r}, expected a function of row numbers.")
+        if size < 1:
+            raise ValueError(f"RowLoader: got a size of {size}, expected the number of rows.")
+        self.read, self.size = read, int(size)
+
+
+class LoadedBatches(RowBatches):
+    """Batches from a `RowLoader`."""
+
+    def __init__(self, loader: RowLoader, batch_size: int = 32, seed: int | None = None):
+        super().__init__(loader.size, batch_size, seed)
+        self._read = loader.read
+
+    def batch(self, rows: Any) -> tuple:
+        numbers = np.arange(self.size)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        order = np.argsort(numbers)
+        batch = unpack(self._read(numbers[order]))
+        counts = {len(a) for part in batch if part is not None for a in flatten(part)}
+        if counts != {len(numbers)}:
+            raise ValueError(
+                f"RowLoader: the function gave {sorted(counts)} rows for {len(numbers)} numbers."
+            )
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return tuple([_cut(part, back, None) for part in batch])
 
 
 class IterableBatches(Batches):
@@ -212,6 +271,9 @@ def batches(
     """The source of batches for what a user passed as data."""
     if isinstance(x, Batches):
         return x
+    if isinstance(x, RowLoader):
+        _no_targets(y, sample_weight, x)
+        return LoadedBatches(x, 32 if batch_size is None else batch_size, seed)
     if isinstance(x, PyDataset):
         _no_targets(y, sample_weight, x)
         return DatasetBatches(x, seed)
@@ -329,7 +391,7 @@ def _cut(part: Any, rows: Any, dtype_for: Callable | None) -> Any:
         return None
 
     def cut(array: np.ndarray) -> np.ndarray:
-        picked = array[rows]
+        picked = np.asarray(array[rows])  # a part of a memory-mapped array is one, too
         return picked if dtype_for is None else picked.astype(dtype_for(array.dtype), copy=False)
 
     return cut(part) if isinstance(part, np.ndarray) else map_structure(cut, part)

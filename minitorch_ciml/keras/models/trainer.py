@@ -19,6 +19,7 @@ from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
 from minitorch_ciml.keras.models.data import (
     ArrayBatches,
     Batches,
+    RowBatches,
     Shard,
     Shards,
     batches,
@@ -333,7 +334,7 @@ class Trainer:
 
     def _build_on(self, source: Batches) -> None:
         """Makes the weights of a model that takes its shapes from the data."""
-        if not self.built and isinstance(source, ArrayBatches):  # type: ignore[attr-defined]
+        if not self.built and isinstance(source, RowBatches):  # type: ignore[attr-defined]
             with config.no_grad():
                 self(self._as_tensors(source.batch(slice(0, 1))[0])[0])  # type: ignore[operator]
 
