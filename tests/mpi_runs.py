@@ -15,6 +15,12 @@ ROOT = SCRIPTS.parent.parent
 # More interpreters to test, each with another MPI beside it: MPI_PYTHONS=/a/bin/python:/b/bin/...
 PYTHONS = [sys.executable, *filter(None, os.environ.get("MPI_PYTHONS", "").split(":"))]
 
+
+def short(python):
+    """A name for the ids of tests: the folder of the virtual environment."""
+    return Path(python).parent.parent.name
+
+
 # Open MPI refuses to run as root, and more ranks than cores, unless it is told to.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT), "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -35,7 +41,7 @@ class Launcher:
         version = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=30
         ).stdout
-        self.python, self.path = python, path
+        self.python, self.path, self.is_first = python, path, python == PYTHONS[0]
         self.is_open_mpi = "open" in version.lower()  # it says "Open MPI" or "OpenRTE"
         self.command = [path, *(_OPEN_MPI if self.is_open_mpi else [])]
 

@@ -2,14 +2,14 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from mpi_runs import ENVIRONMENT, PYTHONS, ROOT, SCRIPTS, Launcher, differences
+from mpi_runs import ENVIRONMENT, PYTHONS, ROOT, SCRIPTS, Launcher, differences, short
 
 from minitorch_ciml import config, distributed, keras
 from minitorch_ciml.autograd import Parameter
@@ -18,10 +18,16 @@ from minitorch_ciml.keras.distribution.crew import interleaved
 from minitorch_ciml.keras.models.data import ArrayBatches, part_of
 
 
-@pytest.fixture(params=PYTHONS, ids=lambda p: Path(p).parent.parent.name)
+@pytest.fixture(params=PYTHONS, ids=short)
 def mpirun(request):
     """`mpirun(n, script, *arguments)` runs a script of `tests/mpi` on n ranks."""
     return Launcher(request.param)
+
+
+@pytest.fixture
+def first_mpirun():
+    """For what does not depend on which MPI there is."""
+    return Launcher(PYTHONS[0])
 
 
 # --- N ranks are one rank -----------------------------------------------------------------------
@@ -54,6 +60,8 @@ def one_rank(tmp_path_factory):
     ],
 )
 def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases, tolerance):
+    if not mpirun.is_first and not cases:
+        cases = ["dropout", "batch_norm", "two_outputs", "loader", "early_stopping"]
     expected = one_rank(dtype, *cases)
     done = mpirun(n, "train.py", dtype, tmp_path / "n", *cases)
     assert done.returncode == 0, done.stderr
@@ -65,10 +73,10 @@ def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases
             assert max(errors.values()) < tolerance, (case, rank, errors)
 
 
-def test_deterministic_weights_do_not_depend_on_the_number_of_ranks(mpirun, tmp_path):
+def test_deterministic_weights_do_not_depend_on_the_number_of_ranks(first_mpirun, tmp_path):
     cases = ["adam", "dropout", "convolution", "on_batch"]
     for n in (1, 2, 4):
-        done = mpirun(n, "train.py", "float32", tmp_path / str(n), "deterministic", *cases)
+        done = first_mpirun(n, "train.py", "float32", tmp_path / str(n), "deterministic", *cases)
         assert done.returncode == 0, done.stderr
     for case in cases:
         one = np.load(f"{tmp_path}/1.{case}.0.npz")
@@ -131,12 +139,6 @@ def test_a_rank_that_ends_early_does_not_hang_the_others(mpirun, how, where):
     assert says and set(says) <= {("0", where), ("1", "the end of the script")}, done.stderr
 
 
-@pytest.fixture
-def first_mpirun():
-    """For what does not depend on which MPI there is."""
-    return Launcher(PYTHONS[0])
-
-
 def test_logs_of_all_ranks_are_kept_apart(first_mpirun, tmp_path):
     done = first_mpirun(2, "broken.py", "leave", timeout=40, MINITORCH_CIML_LOGS=tmp_path / "logs")
     assert done.returncode == 0, done.stderr
@@ -151,10 +153,38 @@ def test_logs_of_all_ranks_are_kept_apart(first_mpirun, tmp_path):
         assert "[rank 1] KeyError: 'lost on rank 1'" in text
 
 
-def test_killed_trainings_resume(mpirun):
+def test_the_launcher_hands_on_the_signal_to_save(mpirun, tmp_path):
+    job = subprocess.Popen(
+        [*mpirun.command, "-n", "2", mpirun.python, str(SCRIPTS / "resumed.py"), str(tmp_path)],
+        env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    metadata = tmp_path / "backup" / "training_metadata.json"
+    deadline = time.monotonic() + 40
+    while not metadata.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGUSR1)
+    output, _ = job.communicate(timeout=30)
+    assert job.returncode == 75, output
+    assert "SIGUSR1: saved before step" in output
+    assert metadata.exists() and not (tmp_path / "weights.npz").exists()
+
+
+def test_slurm_scripts_are_correct_bash_and_ask_for_a_signal():
+    scripts = sorted((ROOT / "tutorials" / "slurm").glob("*.sh"))
+    assert len(scripts) == 4
+    for script in scripts:
+        subprocess.run(["bash", "-n", str(script)], check=True, timeout=10)
+        text = script.read_text()
+        assert "mpirun -n" in text or "srun --mpi" in text
+        if "--nodes=2" in text:
+            assert "USR1@120" in text and "scontrol requeue" in text
+
+
+def test_killed_trainings_resume(first_mpirun):
     done = subprocess.run(
-        [mpirun.python, str(SCRIPTS / "kill_and_resume.py"), "--runs", "2", "--seed", "3",
-         "--launcher", " ".join(mpirun.command)],
+        [first_mpirun.python, str(SCRIPTS / "kill_and_resume.py"), "--runs", "2", "--seed", "3",
+         "--launcher", " ".join(first_mpirun.command)],
         capture_output=True, text=True, timeout=200, env={**os.environ, **ENVIRONMENT},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

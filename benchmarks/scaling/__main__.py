@@ -1,0 +1,201 @@
+"""Speed over the number of ranks: `python -m benchmarks.scaling [--ranks 1,2] [--output FOLDER]`.
+
+Measures, on the course's network: *strong* scaling, which keeps the whole batch, and *weak*
+scaling, which keeps the part of each rank; the exchange of gradients alone; and PyTorch's
+DistributedDataParallel with gloo beside both. The efficiency is speed / (ranks * speed of one
+rank); it can only be near 1 while there is a core for every rank, so the ranks have one thread
+each.
+
+With --hosts, also the exchange between pretend hosts whose links are limited (see
+tests/mpi/hosts.py): the cost model (`cost.py`) is fitted to some of these runs, checked on the
+others, and predicts the speed of up to 4,096 ranks.
+
+On a cluster, --launcher is the command that starts ranks, such as "srun --mpi=pmix", and --ranks
+may be as many as the job has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.scaling import cost, picture
+
+SIZES = (1 << 10, 1 << 16, 306_280, 1_200_000, 4 << 20, 25_000_000, 102_000_000)  # bytes
+FITTED = ((2, (1 << 17, 1 << 20, 1 << 22, 1 << 24)), (4, (1 << 17, 1 << 20, 1 << 22, 1 << 24)))
+HELD_OUT = ((2, (306_280, 3 << 20, 10 << 20)), (3, (1 << 20, 1 << 22)), (4, (3 << 20, 10 << 20)))
+PREDICTED = (1, 2, 4, 16, 64, 256, 1024, 4096)
+PER_MACHINE = 8  # ranks
+# An assumption, not measured here: the links of a common cluster.
+CLUSTER = cost.Network(alpha=3e-6, bandwidth=12.5e9)
+LARGE = 102_000_000  # bytes: 25.5 million parameters, as ResNet-50 has
+
+ROOT = Path(__file__).parent.parent.parent
+ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the ranks, prints tables, and writes a JSON file and a picture."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--ranks", default="1,2", help="the numbers of ranks, with commas")
+    parser.add_argument("--batch", type=int, default=128, help="the whole batch; weak: of one rank")
+    parser.add_argument("--launcher", default="mpirun", help="with its options, but without -n")
+    parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--hosts", action="store_true", help="also between pretend hosts")
+    parser.add_argument("--rate", default="1gbit", help="of the pretend hosts' links")
+    parser.add_argument("--output", type=Path, help="a folder for the JSON file and the picture")
+    options = parser.parse_args(arguments)
+    ranks = [int(n) for n in options.ranks.split(",")]
+    report: dict[str, Any] = {"machine": machine.describe(1), "batch": options.batch}
+    report["steps"] = _steps(options, ranks)
+    report["exchange"] = _exchange(options, max(ranks))
+    if options.hosts:
+        report["network"] = _network(options)
+        report["prediction"] = _prediction(report)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        path = options.output / f"scaling_{report['machine']['date'][:16].replace(':', '')}.json"
+        path.write_text(json.dumps(report, indent=1) + "\n")
+        picture.draw(report, path.with_suffix(".svg"))
+        print(path)
+
+
+def _steps(options: argparse.Namespace, ranks: list[int]) -> list[dict[str, Any]]:
+    rows = []
+    print(f"{'scaling':8}{'ranks':>6}{'batch':>7}{'ms/step':>9}{'images/s':>10}{'efficiency':>11}"
+          f"{'exchange':>10}{'wait':>7}{'DDP ms':>8}")  # fmt: skip
+    for scaling in ("strong", "weak"):
+        base = None
+        for n in ranks:
+            batch = options.batch * (n if scaling == "weak" else 1)
+            row = {"scaling": scaling, "ranks": n, "batch": batch}
+            row |= _ranks(options, n, "step", batch)
+            if not options.no_peer:
+                row["peer"] = _peer(n, "step", batch)["seconds"]
+            speed = batch / row["seconds"]
+            base = base or speed / n
+            row["efficiency"] = speed / n / base
+            rows.append(row)
+            print(f"{scaling:8}{n:6}{batch:7}{1e3 * row['seconds']:9.2f}{speed:10.0f}"
+                  f"{row['efficiency']:11.2f}{1e3 * row.get('exchange', 0):10.2f}"
+                  f"{1e3 * row.get('wait', 0):7.2f}{1e3 * row.get('peer', 0):8.2f}")  # fmt: skip
+    return rows
+
+
+def _exchange(options: argparse.Namespace, n: int) -> list[dict[str, Any]]:
+    sizes = ",".join(map(str, SIZES))
+    rows = _ranks(options, n, "exchange", sizes)
+    peers = [None] * len(rows) if options.no_peer else _peer(n, "exchange", sizes)
+    print(f"\nthe exchange alone, {n} ranks\n{'bytes':>12}{'us':>10}{'gloo us':>10}{'ratio':>7}")
+    for row, peer in zip(rows, peers):
+        row["ranks"] = n
+        text = f"{row['bytes']:12}{1e6 * row['seconds']:10.0f}"
+        if peer is not None:
+            row["peer"] = peer["seconds"]
+            text += f"{1e6 * peer['seconds']:10.0f}{peer['seconds'] / row['seconds']:7.1f}"
+        print(text)
+    return rows
+
+
+def _network(options: argparse.Namespace) -> dict[str, Any]:
+    """The exchange between pretend hosts, one rank on each; the fit, and how good it is."""
+
+    def runs(plan: tuple) -> list[tuple[int, float, float]]:
+        return [
+            (hosts, row["bytes"], row["seconds"])
+            for hosts, sizes in plan
+            for row in _on_hosts(
+                options, hosts, 1, hosts, "exchange", ",".join(map(str, sizes))
+            )
+        ]  # fmt: skip
+
+    fitted, held_out = runs(FITTED), runs(HELD_OUT)
+    network = cost.fit(fitted)
+    print(
+        f"\nthe network: alpha {1e6 * network.alpha:.0f} us, B {network.bandwidth / 1e6:.0f} MB/s"
+    )
+    print(f"{'machines':>8}{'bytes':>10}{'ms':>9}{'model':>9}{'error':>8}")
+    for kind, measured in (("fitted", fitted), ("not fitted", held_out)):
+        for (q, n, t), error in zip(measured, cost.errors(network, measured)):
+            model = 1e3 * network.exchange(q, n)
+            print(f"{q:8}{n:10}{1e3 * t:9.2f}{model:9.2f}{error:8.1%}  {kind}")
+    return {
+        "rate": options.rate, "alpha": network.alpha, "bandwidth": network.bandwidth,
+        "fitted": fitted, "held_out": held_out,
+        "largest_error": max(map(abs, cost.errors(network, held_out))),
+    }  # fmt: skip
+
+
+def _prediction(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The efficiency of weak scaling with more ranks than there are here."""
+    one = next(row for row in report["steps"] if row["ranks"] == 1)
+    compute = one["seconds"]
+    size = 4 * one["parameters"]
+    measured = cost.Network(report["network"]["alpha"], report["network"]["bandwidth"])
+    rows = []
+    print(f"\nefficiency predicted for weak scaling, {PER_MACHINE} ranks per machine")
+    print(f"{'ranks':>6}{'this net, CNN':>15}{'cluster, CNN':>14}{'cluster, 102 MB':>17}")
+    for p in PREDICTED:
+        row: dict[str, Any] = {"ranks": p}
+        for name, network, n, seconds in (
+            ("this network, CNN", measured, size, compute),
+            ("cluster, CNN", CLUSTER, size, compute),
+            ("cluster, 102 MB", CLUSTER, LARGE, 0.3),
+        ):
+            t = cost.step(network, p, PER_MACHINE, n, seconds, backward=seconds / 2)
+            row[name] = seconds / t
+        rows.append(row)
+        print(f"{p:6}{row['this network, CNN']:15.2f}{row['cluster, CNN']:14.2f}"
+              f"{row['cluster, 102 MB']:17.2f}")  # fmt: skip
+    return rows
+
+
+# --- starting ranks -------------------------------------------------------------------------------
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> Any:
+    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, cwd=ROOT,
+        env={**os.environ, **ONE_THREAD, "PATH": path, **(environment or {})},
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _ranks(options: argparse.Namespace, n: int, *work: Any) -> Any:
+    program = [sys.executable, "-m", "benchmarks.scaling.work", *map(str, work)]
+    return _run([*shlex.split(options.launcher), "-n", str(n), *program] if n > 1 else program)
+
+
+def _peer(n: int, *work: Any) -> Any:
+    program = [sys.executable, "-m", "benchmarks.scaling.peer", str(n)]
+    return _run([*program, *map(str, work)])
+
+
+def _on_hosts(
+    options: argparse.Namespace, hosts: int, slots: int, n: int, *work: Any, rate: bool = True
+) -> Any:
+    """On pretend hosts, with MPICH's mpirun."""
+    variables = [f"{k}={v}" for k, v in ONE_THREAD.items()]
+    program = ["env", f"PYTHONPATH={ROOT}", *variables, sys.executable, "-m",
+               "benchmarks.scaling.work", *map(str, work)]  # fmt: skip
+    inner = (
+        f'{options.launcher} -f "$PRETEND_HOSTFILE" -launcher ssh -launcher-exec "$PRETEND_RSH" '
+        f"-iface eth0 -n {n} {shlex.join(program)}"
+    )
+    tool = str(ROOT / "tests" / "mpi" / "hosts.py")
+    command = [sys.executable, tool, str(hosts), str(slots), "sh", "-c", inner]
+    return _run(command, {"RATE": options.rate} if rate else {})
+
+
+if __name__ == "__main__":
+    main()
