@@ -80,6 +80,7 @@ _CUDA = (
     "cuda.attention",
     "cuda.recurrent",
     "cuda.matmul",
+    "cuda.linalg",
     "cuda.optimizer",
     "cuda.metrics",
 )

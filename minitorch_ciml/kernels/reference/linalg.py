@@ -84,7 +84,7 @@ def _blocks(
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """x, summed over `alone` and in `order`, as matrices; and the sizes that result has of them."""
     if alone:
-        x = x.sum(alone)
+        x = x.sum(alone, dtype=x.dtype)
     x = x.transpose(order)
     sizes = x.shape
     matrices = x.reshape(*sizes[:n], prod(sizes[n:m]), prod(sizes[m:]))
