@@ -81,7 +81,39 @@ def _write_ops_page(app) -> None:
                 doc = [_escaped(line) for line in (inspect.getdoc(thing) or "").splitlines()]
                 lines += [f".. py:function:: minitorch_ciml.ops.{name}({_signature(thing)})", ""]
                 lines += [*(f"   {line}" for line in doc), ""]
-    page = DOCS / "reference" / "ops.rst"
+    _write_page("ops", lines)
+
+
+def _is_public_class(module, name: str) -> bool:
+    """Whether `name` is a class that a user would look up, and not another name of one."""
+    thing = getattr(module, name)
+    return inspect.isclass(thing) and thing.__name__ == name and bool(inspect.getdoc(thing))
+
+
+def _write_keras_page(app) -> None:
+    """reference/keras.rst: every class of the Keras facade, by module."""
+    lines = [
+        "The Keras facade", "================", "",
+        "Names and arguments are those of Keras 3, and so is what they mean: its documentation",
+        "applies. ``from minitorch_ciml import keras`` first.", "",
+    ]  # fmt: skip
+    for title, place in (
+        ("Models", "models"), ("Layers", "layers"), ("Losses", "losses"), ("Metrics", "metrics"),
+        ("Optimizers", "optimizers"), ("Schedules", "optimizers.schedules"),
+        ("Callbacks", "callbacks"), ("Initializers", "initializers"),
+        ("Regularizers", "regularizers"), ("Constraints", "constraints"),
+    ):  # fmt: skip
+        module = import_module(f"minitorch_ciml.keras.{place}")
+        lines += [title, "-" * len(title), ""]
+        for name in sorted(n for n in vars(module) if n[0].isupper()):
+            if _is_public_class(module, name):
+                lines += [f".. autoclass:: minitorch_ciml.keras.{place}.{name}", ""]
+    _write_page("keras", lines)
+
+
+def _write_page(name: str, lines: list[str]) -> None:
+    """reference/<name>.rst, left alone where it says the same already: Sphinx looks at its date."""
+    page = DOCS / "reference" / f"{name}.rst"
     text = "\n".join(lines)
     if not page.exists() or page.read_text() != text:
         page.write_text(text)
@@ -89,4 +121,5 @@ def _write_ops_page(app) -> None:
 
 def setup(app) -> None:
     app.connect("builder-inited", _write_ops_page)
+    app.connect("builder-inited", _write_keras_page)
     app.connect("autodoc-process-docstring", _escape_docstring, priority=400)  # before napoleon
