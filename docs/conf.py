@@ -84,10 +84,13 @@ def _write_ops_page(app) -> None:
     _write_page("ops", lines)
 
 
-def _is_public_class(module, name: str) -> bool:
-    """Whether `name` is a class that a user would look up, and not another name of one."""
-    thing = getattr(module, name)
-    return inspect.isclass(thing) and thing.__name__ == name and bool(inspect.getdoc(thing))
+def _classes(module) -> list[str]:
+    """The names of the classes that a module, or one below it, has for its users."""
+    return sorted(
+        name for name, thing in vars(module).items()
+        if inspect.isclass(thing) and name == thing.__name__ and name[0].isupper()
+        and thing.__module__.startswith(module.__name__)
+    )  # fmt: skip
 
 
 def _write_keras_page(app) -> None:
@@ -105,9 +108,8 @@ def _write_keras_page(app) -> None:
     ):  # fmt: skip
         module = import_module(f"minitorch_ciml.keras.{place}")
         lines += [title, "-" * len(title), ""]
-        for name in sorted(n for n in vars(module) if n[0].isupper()):
-            if _is_public_class(module, name):
-                lines += [f".. autoclass:: minitorch_ciml.keras.{place}.{name}", ""]
+        for name in _classes(module):
+            lines += [f".. autoclass:: minitorch_ciml.keras.{place}.{name}", ""]
     _write_page("keras", lines)
 
 
