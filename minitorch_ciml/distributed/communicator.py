@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import kernels
 from minitorch_ciml.distributed import launch
 from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
 from minitorch_ciml.distributed.logs import keep_apart
@@ -90,7 +91,7 @@ class Communicator:
     def broadcast_variables(self, variables: Iterable[Any], root: int = 0) -> None:
         """Gives the variables of all ranks the values of rank `root`."""
         for variable in variables:
-            value = self.broadcast(np.array(variable.value), root)
+            value = self.broadcast(np.array(kernels.host(variable.value)), root)
             if self.rank != root:
                 variable.assign(value)
 

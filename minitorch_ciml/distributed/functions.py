@@ -85,7 +85,7 @@ def allreduce(
     """
     if op is None:
         op = Average if average is None or average else Sum
-    array = np.array(value)
+    array = _array(value)
     if op == Average and array.dtype.kind in "biu":
         array = array.astype(np.float64)
     return _like(value, _ranks().allreduce(array, op))
@@ -93,12 +93,12 @@ def allreduce(
 
 def broadcast(value: Any, root_rank: int = 0, name: str | None = None, **ignored: Any) -> Any:
     """The value of rank `root_rank`: a tensor, an array or a number of one shape on all ranks."""
-    return _like(value, _ranks().broadcast(np.array(value), root_rank))
+    return _like(value, _ranks().broadcast(_array(value), root_rank))
 
 
 def allgather(value: Any, name: str | None = None, **ignored: Any) -> Any:
     """The ranks' values along their first axis, in the order of the ranks."""
-    pieces = _ranks().allgather(np.atleast_1d(np.array(value)))
+    pieces = _ranks().allgather(np.atleast_1d(_array(value)))
     whole = np.concatenate(pieces)
     return Tensor(whole) if isinstance(value, Tensor) else whole
 
@@ -130,6 +130,11 @@ def broadcast_global_variables(root_rank: int = 0) -> None:
 def barrier() -> None:
     """Waits until all ranks have come here."""
     _ranks().barrier()
+
+
+def _array(value: Any) -> np.ndarray:
+    """A copy, on the host."""
+    return np.array(value.numpy() if isinstance(value, Tensor) else value)
 
 
 def _like(value: Any, array: np.ndarray) -> Any:

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import engine
 from minitorch_ciml.autograd.engine import Record, Variable
 from minitorch_ciml.autograd.flat import FlatBuffer
@@ -62,6 +62,7 @@ class GradientExchange:
         if compression not in (None, "float16"):
             raise ValueError(f"compression: got {compression!r}, expected None or 'float16'.")
         self.average, self.compression, self.overlap = average, compression, overlap
+        self._buffers: list[FlatBuffer] = []
         self._lanes: list[_Lane] = []
         self._positions: dict[Variable, tuple[_Lane, int]] = {}
         self._ways: list[Way] = []
@@ -86,22 +87,25 @@ class GradientExchange:
             gradients: for each of them, one gradient per parameter, or None.
         """
         communicator = cast(MPICommunicator, init())  # there is one where this is called
-        if [lane.buffer for lane in self._lanes] != buffers:
+        if self._buffers != buffers:
             self._open(buffers, communicator)
         with communicator.waiting("gradient exchange"), profile.exchange(communicator):
             for lane, own in zip(self._lanes, gradients):
-                self._faithful &= lane.send_rest(own, self._way)
+                self._faithful &= lane.send_rest(lane.buffer.bring(own), self._way)
             for lane in self._lanes:
                 lane.receive()
             communicator.node.barrier()
+            for lane in self._lanes:
+                lane.buffer.take_back()
         interruption.agree(any(lane.buffer.flag[0] > 0 for lane in self._lanes))
         self._after_step(communicator)
         return True
 
     def _open(self, buffers: list[FlatBuffer], communicator: MPICommunicator) -> None:
         self.close()
+        self._buffers = list(buffers)
         scale = 1 / communicator.size if self.average else 1.0
-        self._lanes = [_Lane(b, communicator, scale, self.compression) for b in buffers]
+        self._lanes = [_Lane(_OnHost(b), communicator, scale, self.compression) for b in buffers]
         self._positions = {
             p: (lane, i) for lane in self._lanes for i, p in enumerate(lane.buffer.parameters)
         }
@@ -217,6 +221,44 @@ def _ways(lanes: list[_Lane], overlap: bool | None) -> list[Way]:
     return overlapped[:1] if overlap else ways + overlapped
 
 
+class _OnHost:
+    """A buffer's message as MPI can have it: itself, or on a GPU a copy in the host's memory.
+
+    Attributes: as of `FlatBuffer`.
+    """
+
+    def __init__(self, buffer: FlatBuffer):
+        self._original = buffer
+        self.parameters, self.slices, self.size = buffer.parameters, buffer.slices, buffer.size
+        self.refuse, self.views = buffer.refuse, buffer.views
+        self._copied = buffer.device != "cpu"
+        self.place(np.zeros(len(buffer.message), buffer.message.dtype))
+
+    def place(self, message: np.ndarray) -> None:
+        """See `FlatBuffer.place`."""
+        if self._copied:
+            FlatBuffer.place(self, message)  # type: ignore[arg-type]
+            return
+        original = self._original
+        original.place(message)
+        self.message, self.gradient_views = message, original.gradient_views
+        self.gradient, self.present, self.flag = original.gradient, original.present, original.flag
+
+    def bring(self, gradients: list) -> list:
+        """The gradients, on the host: one copy brings all of them."""
+        if not self._copied:
+            return gradients
+        missing = self._original.gather(gradients)
+        arrays = self.views(kernels.host(self._original.gradient))
+        return [None if i in missing else array for i, array in enumerate(arrays)]
+
+    def take_back(self) -> None:
+        """Puts the sums where the optimizer looks for them."""
+        if self._copied:
+            self._original.gradient[...] = self.gradient
+            self._original.present = self.present
+
+
 class _Lane:
     """The way of one buffer's gradients.
 
@@ -234,7 +276,7 @@ class _Lane:
 
     def __init__(
         self,
-        buffer: FlatBuffer,
+        buffer: _OnHost,
         communicator: MPICommunicator,
         scale: float,
         compression: str | None,
