@@ -103,6 +103,18 @@ def test_deterministic_refuses_what_it_cannot_do(monkeypatch):
         distribution.set_distribution(None)
 
 
+def test_gradients_on_a_gpu_go_through_the_host(first_mpirun):
+    """In the simulator: two ranks there, one rank on the CPU."""
+    done = first_mpirun(2, "gpu.py", "gpu", MINITORCH_CIML_SIMULATE_CUDA="1")
+    assert done.returncode == 0, done.stderr
+    alone = first_mpirun(1, "gpu.py", "cpu")
+    numbers = [
+        np.array(re.findall(r"(?:loss|weights) ([\d.]+)", d.stdout), float) for d in (done, alone)
+    ]
+    assert "on cuda" in done.stdout and "on cpu" in alone.stdout and len(numbers[1]) == 3
+    np.testing.assert_allclose(numbers[0].reshape(2, 3), [numbers[1]] * 2, rtol=1e-5)
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import distributed
+from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.callbacks import (
     DistributedProfiler,
     EarlyStopping,
@@ -213,12 +214,13 @@ class Sharing(Averaging):
         # overridden train_step has put into the logs besides is averaged.
         variables = metric_variables(model)
         own = [v.value for v in variables]
+        logs = {k: _number(v) for k, v in logs.items()}
         numbers = {k: v for k, v in logs.items() if isinstance(v, float)}
         states, means = self._summed(variables, list(numbers.values()))
         for v, state in zip(variables, states):
             v.value = state.astype(v.dtype)
         try:
-            results = model.get_metrics_result()
+            results = {k: _number(v) for k, v in model.get_metrics_result().items()}
         finally:
             for v, value in zip(variables, own):
                 v.value = value
@@ -238,6 +240,11 @@ class Sharing(Averaging):
     def whole(self, outputs: list[np.ndarray], counts: list[int]) -> list[np.ndarray]:
         table = np.array(self._communicator.allgather_object(counts))  # (ranks, batches)
         return [interleaved(self._communicator.allgather(own), table) for own in outputs]
+
+
+def _number(log: Any) -> Any:
+    """A log that may be a tensor on a GPU as a float, if it is a single number."""
+    return log.item() if isinstance(log, Tensor) and log.ndim == 0 else log
 
 
 def _description(source: Batches | None) -> Any:
