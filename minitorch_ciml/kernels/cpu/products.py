@@ -232,8 +232,17 @@ def multiply(
     return y
 
 
-def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(..., M, K) times (..., K, N): one large product on our threads, the others as NumPy does."""
+def matmul(
+    a: np.ndarray, b: np.ndarray, *, transpose_a: bool = False, transpose_b: bool = False
+) -> np.ndarray:
+    """(..., M, K) times (..., K, N), each with its last two axes swapped if so told.
+
+    One large product is on our threads, the others are as NumPy does them.
+    """
+    if transpose_a:
+        a = a.swapaxes(-1, -2)
+    if transpose_b:
+        b = b.swapaxes(-1, -2)
     if b.ndim == 2 and a.dtype == b.dtype and a.dtype.char in "fd" and a.shape[-1] == b.shape[0]:
         if a.ndim == 2:
             return multiply(a, b)
