@@ -62,6 +62,10 @@ def test_every_picture_is_a_figure_and_saves(name: str, tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["picture.png"]
 
 
+def test_notebooks_show_pictures_without_pyplot() -> None:
+    assert CALLS["images"]()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
 def test_formats(tmp_path: Path) -> None:
     CALLS["images"](path=tmp_path / "a.svg")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()

@@ -70,7 +70,7 @@ def draw(graph: Graph) -> Figure:
 
 def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Figure:
     """The figure of `nodes`, laid out by their edges, over a legend of `roles` and a note."""
-    from matplotlib.figure import Figure
+    from minitorch_ciml.viz.figure import Picture
 
     edges = _layered(nodes)
     width = max(n.x + n.width / 2 for n in nodes) + MARGIN
@@ -78,7 +78,7 @@ def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Fig
     height = max(n.y + n.height / 2 for n in nodes) - low + MARGIN
     width = max(width, _legend_width(roles), MARGIN + max(map(_text_width, note.split("\n"))))
     footer = LINE * (4.5 if note else 1.5 if roles else 0)
-    figure = Figure(figsize=(width + MARGIN, height + MARGIN + footer), dpi=150)
+    figure = Picture(figsize=(width + MARGIN, height + MARGIN + footer), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width + MARGIN), ylim=(low - MARGIN - footer, low + height))
     axes.set_axis_off()

@@ -30,9 +30,9 @@ DOTS = 150  # per inch, when saved as pixels
 
 def new_figure(width: float, height: float) -> "Figure":
     """An empty white figure, in inches, that arranges its axes itself."""
-    from matplotlib.figure import Figure
+    from minitorch_ciml.viz.figure import Picture
 
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def finished(figure: "Figure", path: PathLike | None) -> "Figure":
