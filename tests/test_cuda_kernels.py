@@ -21,6 +21,8 @@ from minitorch_ciml.kernels.cuda import (
     losses,
     normalization,
     reduce,
+    scan,
+    search,
     shape,
     softmax,
     sort,
@@ -224,7 +226,7 @@ def test_nan_is_the_largest_and_the_smallest():
     for name in ("max", "min"):
         agrees(name, x, (1,))
     for name in ("argmax", "argmin"):
-        found = on_gpu(getattr(reduce, name), x, axis=1, keepdims=False)
+        found = on_gpu(getattr(search, name), x, axis=1, keepdims=False)
         assert_equal(found, getattr(np, name)(x, 1))
 
 
@@ -240,27 +242,27 @@ def test_the_first_of_equal_places_of_several_blocks():
 
 def places_agree(x, axis):
     for name in ("argmax", "argmin"):
-        found = on_gpu(getattr(reduce, name), x, axis=axis, keepdims=False)
+        found = on_gpu(getattr(search, name), x, axis=axis, keepdims=False)
         assert_equal(found, np.asarray(getattr(np, name)(x, axis)))
 
 
 @pytest.mark.parametrize("n", [1, 31, 33, 256, 257, 600])
 def test_running_sums(n):
     x = normal(2, n, 2, dtype="float64")
-    assert_close(on_gpu(reduce.cumsum, x, axis=1), np.cumsum(x, 1))
+    assert_close(on_gpu(scan.cumsum, x, axis=1), np.cumsum(x, 1))
     a = 0.9 + 0.1 * normal(n, dtype="float64")
-    assert_close(on_gpu(reduce.cumprod, a, axis=0), np.cumprod(a))
+    assert_close(on_gpu(scan.cumprod, a, axis=0), np.cumprod(a))
     expected = reference_reduce.recurrence(a, x[0, :, 0], 0)
-    assert_close(on_gpu(reduce.recurrence, a, x[0, :, 0], axis=0), expected)
+    assert_close(on_gpu(scan.recurrence, a, x[0, :, 0], axis=0), expected)
     whole = RNG.integers(0, 9, n).astype("int32")
-    assert_equal(on_gpu(reduce.cumsum, whole, axis=0), np.cumsum(whole))
+    assert_equal(on_gpu(scan.cumsum, whole, axis=0), np.cumsum(whole))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_searchsorted(side):
     x = np.array([1.0, 2, 2, 5, np.nan])
     values = np.array([[0.0, 1, 2], [3, 9, np.nan]])
-    found = on_gpu(partial(reduce.searchsorted, side=side), x, values)
+    found = on_gpu(partial(search.searchsorted, side=side), x, values)
     assert_equal(found, np.searchsorted(x, values, side))
 
 

@@ -69,6 +69,8 @@ _CUDA = (
     "cuda.elementwise",
     "cuda.shape",
     "cuda.reduce",
+    "cuda.search",
+    "cuda.scan",
     "cuda.sort",
     "cuda.indexing",
     "cuda.softmax",

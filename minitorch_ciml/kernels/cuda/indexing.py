@@ -38,7 +38,7 @@ from minitorch_ciml.kernels.cuda.memory import (
     to_device,
     zeros,
 )
-from minitorch_ciml.kernels.cuda.reduce import cumsum
+from minitorch_ciml.kernels.cuda.scan import cumsum
 from minitorch_ciml.kernels.cuda.shape import Pattern, broadcast_to, copy, transpose, whole
 from minitorch_ciml.kernels.cuda.sort import order_of
 from minitorch_ciml.kernels.cuda.windows import divided

@@ -23,7 +23,7 @@ from numba import cuda, float32, float64, int32, int64
 
 from minitorch_ciml.kernels.cuda import functions
 from minitorch_ciml.kernels.cuda.elements import read, write
-from minitorch_ciml.kernels.cuda.elementwise import RARE, blocks_for, cast, is_float
+from minitorch_ciml.kernels.cuda.elementwise import RARE, cast, is_float
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, constant, empty, full
@@ -33,15 +33,13 @@ from minitorch_ciml.kernels.cuda.windows import divided
 Axes = tuple[int, ...]
 
 THREADS = 256
-_SHARE = 64  # elements that a thread combines at most, before the tree
+SHARE = 64  # elements that a thread combines at most, before the tree
 _SMALL_SHARE = 16  # the same, where there would be too few blocks for a GPU
 _FEW = 256  # blocks
-_MOST_PARTS = 65535  # of a grid's second axis
-_WARPS, _LANES = THREADS // 32, 0xFFFFFFFF
+MOST_PARTS = 65535  # of a grid's second axis
 _WIDE = 32  # columns that a block takes where they are neighbours in memory
 
-_RUNS = {"f4": ("f4", "f2", "bf2"), "f8": ("f8",), "i8": ("i8", "i4", "u1", "b1")}
-_NUMBA = {"f4": float32, "f8": float64, "i4": int32, "i8": int64}
+NUMBER_TYPES = {"f4": float32, "f8": float64, "i4": int32, "i8": int64}
 
 
 # --- what a reduction is --------------------------------------------------------------------------
@@ -80,7 +78,7 @@ class Reduction:
                 name=f"reduce.{name}.{wide}",
                 T=narrow,
             )
-            one_type = declare(_blocks(*made, _NUMBA[wide]))
+            one_type = declare(_blocks(*made, NUMBER_TYPES[wide]))
             self._kernels |= dict.fromkeys(narrow, (wide, one_type))
 
     def __call__(
@@ -107,10 +105,10 @@ class Reduction:
         if code not in self._kernels:
             raise TypeError(f"not on the GPU for {x.dtype}; it takes {', '.join(self._kernels)}")
         wide, run = self._kernels[code]
-        width, height = _block_of(n, inner)
+        width, height = block_of(n, inner)
         tiles = ceil_div(outer * inner, width)
-        share = _SMALL_SHARE if tiles < _FEW else _SHARE
-        chunk = builtins.max(share * height, ceil_div(n, _MOST_PARTS))
+        share = _SMALL_SHARE if tiles < _FEW else SHARE
+        chunk = builtins.max(share * height, ceil_div(n, MOST_PARTS))
         parts = ceil_div(n, chunk)
         y = empty((outer, parts, inner), wide)
         c = y if centre is None else centre
@@ -123,7 +121,7 @@ class Reduction:
         return y
 
 
-def _block_of(n: int, inner: int) -> tuple[int, int]:
+def block_of(n: int, inner: int) -> tuple[int, int]:
     """Results, and threads for each of them, of a block."""
     needed = _power_of_two(ceil_div(n, 4))
     if inner == 1:
@@ -199,7 +197,7 @@ def _blocks(
 _OF_FLOATS = {"f4": ("f4", "f2", "bf2"), "f8": ("f8",)}
 _REALS = {"f4": ("f4",), "f8": ("f8",)}
 _SUMS = {**_OF_FLOATS, "i8": ("i8", "i4", "u1", "b1")}
-_CHOICES = {**_OF_FLOATS, "i8": ("i8",), "i4": ("i4", "u1", "b1")}
+CHOICES = {**_OF_FLOATS, "i8": ("i8",), "i4": ("i4", "u1", "b1")}
 _QUESTIONS = {"i4": ("i4", "i8", "u1", "b1", "f4", "f8", "f2", "bf2")}
 
 
@@ -252,8 +250,8 @@ def _root(total, count):
 _sum = Reduction("sum", _SUMS, _plus, _nothing)
 _prod = Reduction("prod", _SUMS, lambda a, b: a * b, _unit)
 _mean = Reduction("mean", _OF_FLOATS, _plus, _nothing, finish=_quotient)
-_max = Reduction("max", _CHOICES, _larger)
-_min = Reduction("min", _CHOICES, _smaller)
+_max = Reduction("max", CHOICES, _larger)
+_min = Reduction("min", CHOICES, _smaller)
 _all = Reduction("all", _QUESTIONS, _smaller, element=_truth)
 _any = Reduction("any", _QUESTIONS, _larger, element=_truth)
 _deviations = Reduction(
@@ -297,7 +295,7 @@ def _reduced(
         if not any_reduced(groups):
             break
         step, centre, other = then or first, None, None
-    return x.reshape(shape if keepdims else _without(shape, axis))
+    return x.reshape(shape if keepdims else without(shape, axis))
 
 
 def _groups(shape: Shape, axis: Axes) -> list[tuple[int, bool]]:
@@ -323,7 +321,7 @@ def _in_order(groups: list[tuple[int, bool]]) -> bool:
     return kinds.count(True) == 1 or kinds == [True, False, True]
 
 
-def _without(shape: Shape, axis: Axes) -> Shape:
+def without(shape: Shape, axis: Axes) -> Shape:
     return tuple([n for i, n in enumerate(shape) if i not in axis])
 
 
@@ -331,10 +329,10 @@ def _empty_result(
     x: CudaArray, axis: Axes, keepdims: bool, value: Any, dtype: Any = None
 ) -> CudaArray:
     shape = tuple([1 if i in axis else n for i, n in enumerate(x.shape)])
-    return full(shape if keepdims else _without(shape, axis), value, dtype or x.dtype)
+    return full(shape if keepdims else without(shape, axis), value, dtype or x.dtype)
 
 
-def _sum_dtype(x: CudaArray) -> np.dtype:
+def sum_dtype(x: CudaArray) -> np.dtype:
     """What NumPy adds in: small integers as 64-bit ones."""
     return x.dtype if is_float(x) else np.dtype("uint64" if x.dtype.kind == "u" else "int64")
 
@@ -346,14 +344,14 @@ def _common(x: CudaArray) -> CudaArray:
 
 def sum(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
     if x.size == 0:
-        return _empty_result(x, axis, keepdims, 0, _sum_dtype(x))
-    return cast(_reduced(_sum, _common(x), axis, keepdims), _sum_dtype(x))
+        return _empty_result(x, axis, keepdims, 0, sum_dtype(x))
+    return cast(_reduced(_sum, _common(x), axis, keepdims), sum_dtype(x))
 
 
 def prod(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
     if x.size == 0:
-        return _empty_result(x, axis, keepdims, 1, _sum_dtype(x))
-    return cast(_reduced(_prod, _common(x), axis, keepdims), _sum_dtype(x))
+        return _empty_result(x, axis, keepdims, 1, sum_dtype(x))
+    return cast(_reduced(_prod, _common(x), axis, keepdims), sum_dtype(x))
 
 
 def mean(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
@@ -444,218 +442,3 @@ def batch_moments(x: CudaArray, *, axis: int) -> CudaArray:
     if x.size == 0:
         return full((2, x.shape[axis]), math.nan, x.dtype)
     return cast(stack(*_moments(x, others, False), axis=0), x.dtype)
-
-
-# --- where the extreme element is -----------------------------------------------------------------
-
-
-def _places(better: Callable, wide: Any) -> Callable:
-    """`better(v, w)`: whether v is chosen before w, wherever they stand."""
-
-    def places(
-        y, x, candidates, chosen, results, whole, n, inner, width, height, chunk, parts
-    ):  # fmt: skip
-        values = cuda.shared.array(THREADS, wide)
-        positions = cuda.shared.array(THREADS, int32)
-        if inner == 1:
-            column, thread = divided(cuda.threadIdx.x, height)
-        else:
-            thread, column = divided(cuda.threadIdx.x, width)
-        result = cuda.blockIdx.x * width + column
-        outer, b = divided(_smaller(result, results - 1), inner)
-        begin = cuda.blockIdx.y * chunk
-        end = _smaller(begin + chunk, n)
-        first = outer * n * inner + b
-        position = int32(candidates[first + begin * inner] if chosen else begin)
-        value = wide(read(x, outer * whole * inner + position * inner + b))
-        for i in range(begin + thread, end, height):
-            q = int32(candidates[first + i * inner] if chosen else i)
-            w = wide(read(x, outer * whole * inner + q * inner + b))
-            if better(w, value) or (q < position and not better(value, w)):
-                value, position = w, q
-        place = thread * width + column
-        values[place], positions[place] = value, position
-        cuda.syncthreads()
-        half = height // 2
-        while half > 0:
-            if thread < half:
-                v, w = values[place], values[place + half * width]
-                p, q = positions[place], positions[place + half * width]
-                if better(w, v) or (q < p and not better(v, w)):
-                    values[place], positions[place] = w, q
-            cuda.syncthreads()
-            half //= 2
-        if thread == 0 and result < results:
-            y[(outer * parts + cuda.blockIdx.y) * inner + b] = positions[column]
-
-    return places
-
-
-def _found_by(name: str, better: Callable) -> dict[str, Kernel]:
-    made = {}
-    for wide, narrow in _CHOICES.items():
-        build = _places(cuda.jit(device=True)(better), _NUMBA[wide])
-        declare = kernel(
-            "i8* T* i8*" + " i4" * 9, threads=THREADS, name=f"reduce.{name}.{wide}", T=narrow
-        )
-        made |= dict.fromkeys(narrow, declare(build))
-    return made
-
-
-_ARGMAX = _found_by("argmax", lambda v, w: v > w or (v != v and w == w))
-_ARGMIN = _found_by("argmin", lambda v, w: v < w or (v != v and w == w))
-
-
-def argmax(x: CudaArray, axis: int | None, keepdims: bool) -> CudaArray:
-    return _found(_ARGMAX, x, axis, keepdims)
-
-
-def argmin(x: CudaArray, axis: int | None, keepdims: bool) -> CudaArray:
-    return _found(_ARGMIN, x, axis, keepdims)
-
-
-def _found(kernels: dict[str, Kernel], x: CudaArray, axis: int | None, keepdims: bool) -> CudaArray:
-    axes = tuple(range(x.ndim)) if axis is None else (axis % x.ndim,)
-    shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
-    flat = x.reshape(-1) if axis is None else x
-    along = 0 if axis is None else axis % x.ndim
-    outer, whole = math.prod(flat.shape[:along]), (flat.shape[along] if flat.ndim else 1)
-    inner = math.prod(flat.shape[along + 1 :])
-    y, n = empty((1,), "int64"), whole
-    chosen = False
-    while x.size and (n > 1 or not chosen):
-        width, height = _block_of(n, inner)
-        chunk = builtins.max(_SHARE * height, ceil_div(n, _MOST_PARTS))
-        parts = ceil_div(n, chunk)
-        found = empty((outer, parts, inner), "int64")
-        grid = (ceil_div(outer * inner, width), parts)
-        sizes = (outer * inner, whole, n, inner, width, height, chunk, parts)
-        kernels[code_of(x.dtype)](grid, width * height, found, flat, y, chosen, *sizes)
-        y, n, chosen = found, parts, True
-    if not x.size:
-        y = empty(shape, "int64")
-    return y.reshape(shape if keepdims else _without(shape, axes))
-
-
-# --- what runs along an axis ----------------------------------------------------------------------
-
-
-def _running(load: Callable, first: int, wide: Any) -> Callable:
-    """y_i = a_i y_(i-1) + b_i, where (a_i, b_i) = load(p_i, q_i), and y_(-1) = first.
-
-    A block goes along one line, THREADS elements at a time. Within those, two neighbouring steps
-    are one step (a, b), so that a warp has all its results after five exchanges.
-    """
-
-    def running(y, p, q, n, inner):
-        factors = cuda.shared.array(_WARPS, wide)
-        terms = cuda.shared.array(_WARPS, wide)
-        outer, b = divided(cuda.blockIdx.x, inner)
-        base = outer * n * inner + b
-        warp, lane = divided(cuda.threadIdx.x, 32)
-        before = wide(first)
-        for start in range(0, n, THREADS):
-            i = start + cuda.threadIdx.x
-            factor, term = wide(1), wide(0)
-            if i < n:
-                factor, term = load(
-                    wide(read(p, base + i * inner)), wide(read(q, base + i * inner))
-                )
-            distance = 1
-            while distance < 32:
-                f = cuda.shfl_up_sync(_LANES, factor, distance)
-                t = cuda.shfl_up_sync(_LANES, term, distance)
-                if lane >= distance:
-                    term += factor * t
-                    factor *= f
-                distance *= 2
-            if lane == 31:
-                factors[warp], terms[warp] = factor, term
-            cuda.syncthreads()
-            # `before` becomes what stands before this warp, and `after` what before the next tile.
-            after = before
-            for w in range(_WARPS):
-                if w == warp:
-                    before = after
-                after = factors[w] * after + terms[w]
-            if i < n:
-                write(y, base + i * inner, factor * before + term)
-            before = after
-            cuda.syncthreads()
-
-    return running
-
-
-def _runs(name: str, load: Callable, first: int) -> dict[str, tuple[str, Kernel]]:
-    made = {}
-    for wide, narrow in _RUNS.items():
-        build = _running(cuda.jit(device=True)(load), first, _NUMBA[wide])
-        for code in narrow:
-            declare = kernel(
-                f"{_written(code)}* {code}* {code}* i4 i4",
-                threads=THREADS,
-                name=f"reduce.{name}.{code}",
-            )
-            made[code] = declare(build)
-    return made
-
-
-def _written(code: str) -> str:
-    return code if "f" in code else "i8"
-
-
-_CUMSUM = _runs("cumsum", lambda p, q: (like(p, 1), p), 0)
-_CUMPROD = _runs("cumprod", lambda p, q: (p, like(p, 0)), 1)
-_RECURRENCE = _runs("recurrence", lambda p, q: (p, q), 0)
-
-
-def cumsum(x: CudaArray, axis: int) -> CudaArray:
-    return _run(_CUMSUM, x, x, axis)
-
-
-def cumprod(x: CudaArray, axis: int) -> CudaArray:
-    return _run(_CUMPROD, x, x, axis)
-
-
-def recurrence(a: CudaArray, b: CudaArray, axis: int) -> CudaArray:
-    """y_i = a_i y_(i-1) + b_i along an axis, from y_(-1) = 0."""
-    return _run(_RECURRENCE, a, b, axis)
-
-
-def _run(kernels: dict[str, Kernel], p: CudaArray, q: CudaArray, axis: int) -> CudaArray:
-    y = empty(p.shape, _sum_dtype(p))
-    if p.size:
-        n, inner = p.shape[axis], math.prod(p.shape[axis % p.ndim + 1 :])
-        kernels[code_of(p.dtype)](p.size // n, THREADS, y, p, q, n, inner)
-    return y
-
-
-# --- places in a sorted line ----------------------------------------------------------------------
-
-
-@kernel("i8* T* T* i4 i4 i4", threads=THREADS, T=("f4", "f8", "i4", "i8"))
-def _searchsorted(y, x, values, length, right, n):
-    """By bisection; NaN comes after all numbers."""
-    i = cuda.grid(1)
-    if i < n:
-        value = values[i]
-        low, high = int32(0), int32(length)
-        while low < high:
-            middle = int32((low + high) // 2)
-            other = x[middle]
-            is_less = other < value or (value != value and other == other)
-            is_equal = other == value or (value != value and other != other)
-            if is_less or (right and is_equal):
-                low = int32(middle + 1)
-            else:
-                high = middle
-        y[i] = low
-
-
-def searchsorted(x: CudaArray, values: CudaArray, side: str) -> CudaArray:
-    dtype = np.result_type(x.dtype, values.dtype)
-    x, values = cast(x, dtype), cast(values, dtype)
-    y = empty(values.shape, "int64")
-    if y.size:
-        _searchsorted(*blocks_for(y.size), y, x, values, x.size, side == "right", y.size)
-    return y
