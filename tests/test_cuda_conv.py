@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cuda_peer import assert_close, assert_equal, on_gpu
 
-from minitorch_ciml.kernels.cuda import conv, sums
+from minitorch_ciml.kernels.cuda import conv, matmul_cores, sums
+from minitorch_ciml.kernels.cuda.conv_cores import TILES as TILES_OF
 from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, TILES
 from minitorch_ciml.kernels.cuda.memory import to_device
 from minitorch_ciml.kernels.reference import conv as reference
@@ -68,7 +69,7 @@ def test_small(shapes, dtype):
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiles(tile, monkeypatch):
     """Forward and the kernel's gradient, several blocks of each in all directions."""
-    monkeypatch.setattr(conv, "_tile_for", lambda *sizes: tile)
+    monkeypatch.setattr(conv._How, "_tile", lambda *sizes: tile)
     (x_shape, w_shape, how), of_grad = EDGES[tile]
     x, w, _, g = arrays_of(x_shape, w_shape, how, "float32")
     assert_close(on_gpu(conv.conv, x, w, **how), reference.conv(x, w, **how))
@@ -125,3 +126,72 @@ def test_views_that_are_not_aligned():
     found = conv.conv_bias_act_grad(to_device(y), to_device(y), *views, needs=(True,) * 3, **fused)
     expected = reference.conv_bias_act_grad(y, y, x, w, b, needs=(True,) * 3, **fused)
     assert_close(tuple(a.numpy() for a in found), expected)
+
+
+# --- tensor cores ---------------------------------------------------------------------------------
+
+# Without parts of 16 bytes; with them, strided and in groups; past the edge of a tile.
+ON_CORES = [
+    case((1, 5, 4, 6), (3, 3, 6, 5), padding=1),
+    case((1, 6, 3, 16), (2, 2, 8, 12), strides=(2, 1), padding=1, groups=2),
+    case((1, 131, 8), (2, 8, 4)),
+]
+# Rounding errors of the factors: of 3xTF32, TF32, float16 and bfloat16.
+ARITHMETIC = {
+    matmul_cores.TF32X3: ("float32", 2e-6), matmul_cores.TF32: ("float32", 1e-3),
+    matmul_cores.F16: ("float16", 1e-3), matmul_cores.BF16: ("bfloat16", 8e-3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", ON_CORES, ids=str)
+@pytest.mark.parametrize(
+    "numbers, number", [(n, i) for n in ARITHMETIC for i in range(len(TILES_OF[n]))],
+    ids=lambda n: getattr(n, "name", None),
+)  # fmt: skip
+def test_tensor_cores(numbers, number, shapes, monkeypatch):
+    monkeypatch.setattr(conv._How, "_core_tile", lambda *sizes: TILES_OF[numbers][number])
+    monkeypatch.setattr(
+        conv, "numbers_for", lambda code, *sizes: numbers if code == numbers.code else None
+    )
+    dtype, tolerance = ARITHMETIC[numbers]
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    x_shape, w_shape, how = shapes
+    x, w, b, g = (a.astype(dtype) for a in arrays_of(x_shape, w_shape, how, "float32"))
+    exact = [a.astype("float32") for a in (x, w, b, g)]
+    fused = {**how, "activation": "relu"}
+    y = on_gpu(conv.conv_bias_act, x, w, b, **fused)
+    assert_near(y, reference.conv_bias_act(*exact[:3], **fused), dtype, tolerance)
+    if shapes == ON_CORES[1]:
+        dx = on_gpu(conv.conv_input_grad, g, w, input_shape=x_shape, **how)
+        expected = reference.conv_input_grad(exact[3], exact[1], input_shape=x_shape, **how)
+        assert_near(dx, expected, dtype, tolerance)
+    dw = on_gpu(conv.conv_kernel_grad, x, g, kernel_shape=w_shape, **how)
+    expected = reference.conv_kernel_grad(exact[0], exact[3], kernel_shape=w_shape, **how)
+    assert_near(dw, expected, dtype, tolerance)
+
+
+def assert_near(found, expected, dtype, tolerance):
+    """Up to the tolerance, relative to the largest number."""
+    assert found.dtype == dtype
+    error = np.abs(found.astype("float32") - expected).max()
+    assert error <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shapes", [CASES[0], CASES[5], CASES[6]], ids=str)
+def test_two_bytes_without_tensor_cores(shapes, dtype):
+    """With an odd number of channels, depthwise, and as a product of matrices."""
+    pytest.importorskip("ml_dtypes")
+    x_shape, w_shape, how = shapes
+    x, w, b, g = (a.astype(dtype) for a in arrays_of(x_shape, w_shape, how, "float32"))
+    exact = [a.astype("float32") for a in (x, w, b, g)]
+    fused = {**how, "activation": "relu"}
+    y = on_gpu(conv.conv_bias_act, x, w, b, **fused)
+    assert_near(y, reference.conv_bias_act(*exact[:3], **fused), dtype, 8e-3)
+    found = on_gpu(conv.conv_bias_act_grad, g, y, x, w, b, needs=(True,) * 3, **fused)
+    expected = reference.conv_bias_act_grad(
+        exact[3], y.astype("float32"), *exact[:3], needs=(True,) * 3, **fused
+    )
+    for one, other in zip(found, expected):
+        assert_near(one, other, dtype, 8e-3)

@@ -6,19 +6,24 @@
   are added in a fixed order, so that results repeat bit for bit.
 - Where the window is a single element, or all of the input, they are products of matrices.
 
-Float32 goes through tiles (`conv_tiles.py`), except where there is a group for nearly every
-channel; that, and float64, is computed element by element (`conv_direct.py`).
+16-bit floats go through tensor cores (`conv_cores.py`), as float32 does if asked for; otherwise it
+goes through tiles on the ordinary cores (`conv_tiles.py`). Where there is a group for nearly every
+channel, and in float64, each element is computed for itself (`conv_direct.py`).
 """
 
 from __future__ import annotations
 
 import math
 
-from minitorch_ciml.kernels.cuda import conv_direct, conv_tiles
+import numpy as np
+
+from minitorch_ciml.kernels.cuda import conv_cores, conv_direct, conv_tiles
+from minitorch_ciml.kernels.cuda.conv_cores import numbers_for
 from minitorch_ciml.kernels.cuda.conv_plan import Correlation, Taps, backward, forward
 from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, Tile
 from minitorch_ciml.kernels.cuda.launch import ceil_div
 from minitorch_ciml.kernels.cuda.matmul import dense, matmul
+from minitorch_ciml.kernels.cuda.matmul_cores import CoreTile
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.sums import bias_grad, shares_of, summed
@@ -52,12 +57,16 @@ def conv_input_grad(
         length, filters = math.prod(w.shape[:-1]), w.shape[-1]
         g, w = g.reshape(math.prod(g.shape[:-1]), filters), w.reshape(length, filters)
         return matmul(g, w, transpose_b=True).reshape(input_shape)
-    parts = backward(spatial, outputs, window, strides, padding, dilation)
+    dtype = g.dtype
+    how = _How(g, w.shape[-1] // groups, w.shape[-2], groups)
+    if how.is_widened:
+        g, w = g.astype(np.float32), w.astype(np.float32)
+        how = _How(g, how.taken, how.filters, groups)
     dx = empty(input_shape, g.dtype)
     if dx.size:
-        for part in parts:
-            _correlate(dx, g, _flipped(w, part.taps, groups), None, False, part, groups)
-    return dx
+        for part in backward(spatial, outputs, window, strides, padding, dilation):
+            how.correlate(dx, g, _flipped(w, part.taps, groups), None, False, part)
+    return dx.astype(dtype, copy=False)
 
 
 def conv_kernel_grad(
@@ -71,8 +80,13 @@ def conv_kernel_grad(
         length, filters = math.prod(kernel_shape[:-1]), kernel_shape[-1]
         rows = x.reshape(x.size // length, length), g.reshape(g.size // filters, filters)
         return matmul(*rows, transpose_a=True).reshape(kernel_shape)
-    how = forward(spatial, outputs, window, strides, padding, dilation)
-    return _correlate_grad(x, g, kernel_shape, how, groups)
+    dtype = x.dtype
+    how = _How(x, kernel_shape[-2], kernel_shape[-1] // groups, groups)
+    if how.is_widened or how.is_two_bytes and not how.has_chunks(x):
+        x, g = x.astype(np.float32), g.astype(np.float32)
+        how = _How(x, how.taken, how.filters, groups)
+    places = forward(spatial, outputs, window, strides, padding, dilation)
+    return how.correlate_grad(x, g, kernel_shape, places).astype(dtype, copy=False)
 
 
 def conv_bias_act_grad(
@@ -106,11 +120,17 @@ def _conv(
         activation = "relu" if is_relu else "linear"
         y = matmul(x, w) if b is None else dense(x, w, b, activation=activation)
         return y.reshape(shape)
+    dtype = x.dtype
+    how = _How(x, w.shape[-2], w.shape[-1] // groups, groups)
+    if how.is_widened:
+        x, w = x.astype(np.float32), w.astype(np.float32)
+        b = b and b.astype(np.float32)
+        how = _How(x, how.taken, how.filters, groups)
     y = empty(shape, x.dtype)
     if y.size:
-        how = forward(spatial, outputs, window, strides, padding, dilation)
-        _correlate(y, x, w, b, is_relu, how, groups)
-    return y
+        places = forward(spatial, outputs, window, strides, padding, dilation)
+        how.correlate(y, x, w, b, is_relu, places)
+    return y.astype(dtype, copy=False)
 
 
 def _is_product(
@@ -122,80 +142,122 @@ def _is_product(
     return groups == 1 and not any(map(any, padding)) and (is_single or is_whole)
 
 
-def _is_tiled(x: CudaArray, taken: int, filters: int, groups: int) -> bool:
-    """Whether there are matrices to multiply."""
-    is_small = groups > 1 and max(taken, filters) < _SMALL_GROUP
-    return x.pointer_type == "f4*" and not is_small
+class _How:
+    """How correlations of such an input are computed, of so many channels and filters per group.
 
+    Attributes:
+        is_direct: element by element, for want of matrices.
+        numbers: how tensor cores multiply the numbers; None where they do not.
+        is_two_bytes: whether the numbers are 16-bit floats.
+        is_widened: whether these must be widened to float32 first.
+    """
 
-def _correlate(
-    y: CudaArray, x: CudaArray, w: CudaArray, b: CudaArray | None, is_relu: bool,
-    how: Correlation, groups: int,
-) -> None:  # fmt: skip
-    """One correlation of x (N, *S, C) with w (taps, C / groups, F), into all or some of y."""
-    taken, all_filters = w.shape[-2:]
-    filters = all_filters // groups
-    pixels = x.shape[0] * math.prod(how.places)
-    sizes = (taken, x.shape[-1], filters, all_filters, b is not None, is_relu)
-    bias = w if b is None else b
-    arrays = (y, x, w, bias)
-    if not _is_tiled(x, taken, filters, groups):
-        count = pixels * all_filters
-        conv_direct.correlate(
-            *over(count), *arrays, count, *sizes, *how.arguments, *how.target_arguments
-        )
-        return
-    tile = _tile_for(pixels, filters, groups)
-    grid = (ceil_div(pixels, tile.rows), ceil_div(filters, tile.columns), groups)
-    by_fours = is_by_fours(x, taken), is_by_fours(w, filters) and bias.is_aligned
-    conv_tiles.CORRELATE[tile](
-        grid, tile.threads, *arrays, pixels, *sizes, *by_fours, how.is_dense, *how.arguments,
-        *how.target_arguments,
-    )  # fmt: skip
+    def __init__(self, x: CudaArray, taken: int, filters: int, groups: int):
+        self.taken, self.filters, self.groups = taken, filters, groups
+        is_small = groups > 1 and max(taken, filters) < _SMALL_GROUP
+        self.is_direct = is_small or x.pointer_type == "f8*"
+        self.is_two_bytes = x.dtype.itemsize == 2
+        self.numbers = None if self.is_direct else numbers_for(x.pointer_type[:-1], filters)
+        is_odd = taken % 2 == 1 or filters % 2 == 1  # four bytes are the least that can be copied
+        no_cores = self.numbers is None or is_odd
+        self.is_widened = self.is_two_bytes and not self.is_direct and no_cores
 
+    def has_chunks(self, x: CudaArray) -> bool:
+        """Whether x's channels, those of a group, come in parts of 16 bytes."""
+        return self._is_by(16 // x.dtype.itemsize, x, self.taken)
 
-def is_by_fours(x: CudaArray, size: int) -> bool:
-    """Whether parts of so many elements of x's last axis can be read in fours."""
-    return size % 4 == 0 and x.shape[-1] % 4 == 0 and x.is_aligned
+    @staticmethod
+    def _is_by(count: int, x: CudaArray, size: int) -> bool:
+        """Whether parts of `size` of x's last axis can be read so many elements at a time."""
+        return size % count == 0 and x.shape[-1] % count == 0 and x.is_aligned
 
+    def correlate(
+        self, y: CudaArray, x: CudaArray, w: CudaArray, b: CudaArray | None, is_relu: bool,
+        how: Correlation,
+    ) -> None:  # fmt: skip
+        """One correlation of x (N, *S, C) with w (taps, C / groups, F), into all or some of y."""
+        pixels, all_filters = x.shape[0] * math.prod(how.places), w.shape[-1]
+        if self.is_two_bytes and not self.is_direct:
+            x, w = _aligned(x), _aligned(w)
+        sizes = self.taken, x.shape[-1], self.filters, all_filters, b is not None, is_relu
+        bias = w if b is None else b
+        arrays, more = (y, x, w, bias), (*how.arguments, *how.target_arguments)
+        if self.is_direct:
+            count = pixels * all_filters
+            conv_direct.correlate(*over(count), *arrays, count, *sizes, *more)
+            return
+        tile: Tile | CoreTile
+        if self.numbers is not None:
+            each = 16 // x.dtype.itemsize
+            tile = self._core_tile(pixels)
+            run, flags = (
+                conv_cores.CORRELATE[self.numbers, tile],
+                (self.has_chunks(x), self._is_by(each, w, self.filters),
+                 self._is_by(2, y, self.filters)),
+            )  # fmt: skip
+        else:
+            tile = self._tile(pixels)
+            by_fours = self._is_by(4, w, self.filters) and bias.is_aligned
+            run, flags = conv_tiles.CORRELATE[tile], (self.has_chunks(x), by_fours)
+        grid = (ceil_div(pixels, tile.rows), ceil_div(self.filters, tile.columns), self.groups)
+        run(grid, tile.threads, *arrays, pixels, *sizes, *flags, how.is_dense, *more)
 
-def _tile_for(rows: int, filters: int, groups: int, shares: int = 1) -> Tile:
-    """The largest tile that leaves no multiprocessor without work, and little of itself empty."""
-    if filters <= NARROW.columns:
-        return NARROW
-    blocks = ceil_div(rows, LARGE.rows) * ceil_div(filters, LARGE.columns) * groups * shares
-    is_enough = filters > SMALL.columns and blocks >= runtime().multiprocessors
-    return LARGE if is_enough else SMALL
-
-
-def _correlate_grad(
-    x: CudaArray, g: CudaArray, shape: Ints, how: Correlation, groups: int
-) -> CudaArray:
-    taken, all_filters = shape[-2:]
-    filters, count = all_filters // groups, math.prod(shape)
-    length, pixels = count // all_filters, g.size // all_filters
-    sizes = (taken, x.shape[-1], filters, all_filters)
-    is_tiled = _is_tiled(x, taken, filters, groups)
-    if is_tiled:
-        tile = _tile_for(length, filters, groups, shares_of(pixels, 1)[1])
-        blocks = (ceil_div(length, tile.rows), ceil_div(filters, tile.columns))
-        share, shares = shares_of(pixels, math.prod(blocks) * groups * tile.threads)
-    else:
-        share, shares = shares_of(pixels, count)
-    parts = empty((shares, *shape), x.dtype)
-    if is_tiled:
-        grid = (*blocks, groups * shares)
-        conv_tiles.CORRELATE_GRAD[tile](
-            grid, tile.threads, parts, x, g, pixels, share, shares, *sizes,
-            is_by_fours(x, taken), is_by_fours(g, filters), *how.arguments,
+    def correlate_grad(
+        self, x: CudaArray, g: CudaArray, shape: Ints, how: Correlation
+    ) -> CudaArray:  # fmt: skip
+        """The gradient for a kernel of this shape."""
+        all_filters, count = shape[-1], math.prod(shape)
+        length, pixels = count // all_filters, g.size // all_filters
+        sizes = self.taken, x.shape[-1], self.filters, all_filters
+        dtype = np.float64 if x.pointer_type == "f8*" else np.float32
+        if self.is_direct:
+            share, shares = shares_of(pixels, count)
+            parts = empty((shares, *shape), dtype)
+            blocks, threads = over(count)
+            conv_direct.CORRELATE_GRAD[x.pointer_type[:-1]](
+                (blocks, shares), threads, parts, x, g, count, pixels, share, shares, *sizes,
+                *how.arguments,
+            )  # fmt: skip
+            return summed(parts)
+        tile: Tile | CoreTile
+        if self.numbers is not None and self.has_chunks(x):
+            g = _aligned(g) if self.is_two_bytes else g
+            tile = self._core_tile(length, shares_of(pixels, 1)[1])
+            run = conv_cores.CORRELATE_GRAD[self.numbers, tile]
+            each = 16 // g.dtype.itemsize
+            flags = self._is_by(each, g, self.filters), all_filters % 2 == self.filters % 2 == 0
+        else:
+            tile = self._tile(length, shares_of(pixels, 1)[1])
+            run = conv_tiles.CORRELATE_GRAD[tile]
+            flags = self.has_chunks(x), self._is_by(4, g, self.filters)
+        blocks_of_dw = ceil_div(length, tile.rows), ceil_div(self.filters, tile.columns)
+        share, shares = shares_of(pixels, math.prod(blocks_of_dw) * self.groups * tile.threads)
+        parts = empty((shares, *shape), dtype)
+        run(
+            (*blocks_of_dw, self.groups * shares), tile.threads, parts, x, g, pixels, share, shares,
+            *sizes, *flags, *how.arguments,
         )  # fmt: skip
-    else:
-        blocks, threads = over(count)
-        conv_direct.correlate_grad(
-            (blocks, shares), threads, parts, x, g, count, pixels, share, shares, *sizes,
-            *how.arguments,
-        )  # fmt: skip
-    return summed(parts)
+        return summed(parts)
+
+    def _tile(self, rows: int, shares: int = 1) -> Tile:
+        """The largest tile that leaves no multiprocessor without work, and little of it empty."""
+        if self.filters <= NARROW.columns:
+            return NARROW
+        return LARGE if self._is_enough(rows, shares) else SMALL
+
+    def _core_tile(self, rows: int, shares: int = 1) -> CoreTile:
+        tiles = conv_cores.TILES[self.numbers]
+        return tiles[0] if self._is_enough(rows, shares) else tiles[-1]
+
+    def _is_enough(self, rows: int, shares: int) -> bool:
+        """Whether there is a large tile for every multiprocessor."""
+        tiles = ceil_div(rows, LARGE.rows) * ceil_div(self.filters, LARGE.columns)
+        is_enough = tiles * self.groups * shares >= runtime().multiprocessors
+        return self.filters > SMALL.columns and is_enough
+
+
+def _aligned(x: CudaArray) -> CudaArray:
+    return x if x.is_aligned else x.copy()
 
 
 def _flipped(w: CudaArray, taps: Taps, groups: int) -> CudaArray:

@@ -7,17 +7,17 @@ again comes from the caches. And for float64, for which this is simple, and slow
 
 from __future__ import annotations
 
-from numba import cuda, float32, float64, int32
+from numba import cuda, float32, float64, int32, types
 
 from minitorch_ciml.kernels.cuda.conv_tiles import is_inside, next_pixel
+from minitorch_ciml.kernels.cuda.elements import read, write
+from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.windows import THREADS, divided
 
-_FLOATS = ("f4", "f8")
 
-
-@kernel("T* T* T* T*" + " i4" * (7 + 18 + 9), threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T*" + " i4" * (7 + 18 + 9), threads=THREADS, T=TRAINED)
 def correlate(
     y, x, w, b, count, taken, channels, filters, all_filters, has_bias, is_relu,
     depth, height, width, out_depth, out_height, out_width, deep, high, wide, start_z, start_y,
@@ -46,20 +46,19 @@ def correlate(
                         at = i32(((n * depth + z) * height + v) * width + u)
                         at = i32(at * channels + channel)
                         for c in range(taken):
-                            total += x[i32(at + c)] * w[i32(k + c * all_filters)]
+                            total += read(x, i32(at + c)) * read(w, i32(k + c * all_filters))
                     k = i32(k + taken * all_filters)
         if has_bias:
-            total += b[f]
+            total += read(b, f)
         if is_relu and total < 0:
             total = float32(0.0)
         to = i32(n * target_depth + oz * every_z + first_z)
         to = i32(to * target_height + oy * every_y + first_y)
         to = i32(to * target_width + ox * every_x + first_x)
-        y[i32(to * all_filters + f)] = total
+        write(y, i32(to * all_filters + f), total)
 
 
-@kernel("T* T* T*" + " i4" * (8 + 18), threads=THREADS, T=_FLOATS)
-def correlate_grad(
+def _correlate_grad(
     dw, x, g, count, pixels, share, shares, taken, channels, filters, all_filters,
     depth, height, width, out_depth, out_height, out_width, deep, high, wide, start_z, start_y,
     start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
@@ -87,11 +86,22 @@ def correlate_grad(
             u = i32(ox * stride_x + start_x)
             if is_inside(z, v, u, depth, height, width):
                 at = i32(((n * depth + z) * height + v) * width + u)
-                total += x[i32(at * channels + channel)] * g[i32(p * all_filters + f)]
+                at = i32(at * channels + channel)
+                total += read(x, at) * read(g, i32(p * all_filters + f))
             n, oz, oy, ox = next_pixel(
                 n, oz, oy, ox, int32(1), out_depth, out_height, out_width
             )  # fmt: skip
         dw[i32(number * count + i)] = total
+
+
+# The sums are in float32, also where x and g have 16 bits.
+CORRELATE_GRAD = {
+    code: kernel(
+        f"{total}* T* T*" + " i4" * (8 + 18), threads=THREADS, T=(code,),
+        name=f"conv_direct.correlate_grad_{code}",
+    )(_correlate_grad)
+    for code, total in {"f4": "f4", "f8": "f8", "f2": "f4", "bf2": "f4"}.items()
+}  # fmt: skip
 
 
 # --- the flipped kernel ---------------------------------------------------------------------------
@@ -101,8 +111,11 @@ SQUARE = 32  # of a block: a tile that is read along one axis and written along 
 _LINE = SQUARE + 1  # so that a column lies in 32 banks
 
 
+_NUMBERS = {"f4": float32, "f8": float64, "f2": types.float16, "bf2": types.uint16}
+
+
 def _flipped(dtype: str):
-    number = {"f4": float32, "f8": float64}[dtype]
+    number = _NUMBERS[dtype]
 
     @kernel(
         "T* T*" + " i4" * 14, threads=SQUARE * ROWS, T=(dtype,),
@@ -136,4 +149,4 @@ def _flipped(dtype: str):
     return flipped
 
 
-FLIPPED = {dtype: _flipped(dtype) for dtype in _FLOATS}
+FLIPPED = {dtype: _flipped(dtype) for dtype in _NUMBERS}

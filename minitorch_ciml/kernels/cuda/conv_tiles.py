@@ -28,7 +28,7 @@ from minitorch_ciml.kernels.cuda.windows import divided
 SLICE = 8  # of k
 UNROLLED = 2  # of them, whose numbers the compiler may read ahead
 _PAD = 4  # columns more in shared memory, so that threads that write do not meet in a bank
-_OUTSIDE = -(1 << 30)  # a position that no tap brings back into the array
+OUTSIDE = -(1 << 30)  # a position that no tap brings back into the array
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _correlate(tile: Tile) -> Kernel:
             rest, oy = divided(rest, out_height)
             n, oz = divided(rest, out_depth)
             plane[i] = i32(n * depth)
-            at_z[i] = i32(oz * stride_z + start_z) if p < pixels else int32(_OUTSIDE)
+            at_z[i] = i32(oz * stride_z + start_z) if p < pixels else int32(OUTSIDE)
             at_y[i] = i32(oy * stride_y + start_y)
             at_x[i] = i32(ox * stride_x + start_x)
         c, kz, ky, kx = next_tap(

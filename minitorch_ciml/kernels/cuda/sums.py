@@ -5,8 +5,11 @@ What the gradients of biases and of convolution's kernels end with. Bound by mem
 
 from __future__ import annotations
 
+import numpy as np
 from numba import cuda, float32, float64
 
+from minitorch_ciml.kernels.cuda.elements import read, write
+from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
@@ -33,10 +36,10 @@ _COLUMNS, _ROWS = 32, 8  # of a block's threads
 
 
 def _bias_grad(dtype: str) -> Kernel:
-    number = {"f4": float32, "f8": float64}[dtype]
+    total_code, number = ("f8", float64) if dtype == "f8" else ("f4", float32)
 
     @kernel(
-        "T* T* T* T* i4 i4 i4 i4", threads=_COLUMNS * _ROWS, T=(dtype,),
+        f"{total_code}* T* T* T* i4 i4 i4 i4", threads=_COLUMNS * _ROWS, T=(dtype,),
         name=f"sums.bias_grad_{dtype}",
     )  # fmt: skip
     def bias_grad(db, masked, g, y, pixels, share, filters, is_relu):
@@ -51,11 +54,11 @@ def _bias_grad(dtype: str) -> Kernel:
         if f < filters:
             for p in range(first + row, min(pixels, first + share), _ROWS):
                 at = i32(p * filters + f)
-                value = g[at]
+                value = read(g, at)
                 if is_relu:
-                    if not y[at] > 0:  # also of NaN
+                    if not read(y, at) > 0:  # also of NaN
                         value = number(0.0)
-                    masked[at] = value
+                    write(masked, at, value)
                 total += value
         sums[row, column] = total
         cuda.syncthreads()
@@ -67,7 +70,7 @@ def _bias_grad(dtype: str) -> Kernel:
     return bias_grad
 
 
-_BIAS_GRAD = {dtype: _bias_grad(dtype) for dtype in _FLOATS}
+_BIAS_GRAD = {dtype: _bias_grad(dtype) for dtype in TRAINED}
 
 
 # --- launchers ------------------------------------------------------------------------------------
@@ -99,10 +102,10 @@ def bias_grad(g: CudaArray, y: CudaArray, is_relu: bool) -> tuple[CudaArray, Cud
     rows = g.size // filters
     columns = ceil_div(filters, _COLUMNS)
     share, shares = shares_of(rows, columns * _COLUMNS * _ROWS)
-    sums = empty((shares, filters), g.dtype)
+    sums = empty((shares, filters), np.float64 if g.pointer_type == "f8*" else np.float32)
     masked = empty(g.shape, g.dtype) if is_relu else g
     _BIAS_GRAD[g.pointer_type[:-1]](
         (columns, shares), (_COLUMNS, _ROWS), sums, masked, g, y, rows,
         share, filters, is_relu,
     )  # fmt: skip
-    return masked, summed(sums)
+    return masked, summed(sums).astype(g.dtype, copy=False)
