@@ -145,7 +145,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
 
     @kernel(
         "T* T* T* T*" + " i4" * (11 + 18 + 9), T=(numbers.code,),
-        threads=tile.threads, blocks=1 if numbers.is_thrice else tile.resident,
+        threads=tile.threads, blocks=tile.resident,
         shared=STAGES * stage, needs=cores.NEEDS,
         name=f"conv_cores.correlate_{numbers.name}_{tile.name}",
     )  # fmt: skip
@@ -281,7 +281,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
 
     @kernel(
         "f4* T* T*" + " i4" * (9 + 18), T=(numbers.code,),
-        threads=tile.threads, blocks=1 if numbers.is_thrice else tile.resident,
+        threads=tile.threads, blocks=tile.resident,
         shared=STAGES * stage, needs=cores.NEEDS,
         name=f"conv_cores.correlate_grad_{numbers.name}_{tile.name}",
     )  # fmt: skip
