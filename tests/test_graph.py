@@ -384,3 +384,19 @@ def test_weights_are_named_with_their_layer():
     text = str(model(np.ones((1, 2), "float32")).sum().graph())
     assert "dense(t1, hidden.kernel, hidden.bias" in text
     assert "answer.kernel" in text
+
+
+def test_trace_writes_what_a_fused_op_means(capsys):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="hidden")])
+    x = Tensor(np.ones((5, 3), "float32"), requires_grad=True, name="x")
+    model(x).sum().backward(trace=True)
+    out = capsys.readouterr().out
+    assert "d/dx = g @ hidden.kernel.T = " in out
+    assert "d/d(hidden.kernel) = x.T @ g = " in out
+    assert "d/d(hidden.bias) = sum_to(g, shape=(4,)) = " in out
+
+
+def test_trace_leaves_out_formulas_that_would_fill_the_screen(capsys):
+    p = Tensor(np.array([[0.2], [0.7]], "float32"), requires_grad=True, name="p")
+    keras.losses.binary_crossentropy(np.ones((2, 1), "float32"), p).sum().backward(trace=True)
+    assert "d/dp = the rule of binary_crossentropy = " in capsys.readouterr().out

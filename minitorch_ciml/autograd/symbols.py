@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd.engine import Record, Variable, grad
 from minitorch_ciml.autograd.tensor import Tensor
-from minitorch_ciml.config import no_grad
+from minitorch_ciml.config import enable_grad, no_grad
 from minitorch_ciml.kernels.formula import Formula, Text, in_words, write
+
+LONG = 120  # characters; a longer formula does not explain anything
 
 
 def is_number(v: Variable) -> bool:
@@ -90,16 +92,35 @@ class Symbol(Tensor):
 Symbol.kind = Symbol
 
 
+def _derivatives_of_ref(
+    ref: Callable, inputs: Sequence[Symbol], params: dict, g: Symbol, needs: Sequence[bool]
+) -> list[Formula | None]:
+    leaves = [Symbol.constant(x.value) for x in inputs]
+    for leaf, need in zip(leaves, needs):
+        leaf.requires_grad = need
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    with enable_grad():
+        result = ref(*leaves, **params)
+        # With create_graph the rules are run, which are written with ops, and not the kernels.
+        found = iter(grad(result, wanted, g, create_graph=True, allow_unused=True))
+    formulas = [next(found) if need else None for need in needs]
+    written = [None if x is None else x.value for x in formulas]
+    return [f if f is not None and len(f.text) <= LONG else None for f in written]
+
+
 def derivatives(
     record: Record, result: Symbol, inputs: Sequence[Symbol], g: Symbol, needs: Sequence[bool]
 ) -> list[Formula | None]:
     """The rules of the op, run on symbols: the formula of each input's gradient.
 
-    None stands for an input that needs no gradient, and for a rule that cannot be written as a
-    formula: a fused op's (it is a kernel), or one that needs the numbers themselves.
+    A fused op has a kernel in place of rules, so what it means in terms of other ops is
+    differentiated. None stands for an input that needs no gradient, and for a rule that cannot be
+    written as a formula: it needs the numbers themselves, or would fill the screen.
     """
     op, params = record.op, record.params
     try:
+        if op.ref is not None:
+            return _derivatives_of_ref(op.ref, inputs, params, g, needs)
         with no_grad():
             if op.joint is not None:
                 found = op.joint(g, result, *inputs, needs=list(needs), **params)

@@ -58,7 +58,9 @@ class Trace:
         for x, gx, *formulas in zip(record.inputs, input_gradients, rules, rules_in_numbers):
             if gx is not None:
                 texts = _shown(formulas, np.shape(gx.value)) or [f"the rule of {record.op.name}"]
-                equation = _equation(f"d/d{self.names[x]}", *texts, in_words(gx.value))
+                name = self.names[x]
+                left = f"d/d{name}" if name.isidentifier() else f"d/d({name})"
+                equation = _equation(left, *texts, in_words(gx.value))
                 print(f"  {equation}; {self._added(x, gx)}")
 
     def _added(self, x: Variable, gx: Variable) -> str:

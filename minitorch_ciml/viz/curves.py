@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -221,7 +221,7 @@ def _values(name: object, run: object, metric: str) -> Array:
     return np.asarray(records[metric], np.float64)
 
 
-def _run_colours(n: int) -> Sequence:
+def _run_colours(n: int) -> Any:
     if n <= len(RUNS):
         return RUNS
     import matplotlib
