@@ -31,6 +31,7 @@ from minitorch_ciml.config import (
     set_device,
     set_floatx,
 )
+from minitorch_ciml.kernels.host import set_num_threads
 
 
 def __getattr__(name: str):

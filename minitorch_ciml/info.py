@@ -14,6 +14,7 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.config import DEVICES
+from minitorch_ciml.kernels import host
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "rich", "h5py", "mpi4py", "numba-cuda")
 _VECTORS = ("avx512f", "avx2", "fma", "avx", "sse2", "sve", "neon")  # instructions
@@ -32,7 +33,7 @@ def collect_info() -> dict[str, str]:
     facts |= {name: _version(name) for name in _PACKAGES}
     return facts | {
         "CPU": _cpu(),
-        "Cores": f"{_usable_cores()} usable of {os.cpu_count()}",
+        "Cores": f"{host.usable_cores()} usable of {os.cpu_count()}",
         "Threads": _threads(),
         "BLAS": _blas(),
         "MPI": _mpi(),
@@ -82,12 +83,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu() -> str:

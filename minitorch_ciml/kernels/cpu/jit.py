@@ -8,8 +8,10 @@ inside of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -46,9 +48,37 @@ def inlined(function: Callable) -> Any:
     )(function)  # fmt: skip
 
 
+# Seconds after which a compilation is worth a word.
+PATIENCE = 1.0
+_told = False
+
+
+def _tell() -> None:
+    global _told
+    if not _told:
+        _told = True
+        print("Compiling kernels for this machine, once ...", file=sys.stderr, flush=True)
+
+
+def _with_a_word(compile_signature: Callable) -> Callable:
+    """The same, but says so, once in a process, where it takes long."""
+
+    def compile_and_tell(signature: Any) -> Any:
+        timer = Timer(PATIENCE, _tell)
+        timer.daemon = True
+        timer.start()
+        try:
+            return compile_signature(signature)
+        finally:
+            timer.cancel()
+
+    return compile_and_tell
+
+
 def entry(function: Callable) -> Any:
     """Compiles a kernel that Python calls; cached on disk."""
     compiled = njit(nogil=True, error_model="numpy")(function)
+    compiled.compile = _with_a_word(compiled.compile)
     try:
         compiled.enable_caching()
     except RuntimeError:  # no folder is writable: every process compiles for itself

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.reference import normalization as reference
 
 Array = np.ndarray
@@ -62,11 +63,15 @@ def _moments(x):
 
 
 @compiled
-def _scaled(x, mean, factor, offset):
-    y = np.empty_like(x)
+def _scale(x, mean, factor, offset, y):
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             y[i, j] = (x[i, j] - mean[j]) * factor[j] + offset[j]
+
+
+def _scaled(x: Array, mean: Array, factor: Array, offset: Array) -> Array:
+    y = empty(x.shape, x.dtype)
+    _scale(x, mean, factor, offset, y)
     return y
 
 
@@ -82,13 +87,11 @@ def _two_sums(g, x, mean):
 
 
 @compiled
-def _rest(g, x, mean, factor, common, slope):
+def _rest(g, x, mean, factor, common, slope, dx):
     """factor (g - common - slope (x - mean))."""
-    dx = np.empty_like(x)
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             dx[i, j] = factor[j] * (g[i, j] - common[j] - slope[j] * (x[i, j] - mean[j]))
-    return dx
 
 
 def batch_moments(x: Array, *, axis: int) -> Array:
@@ -151,7 +154,9 @@ def normalize_batch_grad(
     dx = None
     if needs[0]:
         share = x.dtype.type(1 / max(len(x_rows), 1))
-        dx = _rest(g_rows, x_rows, mean, scale * rstd, d_offset * share, d_scale * rstd * share)
+        common, slope = d_offset * share, d_scale * rstd * share
+        dx = empty(x_rows.shape, x.dtype)
+        _rest(g_rows, x_rows, mean, scale * rstd, common, slope, dx)
         dx = _restored(dx, x, axis)
     return dx, d_scale, d_offset, None
 
@@ -160,8 +165,7 @@ def normalize_batch_grad(
 
 
 @compiled
-def _layer(x, gamma, beta, epsilon):
-    y, z, rstd = np.empty_like(x), np.empty_like(x), np.empty(x.shape[0], x.dtype)
+def _layer(x, gamma, beta, epsilon, y, z, rstd):
     n = x.shape[1]
     for i in range(x.shape[0]):
         total = x.dtype.type(0)
@@ -175,12 +179,11 @@ def _layer(x, gamma, beta, epsilon):
         for j in range(n):
             z[i, j] = (x[i, j] - mean) * rstd[i]
             y[i, j] = z[i, j] * gamma[j] + beta[j]
-    return y, z, rstd
 
 
 @compiled
-def _layer_slope(g, z, rstd, gamma):
-    dx, n = np.empty_like(g), g.shape[1]
+def _layer_slope(g, z, rstd, gamma, dx):
+    n = g.shape[1]
     d_gamma, d_beta = np.zeros(n), np.zeros(n)
     for i in range(g.shape[0]):
         plain, weighted = g.dtype.type(0), g.dtype.type(0)
@@ -194,7 +197,7 @@ def _layer_slope(g, z, rstd, gamma):
         weighted /= g.dtype.type(n)
         for j in range(n):
             dx[i, j] = rstd[i] * (g[i, j] * gamma[j] - plain - z[i, j] * weighted)
-    return dx, d_gamma.astype(g.dtype), d_beta.astype(g.dtype)
+    return d_gamma.astype(g.dtype), d_beta.astype(g.dtype)
 
 
 def layer_normalization(
@@ -202,7 +205,9 @@ def layer_normalization(
 ) -> tuple[Array, tuple[Array, Array]]:
     if not _is_simple(x, gamma, beta):
         return reference.layer_normalization(x, gamma, beta, epsilon=epsilon)
-    y, z, rstd = _layer(_rows(x, x.ndim - 1), gamma, beta, x.dtype.type(epsilon))
+    rows = _rows(x, x.ndim - 1)
+    y, z, rstd = (empty(shape, x.dtype) for shape in (rows.shape, rows.shape, rows.shape[:1]))
+    _layer(rows, gamma, beta, x.dtype.type(epsilon), y, z, rstd)
     return y.reshape(x.shape), (z, rstd)
 
 
@@ -214,5 +219,6 @@ def layer_normalization_grad(
         return reference.layer_normalization_grad(
             g, y, x, gamma, beta, needs=needs, saved=saved, epsilon=epsilon
         )
-    dx, d_gamma, d_beta = _layer_slope(_rows(g, g.ndim - 1), *saved, gamma)
+    dx = empty(saved[0].shape, g.dtype)
+    d_gamma, d_beta = _layer_slope(_rows(g, g.ndim - 1), *saved, gamma, dx)
     return dx.reshape(x.shape), d_gamma, d_beta

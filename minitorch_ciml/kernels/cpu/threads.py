@@ -27,11 +27,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP
 os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's OpenMP
 
 from llvmlite import ir
+from numba import get_num_threads, set_num_threads
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
-from minitorch_ciml.kernels import openblas
+from minitorch_ciml.kernels import host, openblas
 from minitorch_ciml.kernels.cpu.jit import kernel
 
 openblas.let_idle_threads_sleep()
@@ -39,6 +40,8 @@ openblas.let_idle_threads_sleep()
 # Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come
 # from the cache.
 parallel._launch_threads()
+if "NUMBA_NUM_THREADS" not in os.environ:
+    set_num_threads(min(host.default_threads(), get_num_threads()))
 
 # As many threads as `numba.set_num_threads` allows.
 ALL = 1 << 30
