@@ -481,7 +481,7 @@ def test_batch_normalization(sizes, axis):
     x, g = normal(*sizes, dtype="float64") + 3, normal(*sizes, dtype="float64")
     scale, offset = normal(2, sizes[axis], dtype="float64")
     moments = reference_normalization.batch_moments(x, axis=axis)
-    assert_close(on_gpu(reduce.batch_moments, x, axis=axis), moments)
+    assert_close(on_gpu(normalization.batch_moments, x, axis=axis), moments)
     how = {"axis": axis, "epsilon": 1e-3}
     agree("normalize_batch", x, scale, offset, moments, how=how)
     agree(
@@ -490,6 +490,19 @@ def test_batch_normalization(sizes, axis):
     vectors = (*moments, scale, offset)
     agree("batch_normalization", x, *vectors, how=how)
     agree("batch_normalization_grad", g, x, x, *vectors, how={**how, "needs": (True,) * 5})
+
+
+@pytest.mark.parametrize("sizes, axis", [((600, 5), 1), ((9, 3, 70), 1)])
+def test_variances_lose_no_digits(sizes, axis):
+    """Far from 0, and with a first part that differs from the rest."""
+    x = normal(*sizes) + 1000
+    x[: sizes[0] // 8] -= 500
+    exact = reference_normalization.batch_moments(x.astype("float64"), axis=axis)
+    found = on_gpu(normalization.batch_moments, x, axis=axis)
+    np.testing.assert_allclose(found, exact, 3e-6)
+    part = x[sizes[0] // 8 + 1 :]  # little variance, far from 0
+    exact = reference_normalization.batch_moments(part.astype("float64"), axis=axis)
+    np.testing.assert_allclose(on_gpu(normalization.batch_moments, part, axis=axis), exact, 3e-6)
 
 
 def agree(name, *arrays, how):

@@ -1,9 +1,9 @@
 """Normalisation, bound by memory. What each kernel means is in `reference/normalization.py`.
 
-Per channel: the moments and the sums that the gradients need are reductions, which read what they
-need once; then one kernel computes a few numbers for every channel, and one with them the result.
-Per row (layer normalisation) everything happens in one kernel along rows (`groups.py`); what
-the weights' gradients need is one number per element, written once and summed.
+Per channel: the moments, and the sums that the gradients need, are computed in one pass each
+(`channels.py`); then one kernel computes a few numbers for every channel, and another one with them
+the result. Per row (layer normalisation) everything happens in one kernel along rows (`groups.py`);
+what the weights' gradients need is one number per element, written once and summed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from numba import cuda
 
+from minitorch_ciml.kernels.cuda.channels import gradient_sums, moments
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import FLOATS, THREADS, Elementwise, blocks_for, cast
 from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, wide_type
@@ -21,7 +22,6 @@ from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.reduce import sum as _sum
-from minitorch_ciml.kernels.cuda.reduce import sum_of_products
 from minitorch_ciml.kernels.cuda.windows import divided
 
 Needs = tuple[bool, ...]
@@ -41,6 +41,11 @@ _normalized = Elementwise(
     "normalization.normalized",
     (lambda mean, factor, offset, x: (x - mean) * factor + offset, "T T T T", "T", FLOATS),
 )
+
+
+def batch_moments(x: CudaArray, *, axis: int) -> CudaArray:
+    """(2, C): the mean and the variance of every channel."""
+    return cast(moments(*_singles(x), axis), x.dtype)
 
 
 def batch_normalization(
@@ -103,11 +108,10 @@ def _gradients(
     axis: int, epsilon: float, own: bool,
 ) -> tuple[CudaArray, CudaArray, CudaArray, CudaArray]:  # fmt: skip
     """(dx, d_scale, d_offset, factor)."""
-    others = tuple([a for a in range(x.ndim) if a != axis])
     channels = scale.size
     n = max(x.size // max(channels, 1), 1)
-    d_offset = _sum(g, others, False)
-    products = sum_of_products(x, g, mean, others)
+    sums = gradient_sums(g, x, mean, axis)
+    d_offset, products = _apart(sums)
     v, d_scale = empty((4, channels), x.dtype), empty((channels,), x.dtype)
     dx = empty(x.shape, x.dtype)
     if channels:

@@ -27,7 +27,7 @@ from minitorch_ciml.kernels.cuda.elementwise import RARE, cast, is_float
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, constant, empty, full
-from minitorch_ciml.kernels.cuda.shape import stack, transpose
+from minitorch_ciml.kernels.cuda.shape import transpose
 from minitorch_ciml.kernels.cuda.windows import divided
 
 Axes = tuple[int, ...]
@@ -51,8 +51,7 @@ class Reduction:
     Args:
         name: for reports.
         types: for each type that elements are combined in, the types of elements.
-        element: what is combined: a function of an element, the element of another array at the
-            same place, and a number that belongs to the result, its `centre`.
+        element: what is combined: a function of an element and its result's `centre`.
         start: where every thread begins: a function of some element.
         combine: two such numbers.
         finish: the result, from what was combined and the number of elements.
@@ -68,12 +67,12 @@ class Reduction:
         finish: Callable | None = None,
     ):
         self._kernels: dict[str, tuple[str, Kernel]] = {}
-        steps = element or (lambda x, other, centre: x), start or (lambda x: x), combine
+        steps = element or (lambda x, centre: x), start or (lambda x: x), combine
         steps = (*steps, finish or (lambda x, count: x))
         made = [s if hasattr(s, "py_func") else cuda.jit(device=True)(s) for s in steps]
         for wide, narrow in types.items():
             declare = kernel(
-                f"{wide}* T* T* {wide}*" + " i4" * 10,
+                f"{wide}* T* {wide}*" + " i4" * 10,
                 threads=THREADS,
                 name=f"reduce.{name}.{wide}",
                 T=narrow,
@@ -88,7 +87,6 @@ class Reduction:
         n: int,
         inner: int,
         centre: CudaArray | None = None,
-        other: CudaArray | None = None,
         count: int = 1,
         last: bool = True,
     ) -> CudaArray:
@@ -97,7 +95,6 @@ class Reduction:
         Args:
             x: the elements, (outer, n, inner).
             centre: element i, modulo their number, is the centre of result i.
-            other: the other array.
             count: how many elements a result has in all; for `finish`.
             last: whether there is nothing to be combined after this.
         """
@@ -114,7 +111,7 @@ class Reduction:
         c = y if centre is None else centre
         period = 1 if centre is None else centre.size
         run(
-            (tiles, parts), width * height, y, x, x if other is None else other, c,
+            (tiles, parts), width * height, y, x,  c,
             outer * inner, n, inner, width, height, chunk, parts, period, count,
             parts > 1 or not last,
         )  # fmt: skip
@@ -140,7 +137,7 @@ def _blocks(
     element: Callable, start: Callable, combine: Callable, finish: Callable, wide: Any
 ) -> Callable:
     def blocks(
-        y, x, z, c, results, n, inner, width, height, chunk, parts, period, count, partial
+        y, x, c, results, n, inner, width, height, chunk, parts, period, count, partial
     ):  # fmt: skip
         shares = cuda.shared.array(THREADS, wide)
         # Neighbouring threads have neighbours in memory: of a row, or of different columns.
@@ -154,9 +151,7 @@ def _blocks(
         centre = read(c, divided(outer * inner + b, period)[1])
         begin = cuda.blockIdx.y * chunk
         end = _smaller(begin + chunk, n)
-        s0 = wide(
-            start(element(read(x, base + begin * inner), read(z, base + begin * inner), centre))
-        )
+        s0 = wide(start(element(read(x, base + begin * inner), centre)))
         s1 = s2 = s3 = s0
         i = begin + thread
         while i + 3 * height < end:
@@ -164,16 +159,14 @@ def _blocks(
             step = height * inner
             x0, x1 = read(x, at), read(x, at + step)
             x2, x3 = read(x, at + 2 * step), read(x, at + 3 * step)
-            z0, z1 = read(z, at), read(z, at + step)
-            z2, z3 = read(z, at + 2 * step), read(z, at + 3 * step)
-            s0 = combine(s0, wide(element(x0, z0, centre)))
-            s1 = combine(s1, wide(element(x1, z1, centre)))
-            s2 = combine(s2, wide(element(x2, z2, centre)))
-            s3 = combine(s3, wide(element(x3, z3, centre)))
+            s0 = combine(s0, wide(element(x0, centre)))
+            s1 = combine(s1, wide(element(x1, centre)))
+            s2 = combine(s2, wide(element(x2, centre)))
+            s3 = combine(s3, wide(element(x3, centre)))
             i += 4 * height
         while i < end:
             at = base + i * inner
-            s0 = combine(s0, wide(element(read(x, at), read(z, at), centre)))
+            s0 = combine(s0, wide(element(read(x, at), centre)))
             i += height
         place = thread * width + column
         shares[place] = combine(combine(s0, s1), combine(s2, s3))
@@ -223,19 +216,15 @@ def _smaller(a, b):
     return a if a < b or a != a else b
 
 
-def _truth(x, other, centre):
+def _truth(x, centre):
     return int32(x != 0)
 
 
-def _squared_deviation(x, other, centre):
+def _squared_deviation(x, centre):
     return (x - centre) * (x - centre)
 
 
-def _product(x, other, centre):
-    return (x - centre) * other
-
-
-def _exponential(x, other, centre):
+def _exponential(x, centre):
     return math.exp(x - centre)
 
 
@@ -257,10 +246,9 @@ _any = Reduction("any", _QUESTIONS, _larger, element=_truth)
 _deviations = Reduction(
     "deviations", _OF_FLOATS, _plus, _nothing, element=_squared_deviation, finish=_quotient
 )
-_products = Reduction("products", _OF_FLOATS, _plus, _nothing, element=_product)
 _exponentials = Reduction("exponentials", _OF_FLOATS, _plus, _nothing, element=_exponential)
 _squares = Reduction(
-    "squares", _OF_FLOATS, _plus, _nothing, element=lambda x, other, centre: x * x, finish=_root
+    "squares", _OF_FLOATS, _plus, _nothing, element=lambda x, centre: x * x, finish=_root
 )
 _roots = Reduction("roots", _REALS, _plus, _nothing, finish=_root)
 
@@ -273,7 +261,6 @@ def _reduced(
     then: Reduction | None = None,
     centre: CudaArray | None = None,
     count: int = 1,
-    other: CudaArray | None = None,
 ) -> CudaArray:
     """`first` along axes, the results of which `then` combines where one step is not enough."""
     shape = tuple([1 if i in axis else n for i, n in enumerate(x.shape)])
@@ -281,7 +268,6 @@ def _reduced(
     if centre is not None and not _in_order(groups):
         kept = tuple([i for i in range(x.ndim) if i not in axis])
         x = transpose(x, axes=(*kept, *axis))
-        other = other and transpose(other, axes=(*kept, *axis))
         groups = [(centre.size, False), (x.size // centre.size, True)]
     step = first
     while True:
@@ -289,12 +275,12 @@ def _reduced(
         before, after = groups[:last], groups[last + 1 :]
         sizes = [math.prod(n for n, _ in part) for part in (before, after)]
         alone = not any_reduced(before)
-        x = step(x, sizes[0], groups[last][0], sizes[1], centre, other, count, alone)
+        x = step(x, sizes[0], groups[last][0], sizes[1], centre, count, alone)
         parts = x.shape[1]
         groups = [*before, (parts, True), *after] if parts > 1 else [*before, *after]
         if not any_reduced(groups):
             break
-        step, centre, other = then or first, None, None
+        step, centre = then or first, None
     return x.reshape(shape if keepdims else without(shape, axis))
 
 
@@ -359,11 +345,6 @@ def mean(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
         return _empty_result(x, axis, keepdims, math.nan)
     count = math.prod([x.shape[a] for a in axis])
     return cast(_reduced(_mean, x, axis, keepdims, count=count), x.dtype)
-
-
-def sum_of_products(x: CudaArray, other: CudaArray, centre: CudaArray, axis: Axes) -> CudaArray:
-    """The sum of (x - centre) other along axes, for a `centre` in the result's shape."""
-    return cast(_reduced(_products, x, axis, False, _sum, centre, other=other), x.dtype)
 
 
 def var(x: CudaArray, axis: Axes, keepdims: bool) -> CudaArray:
@@ -434,11 +415,3 @@ def sum_to(x: CudaArray, shape: Shape) -> CudaArray:
     added = x.ndim - len(shape)
     stretched = [added + i for i, n in enumerate(shape) if n == 1 and x.shape[added + i] != 1]
     return sum(x, (*range(added), *stretched), False).reshape(shape)
-
-
-def batch_moments(x: CudaArray, *, axis: int) -> CudaArray:
-    """(2, C): the mean and the variance of every channel."""
-    others = tuple([a for a in range(x.ndim) if a != axis])
-    if x.size == 0:
-        return full((2, x.shape[axis]), math.nan, x.dtype)
-    return cast(stack(*_moments(x, others, False), axis=0), x.dtype)
