@@ -75,3 +75,22 @@ def test_only_the_gradients_asked_for():
     dq, *others = on_gpu(attention.attention_grad, g, y, q, k, v, mask, **how)
     assert_close(dq, reference.attention_grad(g, y, q, k, v, mask, **how)[0])
     assert others == [None, None, None]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_two_bytes(dtype):
+    dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    q, k, v, mask, g = arrays_of((1, 3, 4, 1, 8, 4), (3, 4), "float32")
+    q, k, v, g = (a.astype(dtype) for a in (q, k, v, g))
+    wide = [a.astype("float32") for a in (q, k, v)]
+    y, saved = on_gpu(attention.attention, q, k, v, mask, scale=0.3)
+    expected, log_sums = reference.attention(*wide, mask, scale=0.3)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.astype("float32"), expected, 0.02, 0.02)
+    np.testing.assert_allclose(saved, log_sums, 1e-5)
+    how = {"needs": (True, True, True, False), "saved": saved, "scale": 0.3}
+    found = on_gpu(attention.attention_grad, g, y, q, k, v, mask, **how)
+    exact = reference.attention_grad(g.astype("float32"), expected, *wide, mask, **how)
+    for one, other in zip(found[:3], exact):
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one.astype("float32"), other, 0.02, 0.02)

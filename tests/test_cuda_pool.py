@@ -98,3 +98,30 @@ def test_dropout(shape, dtype, rate):
         from minitorch_ciml.kernels.cpu.random import dropout
 
         assert_equal(dropout(x, **how), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_two_bytes(dtype):
+    """Computed with as float32, and rounded once."""
+    dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    how = how_of(CASES[3])
+    x = RNG.normal(size=CASES[3][0]).astype(dtype)
+    wide = x.astype("float32")
+    y, saved = reference.max_pool(wide, **how)
+    assert_equal(on_gpu(pool.max_pool, x, **how), (y.astype(dtype), saved))
+    shape = {"input_shape": x.shape, **how}
+    dx = reference.max_pool_scatter(y, saved, **shape)
+    found = on_gpu(pool.max_pool_scatter, y.astype(dtype), saved, **shape)
+    np.testing.assert_allclose(found.astype("float32"), dx, 0.02, 0.02)
+    found = on_gpu(pool.avg_pool, x, **how)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.astype("float32"), reference.avg_pool(wide, **how), 0.01, 0.01)
+    found = on_gpu(pool.avg_pool_grad, y.astype(dtype), **shape)
+    expected = reference.avg_pool_grad(y, **shape)
+    np.testing.assert_allclose(found.astype("float32"), expected, 0.01, 0.01)
+    how = {"rate": 0.3, "stream": (1, 2, 3, 4), "first_sample": 5}
+    dropped = on_gpu(random.dropout, x, **how)
+    expected = reference_random.dropout(wide, **how)
+    assert dropped.dtype == dtype
+    np.testing.assert_array_equal(dropped == 0, expected == 0)
+    np.testing.assert_allclose(dropped.astype("float32"), expected, 0.01)

@@ -44,3 +44,18 @@ def test_large_numbers(name):
     x *= 1e3
     y, saved = getattr(reference, name)(x, *others, sequences=True)
     assert_close(on_gpu(getattr(recurrent, name), x, *others, sequences=True), (y, saved))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_two_bytes(name, dtype):
+    dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    inputs = [a.astype(dtype) for a in inputs_of(name, (2, 2, 4, 4), "float32")]
+    wide = [a.astype("float32") for a in inputs]
+    y, saved = on_gpu(getattr(recurrent, name), *inputs, sequences=True)
+    expected, _ = getattr(reference, name)(*wide, sequences=True)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.astype("float32"), expected, 0.05, 0.05)
+    how = {"needs": (True,) * len(inputs), "saved": saved, "sequences": True}
+    found = on_gpu(getattr(recurrent, name + "_grad"), y, y, *inputs, **how)
+    assert [one.dtype for one in found] == [dtype] * len(inputs)

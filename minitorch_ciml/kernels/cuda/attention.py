@@ -1,13 +1,16 @@
 """Attention on the GPU: which kernel computes what.
 
 Heads of up to 128 features in float32 go through tiles (`attention_tiles.py`), everything else row
-by row (`attention_rows.py`). No kernel has all scores in memory: it takes as much as the inputs.
+by row (`attention_rows.py`). The 16-bit floats are widened to float32 first. No kernel has all
+scores in memory: it takes as much as the inputs.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 from minitorch_ciml.kernels.cuda import attention_rows, attention_tiles
 from minitorch_ciml.kernels.cuda.attention_tiles import LOG2_E, Head
@@ -21,7 +24,10 @@ Needs = tuple[bool, ...]
 def attention(
     q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, *, scale: float
 ) -> tuple[CudaArray, CudaArray]:
-    samples, steps, heads, size = q.shape
+    if q.dtype.itemsize == 2:
+        y, log_sums = attention(*map(_widened, (q, k, v)), mask, scale=scale)
+        return y.astype(q.dtype), log_sums
+    samples, steps, heads, _ = q.shape
     width = v.shape[3]
     y = empty((samples, steps, heads, width), q.dtype)
     log_sums = empty((samples, heads, steps), q.dtype)
@@ -45,6 +51,10 @@ def attention_grad(
     g: CudaArray, y: CudaArray, q: CudaArray, k: CudaArray, v: CudaArray, mask: CudaArray, *,
     needs: Needs, saved: CudaArray, scale: float,
 ) -> tuple[CudaArray | None, ...]:  # fmt: skip
+    if q.dtype.itemsize == 2:
+        wide = map(_widened, (g, y, q, k, v))
+        found = attention_grad(*wide, mask, needs=needs, saved=saved, scale=scale)
+        return tuple([x and x.astype(q.dtype) for x in found])
     if saved.size == 0 or k.size == 0 or v.size == 0:
         zero = [zeros(x.shape, x.dtype) if need else None for x, need in zip((q, k, v), needs)]
         return *zero, None
@@ -61,6 +71,10 @@ def attention_grad(
             attention_tiles.SOURCE_GRADS, attention_rows.SOURCE_GRADS, k.shape[1], dk, dv, *inputs
         )
     return dq, dk if needs[1] else None, dv if needs[2] else None, None
+
+
+def _widened(x: CudaArray) -> CudaArray:
+    return x.astype(np.float32)
 
 
 class _Attention:

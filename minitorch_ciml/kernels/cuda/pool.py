@@ -15,6 +15,8 @@ import math
 import numpy as np
 from numba import cuda, float32, int32
 
+from minitorch_ciml.kernels.cuda.elements import read, write
+from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.windows import (
@@ -32,7 +34,6 @@ from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 Needs = tuple[bool, ...]
 
-_FLOATS = ("f4", "f8")
 _PLACES = ("u1", "i8")
 # Sizes of the input, sizes of the output, the window, its strides, the padding before: three each.
 _GEOMETRY = " i4" * 15
@@ -41,7 +42,7 @@ _GEOMETRY = " i4" * 15
 # --- the maximum ----------------------------------------------------------------------------------
 
 
-@kernel("T* S* T* i4 i4 i4" + _GEOMETRY, threads=THREADS, T=_FLOATS, S=_PLACES)
+@kernel("T* S* T* i4 i4 i4" + _GEOMETRY, threads=THREADS, T=TRAINED, S=_PLACES)
 def _max_pool(
     y, saved, x, count, channels, nowhere,
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
@@ -61,16 +62,16 @@ def _max_pool(
             for ky in range(first_inside(y_), end_inside(y_, window_height, height)):
                 row = int32(((n * depth + z + kz) * height + y_ + ky) * width + x_)
                 for kx in range(first_inside(x_), end_inside(x_, window_width, width)):
-                    value = x[int32((row + kx) * channels + c)]
+                    value = read(x, int32((row + kx) * channels + c))
                     is_first_nan = value != value and top == top
                     if value > top or place == nowhere or is_first_nan:
                         top = value
                         place = int32((kz * window_height + ky) * window_width + kx)
-        y[i] = top
+        write(y, i, top)
         saved[i] = place
 
 
-@kernel("T* T* S* i4 i4" + _GEOMETRY, threads=THREADS, T=_FLOATS, S=_PLACES)
+@kernel("T* T* S* i4 i4" + _GEOMETRY, threads=THREADS, T=TRAINED, S=_PLACES)
 def _gather(
     y, x, saved, count, channels,
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
@@ -91,11 +92,11 @@ def _gather(
             y_ = out_y * step_y - before_y + ky
             x_ = out_x * step_x - before_x + kx
             if 0 <= z < depth and 0 <= y_ < height and 0 <= x_ < width:
-                value = x[(((n * depth + z) * height + y_) * width + x_) * channels + c]
-        y[i] = value
+                value = read(x, (((n * depth + z) * height + y_) * width + x_) * channels + c)
+        write(y, i, value)
 
 
-@kernel("T* T* S* i4 i4" + _GEOMETRY, threads=THREADS, T=_FLOATS, S=_PLACES)
+@kernel("T* T* S* i4 i4" + _GEOMETRY, threads=THREADS, T=TRAINED, S=_PLACES)
 def _scatter(
     dx, g, saved, count, channels,
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
@@ -122,14 +123,14 @@ def _scatter(
                     out_x = int32(last_x - jx)
                     at = int32((row + out_x) * channels + c)
                     if saved[at] == line * window_width + x_ - out_x * step_x:
-                        total += g[at]
-        dx[i] = total
+                        total += read(g, at)
+        write(dx, i, total)
 
 
 # --- the mean -------------------------------------------------------------------------------------
 
 
-@kernel("T* T* i4 i4" + _GEOMETRY, threads=THREADS, T=_FLOATS)
+@kernel("T* T* i4 i4" + _GEOMETRY, threads=THREADS, T=TRAINED)
 def _avg_pool(
     y, x, count, channels,
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
@@ -152,8 +153,9 @@ def _avg_pool(
             for ky in range(first_y, end_y):
                 row = int32(((n * depth + z + kz) * height + y_ + ky) * width + x_)
                 for kx in range(first_x, end_x):
-                    total += x[int32((row + kx) * channels + c)]
-        y[i] = total / float32((end_z - first_z) * (end_y - first_y) * (end_x - first_x))
+                    total += read(x, int32((row + kx) * channels + c))
+        count = float32((end_z - first_z) * (end_y - first_y) * (end_x - first_x))
+        write(y, i, total / count)
 
 
 @cuda.jit(device=True)
@@ -163,7 +165,7 @@ def _covered(out, step, before, window, size):
     return int32(end_inside(start, window, size) - first_inside(start))
 
 
-@kernel("T* T* i4 i4" + _GEOMETRY, threads=THREADS, T=_FLOATS)
+@kernel("T* T* i4 i4" + _GEOMETRY, threads=THREADS, T=TRAINED)
 def _avg_pool_grad(
     dx, g, count, channels,
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
@@ -190,8 +192,8 @@ def _avg_pool_grad(
                 for jx in range(windows_x):
                     out_x = int32(last_x - jx)
                     inside = in_zy * _covered(out_x, step_x, before_x, window_width, width)
-                    total += g[(row + out_x) * channels + c] / float32(inside)
-        dx[i] = total
+                    total += read(g, (row + out_x) * channels + c) / float32(inside)
+        write(dx, i, total)
 
 
 # --- launchers ------------------------------------------------------------------------------------

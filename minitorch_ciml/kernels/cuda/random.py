@@ -13,6 +13,7 @@ import numpy as np
 from numba import cuda, float32, int32, uint32, uint64
 
 from minitorch_ciml.kernels import steps
+from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.launch import ceil_div, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.windows import THREADS, divided, over
@@ -53,7 +54,6 @@ def _random_words(words, count, blocks, columns, first_row, stream):
             words[row * columns + 4 * block + j] = drawn[j]
 
 
-@kernel("T* T* T u4 i4 i4 i4 i4 u4*", threads=THREADS, T=("f4", "f8"))
 def _dropout(y, x, scale, threshold, count, blocks, columns, first_row, stream):
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < count:
@@ -63,7 +63,17 @@ def _dropout(y, x, scale, threshold, count, blocks, columns, first_row, stream):
         )
         for j in range(min(4, columns - 4 * block)):
             at = int32(row * columns + 4 * block + j)
-            y[at] = x[at] * scale if drawn[j] >= threshold else float32(0.0)
+            write(y, at, read(x, at) * scale if drawn[j] >= threshold else float32(0.0))
+
+
+# The scale is in the type that is computed with: float32 also for 16 bits.
+_DROPOUT = {
+    code: kernel(
+        f"T* T* {scale} u4 i4 i4 i4 i4 u4*", threads=THREADS, T=(code,),
+        name=f"random.dropout_{code}",
+    )(_dropout)
+    for code, scale in {"f4": "f4", "f8": "f8", "f2": "f4", "bf2": "f4"}.items()
+}  # fmt: skip
 
 
 def _words(stream: Stream | CudaArray) -> CudaArray:
@@ -92,8 +102,10 @@ def dropout(
         columns = math.prod(x.shape[1:])
         blocks = ceil_div(columns, 4)
         count = x.shape[0] * blocks
-        scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint32(dropped_below(rate))
-        _dropout(
+        threshold, share = np.uint32(dropped_below(rate)), 1 / (1 - rate)
+        # As NumPy has it: rounded to the type of x, then multiplied.
+        scale = np.float64(share) if x.pointer_type == "f8*" else np.float32(x.dtype.type(share))
+        _DROPOUT[x.pointer_type[:-1]](
             *over(count), y, x, scale, threshold, count, blocks, columns, first_sample,
             _words(stream),
         )  # fmt: skip

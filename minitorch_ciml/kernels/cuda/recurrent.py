@@ -13,6 +13,8 @@ import math
 
 from numba import cuda
 
+from minitorch_ciml.kernels.cuda.elements import read, write
+from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.functions import add
 from minitorch_ciml.kernels.cuda.intrinsics import i32, like
 from minitorch_ciml.kernels.cuda.launch import kernel
@@ -23,8 +25,6 @@ from minitorch_ciml.kernels.cuda.windows import THREADS, divided, over
 
 Needs = tuple[bool, ...]
 Gradients = tuple[CudaArray | None, ...]
-
-_FLOATS = ("f4", "f8")
 
 
 @cuda.jit(device=True)
@@ -95,48 +95,48 @@ def _last_gradient(g: CudaArray, sequences: bool) -> CudaArray:
 # --- LSTM -----------------------------------------------------------------------------------------
 
 
-@kernel("T* T* T* T* T* T* i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _lstm_step(h_next, c_next, gates, p, b, c, count, units):
     """In `gates` is x w, which the gates i, f, g, o replace; p is h u."""
     e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if e < count:
         n, j = divided(e, units)
         at = i32(4 * n * units + j)
-        i = _sigmoid(gates[at] + b[j] + p[at])
+        i = _sigmoid(read(gates, at) + read(b, j) + read(p, at))
         j, to = i32(j + units), i32(at + units)
-        f = _sigmoid(gates[to] + b[j] + p[to])
+        f = _sigmoid(read(gates, to) + read(b, j) + read(p, to))
         j, to = i32(j + units), i32(to + units)
-        g = math.tanh(gates[to] + b[j] + p[to])
+        g = math.tanh(read(gates, to) + read(b, j) + read(p, to))
         j, to = i32(j + units), i32(to + units)
-        o = _sigmoid(gates[to] + b[j] + p[to])
-        gates[at] = i
-        gates[i32(at + units)] = f
-        gates[i32(at + 2 * units)] = g
-        gates[to] = o
-        cell = f * c[e] + i * g
-        c_next[e] = cell
-        h_next[e] = o * math.tanh(cell)
+        o = _sigmoid(read(gates, to) + read(b, j) + read(p, to))
+        write(gates, at, i)
+        write(gates, i32(at + units), f)
+        write(gates, i32(at + 2 * units), g)
+        write(gates, to, o)
+        cell = f * read(c, e) + i * g
+        write(c_next, e, cell)
+        write(h_next, e, o * math.tanh(cell))
 
 
-@kernel("T* T* T* T* T* T* T* i4 i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* T* T* T* i4 i4 i4", threads=THREADS, T=TRAINED)
 def _lstm_step_grad(dz, dc, dh, g, gates, c, c_next, count, units, has_g):
     """dz, of what enters the gates; and in place dc, of the cell state before."""
     e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if e < count:
         n, j = divided(e, units)
         at = i32(4 * n * units + j)
-        i, f = gates[at], gates[i32(at + units)]
-        a, o = gates[i32(at + 2 * units)], gates[i32(at + 3 * units)]
-        incoming = dh[e]
+        i, f = read(gates, at), read(gates, i32(at + units))
+        a, o = read(gates, i32(at + 2 * units)), read(gates, i32(at + 3 * units))
+        incoming = read(dh, e)
         if has_g:
-            incoming += g[e]
-        tanh = math.tanh(c_next[e])
-        cell = dc[e] + incoming * o * _slope_of_tanh(tanh)
-        dz[at] = cell * a * _slope_of_sigmoid(i)
-        dz[i32(at + units)] = cell * c[e] * _slope_of_sigmoid(f)
-        dz[i32(at + 2 * units)] = cell * i * _slope_of_tanh(a)
-        dz[i32(at + 3 * units)] = incoming * tanh * _slope_of_sigmoid(o)
-        dc[e] = cell * f
+            incoming += read(g, e)
+        tanh = math.tanh(read(c_next, e))
+        cell = read(dc, e) + incoming * o * _slope_of_tanh(tanh)
+        write(dz, at, cell * a * _slope_of_sigmoid(i))
+        write(dz, i32(at + units), cell * read(c, e) * _slope_of_sigmoid(f))
+        write(dz, i32(at + 2 * units), cell * i * _slope_of_tanh(a))
+        write(dz, i32(at + 3 * units), incoming * tanh * _slope_of_sigmoid(o))
+        write(dc, e, cell * f)
 
 
 def lstm(
@@ -174,7 +174,7 @@ def lstm_grad(
 # --- GRU ------------------------------------------------------------------------------------------
 
 
-@kernel("T* T* T* T* T* T* i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _gru_step(h_next, gates, inner, p, b, h, count, units):
     """In `gates` is x w, which the gates z, r, g replace; p is h u; `inner` is what r multiplies.
 
@@ -184,20 +184,20 @@ def _gru_step(h_next, gates, inner, p, b, h, count, units):
     if e < count:
         n, j = divided(e, units)
         at, second = i32(3 * n * units + j), i32(j + 3 * units)
-        z = _sigmoid(gates[at] + b[j] + (p[at] + b[second]))
+        z = _sigmoid(read(gates, at) + read(b, j) + (read(p, at) + read(b, second)))
         j, second, to = i32(j + units), i32(second + units), i32(at + units)
-        r = _sigmoid(gates[to] + b[j] + (p[to] + b[second]))
-        gates[to] = r
+        r = _sigmoid(read(gates, to) + read(b, j) + (read(p, to) + read(b, second)))
+        write(gates, to, r)
         j, second, to = i32(j + units), i32(second + units), i32(to + units)
-        own = p[to] + b[second]
-        g = math.tanh(gates[to] + b[j] + r * own)
-        gates[at] = z
-        gates[to] = g
-        inner[e] = own
-        h_next[e] = z * h[e] + (like(z, 1) - z) * g
+        own = read(p, to) + read(b, second)
+        g = math.tanh(read(gates, to) + read(b, j) + r * own)
+        write(gates, at, z)
+        write(gates, to, g)
+        write(inner, e, own)
+        write(h_next, e, z * read(h, e) + (like(z, 1) - z) * g)
 
 
-@kernel("T* T* T* T* T* T* T* T* i4 i4 i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* T* T* T* T* i4 i4 i4 i4", threads=THREADS, T=TRAINED)
 def _gru_step_grad(dx, dp, direct, back, g, gates, inner, h, count, units, has_back, has_g):
     """dx and dp, of x w and of h u; and in place `direct`, what passes to the state before.
 
@@ -207,22 +207,22 @@ def _gru_step_grad(dx, dp, direct, back, g, gates, inner, h, count, units, has_b
     if e < count:
         n, j = divided(e, units)
         at = i32(3 * n * units + j)
-        z, r, a = gates[at], gates[i32(at + units)], gates[i32(at + 2 * units)]
-        incoming = direct[e]
+        z, r, a = read(gates, at), read(gates, i32(at + units)), read(gates, i32(at + 2 * units))
+        incoming = read(direct, e)
         if has_back:
-            incoming += back[e]
+            incoming += read(back, e)
         if has_g:
-            incoming += g[e]
+            incoming += read(g, e)
         da = incoming * (like(z, 1) - z) * _slope_of_tanh(a)
-        dz = incoming * (h[e] - a) * _slope_of_sigmoid(z)
-        dr = da * inner[e] * _slope_of_sigmoid(r)
-        dx[at] = dz
-        dp[at] = dz
-        dx[i32(at + units)] = dr
-        dp[i32(at + units)] = dr
-        dx[i32(at + 2 * units)] = da
-        dp[i32(at + 2 * units)] = da * r
-        direct[e] = incoming * z
+        dz = incoming * (read(h, e) - a) * _slope_of_sigmoid(z)
+        dr = da * read(inner, e) * _slope_of_sigmoid(r)
+        write(dx, at, dz)
+        write(dp, at, dz)
+        write(dx, i32(at + units), dr)
+        write(dp, i32(at + units), dr)
+        write(dx, i32(at + 2 * units), da)
+        write(dp, i32(at + 2 * units), da * r)
+        write(direct, e, incoming * z)
 
 
 def gru(
@@ -264,22 +264,22 @@ def gru_grad(
 # --- the simple one -------------------------------------------------------------------------------
 
 
-@kernel("T* T* T* T* i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _simple_step(h_next, z, p, b, count, units):
     """z is x w, and p is h u."""
     e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if e < count:
-        h_next[e] = math.tanh(z[e] + b[divided(e, units)[1]] + p[e])
+        write(h_next, e, math.tanh(read(z, e) + read(b, divided(e, units)[1]) + read(p, e)))
 
 
-@kernel("T* T* T* T* i4 i4", threads=THREADS, T=_FLOATS)
+@kernel("T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _simple_step_grad(dz, dh, g, h_next, count, has_g):
     e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if e < count:
-        incoming = dh[e]
+        incoming = read(dh, e)
         if has_g:
-            incoming += g[e]
-        dz[e] = incoming * _slope_of_tanh(h_next[e])
+            incoming += read(g, e)
+        write(dz, e, incoming * _slope_of_tanh(read(h_next, e)))
 
 
 def simple_rnn(
