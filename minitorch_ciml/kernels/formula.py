@@ -14,6 +14,8 @@ import numpy as np
 
 SHORT = 4  # arrays of up to this many elements are written out
 WIDE = 40  # characters of parameters that are written out
+LONG = 200  # characters; what is longer explains nothing, and nested it would fill the memory
+ELIDED = "…"
 
 # How tightly an operator binds; a name, a number or a call binds tightest.
 ATOM = 6
@@ -93,6 +95,8 @@ def kernel(name: str, compute: Callable) -> Callable:
             text = write(name, [_factor(x, f) for x, f in zip(inputs, _flags(**params))])
         else:
             text = write(name, [x.text for x in inputs], params)
+        if len(text) > LONG:
+            text = Text(ELIDED)
         if isinstance(result, tuple):  # an op that saves something for its gradient
             return Formula(result[0], text), None
         return Formula(result, text)
