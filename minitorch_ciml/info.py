@@ -138,7 +138,10 @@ def _first_line_of(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not start: {type(error).__name__}"
     lines = (done.stdout or done.stderr).splitlines()
-    return lines[0].strip() if lines else f"exit status {done.returncode}"
+    # MPICH's launcher begins with the heading of a list; its second entry is the version.
+    named = [line for line in lines if line.strip().startswith("Version:")]
+    first = " ".join((named or lines or [f"exit status {done.returncode}"])[0].split())
+    return f"HYDRA {first}" if named else first
 
 
 def _cuda() -> str:

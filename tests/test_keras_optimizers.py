@@ -41,6 +41,10 @@ RULES = [
             "learning_rate_power": -0.3,
         },
     ),
+    ("Lamb", {}),
+    ("Lamb", {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3}),
+    ("Adafactor", {}),
+    ("Adafactor", {"clip_threshold": 0.4, "epsilon_2": 0.5, "beta_2_decay": -0.5}),
 ]
 COMMON = [
     {"weight_decay": 0.01},

@@ -22,9 +22,11 @@ def digits():
             pytest.skip(f"needs MNIST in the folder that {source.VARIABLE} names: {error}")
 
 
-# What 5 epochs reach depends on the seed: with seven seeds 98.44 to 98.66% were measured, with
-# Keras 3 and three seeds 98.11 to 98.50%. Less than this is a defect.
-ENOUGH = 0.983
+# What 5 epochs reach depends on the seed and on how the pixels are prepared. Measured, last epoch:
+# pixels / 255: 98.43 to 98.66% in ten runs (Keras 3: 98.11 to 98.50% in three);
+# (pixels - mean) / deviation: 98.51 to 98.87% with five seeds, 98.70% on average (Keras 3: 98.41%
+# with one); bytes as they are: 97.90 to 98.46% with three. Less than this is a defect.
+ENOUGH = 0.984
 
 
 def build(keras, learning_rate=0.001):
@@ -55,7 +57,8 @@ def early_stopping(keras):
 def test_the_script_reaches_what_it_reaches_in_keras(digits, capsys):
     keras.utils.set_random_seed(0)
     (X_train, y_train), (X_test, y_test) = digits
-    X_train, X_test = X_train[..., None] / 255.0, X_test[..., None] / 255.0
+    mean, deviation = X_train.mean(), X_train.std()
+    X_train, X_test = ((x[..., None] - mean) / deviation for x in (X_train, X_test))
     Y_train, Y_test = keras.utils.to_categorical(y_train), keras.utils.to_categorical(y_test)
     model = build(keras)
     model.summary()

@@ -1,5 +1,6 @@
 """Callbacks: code that runs at fixed points of fit, evaluate and predict (`keras.callbacks`)."""
 
+from minitorch_ciml.keras.callbacks.averages import SwapEMAWeights
 from minitorch_ciml.keras.callbacks.base import Callback
 from minitorch_ciml.keras.callbacks.callback_list import CallbackList
 from minitorch_ciml.keras.callbacks.checkpoint import BackupAndRestore, ModelCheckpoint
@@ -16,5 +17,5 @@ from minitorch_ciml.keras.callbacks.records import CSVLogger, History
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "DistributedProfiler",
     "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
-    "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN",
+    "ProgbarLogger", "ReduceLROnPlateau", "SwapEMAWeights", "TerminateOnNaN",
 ]  # fmt: skip

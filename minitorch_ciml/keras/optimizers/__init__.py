@@ -3,6 +3,7 @@
 from typing import Any
 
 from minitorch_ciml.keras.optimizers import schedules
+from minitorch_ciml.keras.optimizers.adaptive import Adafactor, Lamb
 from minitorch_ciml.keras.optimizers.base import Optimizer
 from minitorch_ciml.keras.optimizers.rules import (
     SGD,
@@ -23,8 +24,8 @@ from minitorch_ciml.keras.serialization import (
 from minitorch_ciml.keras.serialization import get as _get
 
 __all__ = [
-    "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam", "Optimizer",
-    "RMSprop", "SGD", "deserialize", "get", "schedules", "serialize",
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Nadam",
+    "Optimizer", "RMSprop", "SGD", "deserialize", "get", "schedules", "serialize",
 ]  # fmt: skip
 
 deserialize, serialize = deserialize_keras_object, serialize_keras_object

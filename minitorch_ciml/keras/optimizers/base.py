@@ -573,6 +573,20 @@ class Optimizer(Configurable):
         if every and (updates + 1) % every == 0:
             self.finalize_variable_values()
 
+    def swap_average(self) -> None:
+        """Puts the moving averages in the parameters' place, and these in theirs."""
+        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
+            parameters = kernels.full(buffer.data.shape, 0, buffer.data.dtype, buffer.device)
+            parameters[...] = buffer.data
+            buffer.data[...] = average
+            average[...] = parameters
+            buffer.touch()
+
+    def keep_average(self) -> None:
+        """Takes the parameters as they are for their moving averages."""
+        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
+            average[...] = buffer.data
+
     def finalize_variable_values(self, var_list: Any = None) -> None:
         """Replaces the parameters by their moving averages, if there are any."""
         if self.use_ema and self.built:

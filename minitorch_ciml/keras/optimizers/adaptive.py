@@ -1,0 +1,132 @@
+"""Optimizers that look at each parameter as a whole: its norm, its rows and columns.
+
+They have no kernel: `update_step` is written with ops, once for every parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml import kernels, ops
+from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras.optimizers.rules import _Rule
+from minitorch_ciml.keras.serialization import serializable
+
+
+@serializable("keras.optimizers")
+class Lamb(_Rule):
+    """Adam's step, as long for each parameter as its weights are large. (You et al., 2020.)
+
+    w -= learning_rate * (|w| / |u|) * u, where u is Adam's step.
+
+    Args:
+        learning_rate: the size of the steps.
+        beta_1, beta_2: how slowly the means of gradients, and of their squares, follow.
+        epsilon: added to the root of the latter.
+    """
+
+    arguments = ("beta_1", "beta_2", "epsilon")
+
+    def __init__(
+        self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.999,
+        epsilon: float = 1e-7, **common: Any,
+    ):  # fmt: skip
+        super().__init__(learning_rate, **common)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables: Sequence[Parameter]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._moments = [
+            [self.add_variable_from_reference(v, name) for name in ("momentum", "velocity")]
+            for v in variables
+        ]
+
+    def update_step(self, gradient: Any, variable: Parameter, learning_rate: Any) -> None:
+        m, v = self._moments[self._get_variable_index(variable)]
+        step = int(self.iterations) + 1
+        m.assign_add((gradient - m) * (1 - self.beta_1))
+        v.assign_add((gradient * gradient - v) * (1 - self.beta_2))
+        root = ops.sqrt(v / (1 - self.beta_2**step)) + self.epsilon
+        update = m / (1 - self.beta_1**step) / root
+        weights, change = (float(ops.sqrt(ops.sum(x * x))) for x in (variable, update))
+        ratio = weights / change if weights > 0 and change > 0 else 1.0
+        variable.assign_sub(update * (ratio * learning_rate))
+
+
+@serializable("keras.optimizers")
+class Adafactor(_Rule):
+    """Steps over the root of mean squared gradients, kept per row and column.
+
+    (Shazeer and Stern, 2018.) A matrix has as many means as rows and columns, where Adam keeps two
+    for every weight; their product is kept, too, as in Keras, so that files agree.
+
+    Args:
+        learning_rate: the size of the steps, relative to that of the weights.
+        beta_2_decay: negative: how the means follow more slowly with the steps.
+        epsilon_1: added to squared gradients.
+        epsilon_2: the least size of a parameter's weights.
+        clip_threshold: the largest root of mean square of a step, before the learning rate.
+        relative_step: a learning rate that is a number is at most 1 / sqrt(the step's number).
+    """
+
+    arguments = ("beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step")
+
+    def __init__(
+        self, learning_rate: Any = 0.001, beta_2_decay: float = -0.8, epsilon_1: float = 1e-30,
+        epsilon_2: float = 1e-3, clip_threshold: float = 1.0, relative_step: bool = True,
+        **common: Any,
+    ):  # fmt: skip
+        super().__init__(learning_rate, **common)
+        self.beta_2_decay = beta_2_decay
+        self.epsilon_1 = epsilon_1
+        self.epsilon_2 = epsilon_2
+        self.clip_threshold = clip_threshold
+        self.relative_step = relative_step
+
+    def build(self, variables: Sequence[Parameter]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._means = []
+        for v in variables:
+            matrix = v.ndim > 1
+            # Keras' files have two unused integers for every other parameter.
+            shapes = [v.shape[:-1], v.shape[:-2] + v.shape[-1:]] if matrix else [(), ()]
+            sides = [self._zeros(shape, v, v.dtype if matrix else "int32") for shape in shapes]
+            velocity = self.add_variable_from_reference(v, "velocity")
+            self._means.append((*sides, velocity) if matrix else (velocity,))
+
+    def _zeros(self, shape: tuple, like: Parameter, dtype: Any) -> Parameter:
+        value = kernels.full(shape, 0, np.dtype(dtype), like.device)
+        variable = Parameter(value, trainable=False, name=like.name)
+        self._slot_variables.append(variable)
+        return variable
+
+    def update_step(self, gradient: Any, variable: Parameter, learning_rate: Any) -> None:
+        *sides, v = self._means[self._get_variable_index(variable)]
+        step = int(self.iterations) + 1
+        rate = min(learning_rate, step**-0.5)  # also for a schedule, where it is not asked for
+        share = step**self.beta_2_decay  # of the new gradient in the means
+        squares = gradient * gradient + self.epsilon_1
+        if sides:
+            rows, columns = sides
+            rows.assign(rows * (1 - share) + ops.mean(squares, axis=-1) * share)
+            columns.assign(columns * (1 - share) + ops.mean(squares, axis=-2) * share)
+            relative = rows / ops.mean(rows, axis=-1, keepdims=True)
+            v.assign(ops.expand_dims(relative, -1) * ops.expand_dims(columns, -2))
+        else:
+            v.assign(v * (1 - share) + squares * share)
+        update = gradient / ops.sqrt(v)
+        update = update / max(1.0, _rms(update) / self.clip_threshold)
+        variable.assign_sub(update * (max(self.epsilon_2, _rms(variable)) * rate))
+
+
+def _rms(x: Any) -> float:
+    return float(np.sqrt(float(ops.mean(x * x))))
