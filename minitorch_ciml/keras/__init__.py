@@ -19,6 +19,7 @@ from minitorch_ciml.keras import (
     models,
     ops,
     optimizers,
+    preprocessing,
     random,
     regularizers,
     saving,

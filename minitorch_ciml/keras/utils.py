@@ -10,6 +10,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.images import array_to_img, img_to_array, load_img, save_img
 from minitorch_ciml.keras.models.data import PyDataset
 from minitorch_ciml.keras.serialization import (
     _custom,
@@ -222,9 +223,9 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 
 
 __all__ = [
-    "CustomObjectScope", "clear_session", "custom_object_scope", "deserialize_keras_object",
-    "get_custom_objects", "is_keras_tensor", "normalize", "pack_x_y_sample_weight",
-    "pad_sequences", "plot_model", "register_keras_serializable", "serialize_keras_object",
-    "set_random_seed", "split_dataset", "standardize_dtype", "to_categorical",
-    "unpack_x_y_sample_weight",
+    "CustomObjectScope", "array_to_img", "clear_session", "custom_object_scope",
+    "deserialize_keras_object", "get_custom_objects", "img_to_array", "is_keras_tensor", "load_img",
+    "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
+    "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
+    "split_dataset", "standardize_dtype", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -1,0 +1,5 @@
+"""`keras.preprocessing.sequence`: see `keras.utils`."""
+
+from minitorch_ciml.keras.utils import pad_sequences
+
+__all__ = ["pad_sequences"]
