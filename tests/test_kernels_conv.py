@@ -291,6 +291,22 @@ def test_inputs_of_any_layout():
     check_convolution(x, w, b, simple(2))
 
 
+def test_gradient_of_a_sum():
+    """It is one number, broadcast to all places without being repeated in memory."""
+    x, w, b = random_arrays(0, np.float32, (2, 12, 12, 16), (3, 3, 16, 16), (16,))
+    assert winograd.fits(w.shape, (1, 1), (1, 1), 1, x.dtype)
+    y = cpu_conv.conv_bias_act(x, w, b, activation="relu", **simple(2))
+    g = np.broadcast_to(np.float32(1), y.shape)
+    how = {"needs": (True, True, True), "activation": "relu", **simple(2)}
+    expected = cpu_conv.conv_bias_act_grad(g.copy(), y, x, w, b, **how)
+    for got, right in zip(cpu_conv.conv_bias_act_grad(g, y, x, w, b, **how), expected):
+        np.testing.assert_array_equal(got, right)
+    wide = np.repeat(x, 2, axis=-1)[..., ::2]
+    np.testing.assert_array_equal(
+        cpu_conv.conv_bias_act(wide, w, b, activation="relu", **simple(2)), y
+    )
+
+
 @pytest.mark.parametrize(
     "needs", [(False, True, False), (True, False, False), (False, False, True)]
 )

@@ -203,6 +203,36 @@ def test_kernels_agree_with_the_reference(row, data):
         assert_close(gradients, plain_gradients, 1e-9)
 
 
+def spread(x):
+    """The same numbers, with a gap behind each in memory."""
+    if not is_float(x) or not x.ndim:
+        return x
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    wide[..., ::2] = x
+    return wide[..., ::2]
+
+
+@for_rows(lambda row: row.grad, examples=2)
+def test_any_layout_of_memory(row, data):
+    """Inputs with gaps, and the gradient of a sum, which is one number for all places."""
+    arrays = [x.astype("float32") if is_float(x) else x for x in data.draw(row.inputs).arrays]
+
+    def gradients(inputs, ones):
+        xs = [Tensor(x, requires_grad=True) if is_float(x) else as_input(x) for x in inputs]
+        ys = [y for y in as_list(row(*xs)) if isinstance(y, Tensor) and y.requires_grad]
+        targets = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
+        found = grad(ys, targets, [Tensor(ones(y)) for y in ys], allow_unused=True) if ys else []
+        return [y.numpy() for y in ys], [g.numpy() for g in found if g is not None]
+
+    plain = gradients(arrays, lambda y: np.ones(y.shape, y.dtype))
+    other = gradients(
+        [spread(x) for x in arrays], lambda y: np.broadcast_to(np.ones((), y.dtype), y.shape)
+    )
+    for expected, got in zip(sum(plain, []), sum(other, []), strict=True):
+        scale = np.abs(expected).max(initial=1e-30, where=np.isfinite(expected))
+        np.testing.assert_allclose(got, expected, rtol=row.rtol32, atol=row.rtol32 * scale)
+
+
 @for_rows(examples=1)
 def test_cuda_agrees_with_the_cpu(row, data):
     """Values and gradients on the (simulated) GPU, where no op is without a kernel."""

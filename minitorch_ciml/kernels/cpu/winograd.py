@@ -30,7 +30,7 @@ from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import copy_masked, round_up
 from minitorch_ciml.kernels.cpu.geometry import as_record
-from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel
+from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
 from minitorch_ciml.kernels.cpu.simd import (
     add,
     clear,
@@ -394,11 +394,11 @@ def correlate(
 ) -> None:
     """``y = act(conv(x, w) + bias)``, x masked with ``mask > 0`` unless that is empty.
 
-    ``bias`` has a vector's room behind it; the arrays are contiguous.
+    ``bias`` has a vector's room behind it; y is contiguous, x need not be.
     """
     _, plan = _plan(x.shape, y.shape, padding[0][0], padding[1][0])
     w = _whole_vectors(w).reshape(-1)
-    _correlate(most, x.reshape(-1), mask, w, bias, clip, y.reshape(-1), plan)
+    _correlate(most, ready(x, y.dtype), mask, w, bias, clip, y.reshape(-1), plan)
 
 
 def correlate_grad(
@@ -410,6 +410,5 @@ def correlate_grad(
     size = 16 * channels * filters
     units = max(1, min(UNITS, plan.chunks, SUMS_ELEMENTS // size))
     sums, bias_sums = empty((units, size), dw.dtype), empty((units, filters), dw.dtype)
-    _correlate_grad(
-        most, x.reshape(-1), g.reshape(-1), mask, dw.reshape(-1), db, sums, bias_sums, record
-    )
+    x, g = ready(x, dw.dtype), ready(g, dw.dtype)
+    _correlate_grad(most, x, g, mask, dw.reshape(-1), db, sums, bias_sums, record)
