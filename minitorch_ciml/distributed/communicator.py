@@ -91,7 +91,7 @@ class Communicator:
     def broadcast_variables(self, variables: Iterable[Any], root: int = 0) -> None:
         """Gives the variables of all ranks the values of rank `root`."""
         for variable in variables:
-            value = self.broadcast(np.array(kernels.host(variable.value)), root)
+            value = self.broadcast(np.array(kernels.to_host(variable.value)), root)
             if self.rank != root:
                 variable.assign(value)
 

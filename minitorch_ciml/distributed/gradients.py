@@ -249,7 +249,7 @@ class _OnHost:
         if not self._copied:
             return gradients
         missing = self._original.gather(gradients)
-        arrays = self.views(kernels.host(self._original.gradient))
+        arrays = self.views(kernels.to_host(self._original.gradient))
         return [None if i in missing else array for i, array in enumerate(arrays)]
 
     def take_back(self) -> None:

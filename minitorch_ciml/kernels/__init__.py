@@ -120,7 +120,7 @@ def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
     return np.full(shape, value, dtype)
 
 
-def host(array: Any) -> np.ndarray:
+def to_host(array: Any) -> np.ndarray:
     """The array in the host's memory: itself if it is there; from a GPU a copy, which waits."""
     return place(array, "cpu")
 

@@ -160,6 +160,6 @@ def _undoing(model: Any) -> Callable[[], None]:
     def undo() -> None:
         rewind()
         for variable, value in kept:
-            variable.value[...] = kernels.host(value)
+            variable.value[...] = kernels.to_host(value)
 
     return undo

@@ -439,7 +439,7 @@ class Trainer:
             for step, (inputs, _, _) in enumerate(islice(crew.share(source).epoch(0), steps)):
                 callbacks.on_predict_batch_begin(step)
                 structure = self.predict_step(self._as_tensors(inputs))
-                parts.append([kernels.host(_array(y)) for y in flatten(structure)])
+                parts.append([kernels.to_host(_array(y)) for y in flatten(structure)])
                 counts.append(len(parts[-1][0]))
                 callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
         callbacks.on_predict_end()
@@ -486,7 +486,7 @@ class Trainer:
         """The outputs for one batch, as NumPy arrays."""
         with config.no_grad():
             outputs = self.predict_step(self._as_tensors(_only_batch(x)[0]))
-        return map_structure(lambda y: kernels.host(_array(y)).copy(), outputs)
+        return map_structure(lambda y: kernels.to_host(_array(y)).copy(), outputs)
 
     def _in_order(self, logs: dict, return_dict: bool) -> Any:
         """The logs, or their values in the order of the metrics: the loss first."""
