@@ -8,6 +8,7 @@ from minitorch_ciml.kernels.cuda import report
 from minitorch_ciml.kernels.cuda.launch import KERNELS, kernel
 
 ALL = list(report.all_kernels())
+HOPPER = (9, 0)
 # NVIDIA's own functions reduce a large angle with float64 and a table in memory, which is a branch
 # that is hardly ever taken.
 ANGLES = ("sin", "cos", "tan")
@@ -16,10 +17,15 @@ ANGLES = ("sin", "cos", "tan")
 @pytest.mark.parametrize("capability", report.GENERATIONS, ids=str)
 @pytest.mark.parametrize("one", ALL, ids=[one.name for one in ALL])
 def test_kernel_compiles(one, capability):
-    """Nothing spilled or on the stack, no float64 unasked, as many blocks at a time as promised."""
+    """Nothing spilled or on the stack, no float64 unasked, as many blocks at a time as promised.
+
+    For Hopper with all types; elsewhere, where there are many, with the first, mostly float32: that
+    halves the time it takes.
+    """
     if capability < one.needs:
         pytest.skip(f"needs compute capability {one.needs}")
-    for signature in one.signatures:
+    many = capability != HOPPER and len(one.signatures) > 2
+    for signature in one.signatures[:1] if many else one.signatures:
         found = report.faults(one, signature, capability)
         if one.name.partition(".")[0] in ANGLES:
             found = [fault for fault in found if "memory" not in fault and "float64" not in fault]

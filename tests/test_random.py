@@ -97,6 +97,15 @@ def test_a_seed_fixes_the_numbers(draw):
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_gpu_has_the_same_numbers(draw):
+    pytest.importorskip("numba_cuda")
+    with config.device("cuda"):
+        drawn = draw(7)
+    assert drawn.device == "cuda"
+    np.testing.assert_array_equal(drawn.numpy(), draw(7).numpy())
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_a_generator_draws_other_numbers_every_time(draw):
     one, two = random.SeedGenerator(7), random.SeedGenerator(7)
     first, second = draw(one).numpy(), draw(one).numpy()

@@ -18,7 +18,7 @@ import numpy as np
 
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
 from minitorch_ciml.kernels import steps
 from minitorch_ciml.kernels.reference.random import Stream
 from minitorch_ciml.ops.indexing import take
@@ -206,18 +206,23 @@ def randint(
     return Tensor((x.astype(np.int64) + minval).astype(dtype).reshape(shape))
 
 
+def _on_host(parameter: Any) -> np.ndarray:
+    """A distribution's parameter, where these distributions are drawn: fetched from a GPU."""
+    return parameter.numpy() if isinstance(parameter, Tensor) else as_array(parameter)
+
+
 def binomial(
     shape: Sequence[int], counts: Any, probabilities: Any, dtype: Any = None, seed: Seed = None
 ) -> Tensor:
     """The number of successes in `counts` trials, each with the given probability, as floats."""
-    n, p = as_tensor(counts).value, as_tensor(probabilities).value.astype(np.float64)
+    n, p = _on_host(counts), _on_host(probabilities).astype(np.float64)
     drawn = _numpy_generator(_stream(seed)).binomial(n.astype(np.int64), p, tuple(shape))
     return Tensor(np.asarray(drawn).astype(_float("binomial", dtype)))
 
 
 def gamma(shape: Sequence[int], alpha: Any, dtype: Any = None, seed: Seed = None) -> Tensor:
     """Floats with the gamma distribution of shape `alpha` and scale 1."""
-    drawn = _numpy_generator(_stream(seed)).standard_gamma(as_tensor(alpha).value, tuple(shape))
+    drawn = _numpy_generator(_stream(seed)).standard_gamma(_on_host(alpha), tuple(shape))
     return Tensor(np.asarray(drawn).astype(_float("gamma", dtype)))
 
 
@@ -225,14 +230,14 @@ def beta(
     shape: Sequence[int], alpha: Any, beta: Any, dtype: Any = None, seed: Seed = None
 ) -> Tensor:
     """Floats in [0, 1] with the beta distribution."""
-    a, b = as_tensor(alpha).value, as_tensor(beta).value
+    a, b = _on_host(alpha), _on_host(beta)
     drawn = _numpy_generator(_stream(seed)).beta(a, b, tuple(shape))
     return Tensor(np.asarray(drawn).astype(_float("beta", dtype)))
 
 
 def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Seed = None) -> Tensor:
     """Draws classes with the probabilities softmax(logits): (N, C) -> integers (N, num_samples)."""
-    logits = as_tensor(logits)
+    logits = Tensor.constant(_on_host(logits))
     if logits.ndim != 2:
         raise ValueError(
             f"categorical: logits have shape {logits.shape}, expected (batch, classes)."
