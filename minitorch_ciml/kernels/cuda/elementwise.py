@@ -13,6 +13,7 @@ A number in Python source is a float64 to numba, and would make everything aroun
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -153,8 +154,7 @@ class Elementwise:
         if out is not None:
             shape = out.shape
         if shape is None:
-            shapes = {x.shape for x in inputs}
-            shape = inputs[0].shape if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+            shape = _broadcast(tuple([x.shape for x in inputs]))
         code = code_of(inputs[-1].dtype)
         try:
             result = self._results[code]
@@ -179,20 +179,18 @@ class Elementwise:
             grid, block = blocks_for(y.size - 3 * fours)
             flat(grid, block, y, *inputs, *unused, *steps, *[0] * missing, fours, y.size)
             return
-        assert strided is not None, "one input has the size of the result"
-        sizes, steps_of = merged(y.shape, [x.shape for x in inputs])
-        if len(sizes) > _MOST_AXES:
+        assert strided is not None, "a single input has the size of the result"
+        plan = _plan(y.shape, tuple([x.shape for x in inputs]))
+        if plan is None:
             self._by_rows(y, inputs, flat, strided)
             return
-        absent = _MOST_AXES - len(sizes)
-        sizes = [1] * absent + sizes
-        steps = [s for steps in steps_of for s in [0] * absent + steps]
+        sizes, steps = plan
         aligned = sizes[3] % 4 == 0 and y.is_aligned and all(x.is_aligned for x in inputs)
         width = 4 if aligned else 1
         units = y.size // width
         strided(
             *blocks_for(units), y, *inputs, *unused, *steps, *[0] * missing * _MOST_AXES,
-            sizes[1], sizes[2], sizes[3] // width, absent < 2, width, units,
+            sizes[1], sizes[2], sizes[3] // width, sizes[0] * sizes[1] > 1, width, units,
         )  # fmt: skip
 
     def _by_rows(self, y: CudaArray, inputs: Sequence[CudaArray], *made: Any) -> None:
@@ -221,6 +219,21 @@ def _kernels(
 
     flat = make(_flat, ".flat", 6)
     return flat, make(_strided, ".strided", 22) if len(inputs) > 1 else None
+
+
+@lru_cache(maxsize=4096)
+def _broadcast(shapes: tuple[Shape, ...]) -> Shape:
+    return np.broadcast_shapes(*shapes)
+
+
+@lru_cache(maxsize=4096)
+def _plan(shape: Shape, inputs: tuple[Shape, ...]) -> tuple[list[int], list[int]] | None:
+    """`merged`, with axes of size 1 put in front up to four; None if there are more than that."""
+    sizes, steps_of = merged(shape, inputs)
+    absent = _MOST_AXES - len(sizes)
+    if absent < 0:
+        return None
+    return [1] * absent + sizes, [s for steps in steps_of for s in [0] * absent + steps]
 
 
 def merged(shape: Shape, inputs: Sequence[Shape]) -> tuple[list[int], list[list[int]]]:

@@ -22,7 +22,7 @@ import ctypes
 import math
 import struct
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -54,6 +54,7 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@cache
 def code_of(dtype: np.dtype) -> str:
     """A dtype's name in signatures: 'f4' for float32."""
     return "bf2" if dtype.name == "bfloat16" else dtype.str[1:]

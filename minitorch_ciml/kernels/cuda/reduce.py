@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -284,6 +285,7 @@ def _reduced(
     return x.reshape(shape if keepdims else without(shape, axis))
 
 
+@lru_cache(maxsize=4096)
 def _groups(shape: Shape, axis: Axes) -> list[tuple[int, bool]]:
     """The axes' sizes, and whether they are reduced; neighbours of one kind are one."""
     groups: list[tuple[int, bool]] = []
