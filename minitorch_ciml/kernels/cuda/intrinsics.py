@@ -350,25 +350,12 @@ load2, load4 = _loads(2, _load2), _loads(4, _load4)
 store2, store4 = _stores(2, _store2), _stores(4, _store4)
 
 
-def _write_bytes(array: Any, i: int, word: int, nbytes: int) -> None:
-    at, size = i * array.elements.itemsize, array.elements.nbytes
-    if at % nbytes or not 0 <= at <= size - nbytes:
-        raise IndexError(f"a kernel writes {nbytes} bytes at element {i}: outside, or not aligned.")
-    array.elements.view(np.uint8)[at : at + nbytes] = list(
-        (int(word) & (1 << 8 * nbytes) - 1).to_bytes(nbytes, "little")
-    )
-
-
 @ptx("st.global.b32 [$0], $1;", "", "gr")
 def store_word(array, i, word):
-    """Writes 32 bits from element `i`: two numbers of 16 bits, the first one in the lower half."""
-    _write_bytes(array, i, word, 4)
-
-
-@ptx("{ .reg .b16 half; cvt.u16.u32 half, $1; st.global.b16 [$0], half; }", "", "gr")
-def store_half(array, i, word):
-    """Writes the lower 16 bits of an integer to element `i`."""
-    _write_bytes(array, i, word, 2)
+    """Writes two numbers of 16 bits from element `i`, which is even, the lower half first."""
+    _aligned(array, i, 2)
+    array[i], array[i + 1]  # checks the indices
+    array.elements[i : i + 2].view(np.uint16)[:] = word & 0xFFFF, word >> 16 & 0xFFFF
 
 
 # --- shared memory by 32-bit addresses ------------------------------------------------------------

@@ -174,8 +174,8 @@ def _kind(
     if runtime().capability >= cores.NEEDS:
         if code == "f4" and min(m, n) >= cores.LARGE.rows // 2:
             numbers = _OF_FLOAT32.get(config.get_float32_matmul_precision())
-        elif code in _OF_SMALL and not any(line % 2 for line in lines[:2]):
-            # Their copies take four bytes at least.
+        elif code in _OF_SMALL and not any(line % 2 for line in lines):
+            # They are copied and written in fours of bytes at least.
             numbers = _OF_SMALL[code] if a.is_aligned and b.is_aligned else None
     return numbers or (code if code in TILES else None)
 

@@ -41,7 +41,6 @@ from minitorch_ciml.kernels.cuda.intrinsics import (
     pack_f16,
     smem_addr,
     store2,
-    store_half,
     store_word,
     to_tf32,
 )
@@ -277,28 +276,25 @@ def f16_to_f32(x):
 
 
 @cuda.jit(device=True, forceinline=True)
-def put_f4(y, to, p, q, are_both, is_aligned):
-    """Writes two neighbouring numbers, or the first one alone."""
+def put_f4(y, to, p, q, count, is_aligned):
+    """Writes as many of two neighbouring numbers as there are, of an aligned two all or none."""
     if is_aligned:
-        store2(y, to, p, q)
+        if count > 0:
+            store2(y, to, p, q)
     else:
-        y[to] = p
-        if are_both:
+        if count > 0:
+            y[to] = p
+        if count > 1:
             y[to + 1] = q
 
 
 def _put_packed(pack: Callable) -> Callable:
-    """`put_f4` for numbers of two bytes."""
+    """`put_f4` for numbers of two bytes, whose lines have an even length here."""
 
     @cuda.jit(device=True, forceinline=True)
-    def put(y, to, p, q, are_both, is_aligned):
-        word = pack(p, q)
-        if is_aligned:
-            store_word(y, to, word)
-        else:
-            store_half(y, to, word)
-            if are_both:
-                store_half(y, to + 1, word >> 16)
+    def put(y, to, p, q, count, is_aligned):
+        if count > 0:
+            store_word(y, to, pack(p, q))
 
     return put
 
@@ -419,13 +415,20 @@ def _product(
                 b0 = widen(bias[c])
                 if c + 1 < n:
                     b1 = widen(bias[c + 1])
-            for h in range(2 * down):
-                r = i32(own_row + h * 8)
-                o = 4 * ((h >> 1) * over + j) + (h & 1) * 2
-                p, q = at_least(total[o] + b0, lowest), at_least(total[o + 1] + b1, lowest)
-                if r < m and c < n:
-                    to = i32(y_start + r * n + c)
-                    put(y, to, p, q, c + 1 < n, y_by_twos)
+            for i in range(down):
+                o = 4 * (i * over + j)
+                total[o] = at_least(total[o] + b0, lowest)
+                total[o + 1] = at_least(total[o + 1] + b1, lowest)
+                total[o + 2] = at_least(total[o + 2] + b0, lowest)
+                total[o + 3] = at_least(total[o + 3] + b1, lowest)
+        for i in range(2 * down):
+            r = i32(own_row + i * 8)
+            at = i32(y_start + r * n + own_column)
+            if r < m:
+                for j in range(over):
+                    more = i32(n - own_column - j * _WARP_COLUMNS)
+                    o = 4 * (i // 2 * over + j) + i % 2 * 2
+                    put(y, i32(at + j * _WARP_COLUMNS), total[o], total[o + 1], more, y_by_twos)
 
     return product
 

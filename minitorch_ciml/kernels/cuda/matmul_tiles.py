@@ -203,6 +203,31 @@ def _multiply(tile: Tile, dtype: Any) -> Callable:
     return multiply
 
 
+def _put_part(tile: Tile) -> Callable:
+    """Writes a thread's part of the tile: short enough to be unrolled, so it stays in registers."""
+    tall, wide = tile.tall, tile.wide
+    row_part, column_part = 4 * tile.rows // tall, 4 * tile.columns // wide
+
+    @cuda.jit(device=True, forceinline=True)
+    def put_part(y, total, start, row, column, m, n, by_fours):
+        for i in range(tall):
+            r = i32(row + i % 4 + i // 4 * row_part)
+            at = i32(start + r * n)
+            if r < m:
+                for j in range(wide // 4):
+                    c = i32(column + j * column_part)
+                    o = i * wide + 4 * j
+                    if by_fours:
+                        if c < n:
+                            store4(y, at + c, total[o], total[o + 1], total[o + 2], total[o + 3])
+                    else:
+                        for q in range(4):
+                            if c + q < n:
+                                y[at + c + q] = total[o + q]
+
+    return put_part
+
+
 # --- the kernel -----------------------------------------------------------------------------------
 
 
@@ -216,13 +241,13 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
     across = columns // wide  # threads side by side
     fetch_a, put_a, held_a, a_line = _side(rows, slice_, tile.threads, not transpose_a, dtype)
     fetch_b, put_b, held_b, b_line = _side(columns, slice_, tile.threads, transpose_b, dtype)
-    multiply, four = _multiply(tile, dtype), four_of(dtype)
+    multiply, put_part, four = _multiply(tile, dtype), _put_part(tile), four_of(dtype)
     a_slice, b_slice, part = slice_ * a_line, slice_ * b_line, tall * wide
     a_room, b_room = 2 * a_slice, 2 * b_slice
     size = dtype.bitwidth // 8
     # A thread's part is in groups of four rows and columns, this far apart: so the threads of a
     # warp read neighbouring numbers.
-    row_part, column_part = 4 * rows // tall, 4 * columns // wide
+    column_part = 4 * columns // wide
     kind = "nt"[transpose_a] + "nt"[transpose_b]
 
     @kernel(
@@ -278,25 +303,15 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
         y_start = i32((number * cuda.gridDim.y + cuda.blockIdx.y) * m * n)
         for j in range(wide // 4):
             c = i32(column + own_column + j * column_part)
-            count = i32(n - c)
-            b0, b1, b2, b3 = four(bias, c, count if has_bias else int32(0), y_by_fours)
+            b0, b1, b2, b3 = four(bias, c, i32(n - c) if has_bias else int32(0), y_by_fours)
             for i in range(tall):
-                r = i32(row + own_row + i % 4 + i // 4 * row_part)
                 o = i * wide + 4 * j
-                p0, p1 = at_least(total[o] + b0, lowest), at_least(total[o + 1] + b1, lowest)
-                p2, p3 = at_least(total[o + 2] + b2, lowest), at_least(total[o + 3] + b3, lowest)
-                if r < m and count > 0:
-                    at = i32(y_start + r * n + c)
-                    if y_by_fours:
-                        store4(y, at, p0, p1, p2, p3)
-                    else:
-                        y[at] = p0
-                        if count > 1:
-                            y[at + 1] = p1
-                        if count > 2:
-                            y[at + 2] = p2
-                        if count > 3:
-                            y[at + 3] = p3
+                total[o] = at_least(total[o] + b0, lowest)
+                total[o + 1] = at_least(total[o + 1] + b1, lowest)
+                total[o + 2] = at_least(total[o + 2] + b2, lowest)
+                total[o + 3] = at_least(total[o + 3] + b3, lowest)
+        own_row, own_column = i32(row + own_row), i32(column + own_column)
+        put_part(y, total, y_start, own_row, own_column, m, n, y_by_fours)
 
     return product
 

@@ -16,7 +16,8 @@ from minitorch_ciml.kernels.cuda.compiler import Binary, Capability
 from minitorch_ciml.kernels.cuda.launch import KERNELS, Kernel
 
 # Turing, Ampere, Hopper and Blackwell in data centres.
-GENERATIONS: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0), (10, 0))
+HOPPER: Capability = (9, 0)
+GENERATIONS: tuple[Capability, ...] = ((7, 5), (8, 0), HOPPER, (10, 0))
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,24 @@ def faults(kernel: Kernel, signature: tuple[str, ...], capability: Capability) -
     blocks = resident(kernel, binary, capability)
     if blocks < kernel.blocks and capability >= (8, 0) or not blocks:
         found.append(f"{blocks} blocks fit, where {kernel.blocks} are promised")
+    return found
+
+
+def faults_of(name: str) -> dict[Capability, list[str]]:
+    """What is wrong with a kernel, by generation of those that it is for.
+
+    Of more than two signatures, all are compiled for Hopper, and the first for the others.
+    """
+    (kernel,) = [kernel for kernel in all_kernels() if kernel.name == name]
+    found = {}
+    for capability in GENERATIONS:
+        if capability >= kernel.needs:
+            is_all = capability == HOPPER or len(kernel.signatures) <= 2
+            found[capability] = [
+                f"{' '.join(signature)}: {fault}"
+                for signature in (kernel.signatures if is_all else kernel.signatures[:1])
+                for fault in faults(kernel, signature, capability)
+            ]
     return found
 
 
