@@ -20,6 +20,8 @@ CASES = [
     ((1, 4, 5, 6, 2), (2, 3, 2), (1, 2, 3), ((0, 1), (1, 1), (0, 0))),
     ((1, 18, 17, 1), (17, 16), (1, 1), ((0, 0), (0, 0))),  # more places than a byte can tell
     ((1, 3, 3, 1), (1, 1), (2, 2), ((0, 0), (0, 0))),  # elements that no window covers
+    ((1, 4, 5, 12), (2, 2), (1, 2), ((0, 1), (0, 0))),  # channels by fours
+    ((2, 3, 3, 8), (2, 2), (2, 2), ((0, 1), (0, 1))),
     ((0, 4, 4, 2), (2, 2), (2, 2), ((0, 0), (0, 0))),
 ]
 DTYPES = ("float32", "float64")
@@ -100,12 +102,13 @@ def test_dropout(shape, dtype, rate):
         assert_equal(dropout(x, **how), expected)
 
 
+@pytest.mark.parametrize("case", [CASES[3], CASES[8]], ids=str)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_two_bytes(dtype):
+def test_two_bytes(dtype, case):
     """Computed with as float32, and rounded once."""
     dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
-    how = how_of(CASES[3])
-    x = RNG.normal(size=CASES[3][0]).astype(dtype)
+    how = how_of(case)
+    x = RNG.normal(size=case[0]).astype(dtype)
     wide = x.astype("float32")
     y, saved = reference.max_pool(wide, **how)
     assert_equal(on_gpu(pool.max_pool, x, **how), (y.astype(dtype), saved))
