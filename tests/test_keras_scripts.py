@@ -397,3 +397,20 @@ def test_symbolic_tensors_have_no_values():
 def test_a_checkpoint_that_could_not_be_written_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="must end in .keras with save_weights_only=False"):
         keras.callbacks.ModelCheckpoint(tmp_path / "model.h5")
+
+
+def test_what_is_missing_is_named_at_once(tmp_path):
+    dense = layers.Dense(3, name="late")
+    with pytest.raises(AttributeError, match="layer 'late' has no input or output yet"):
+        _ = dense.output
+    assert not hasattr(dense, "input")
+    model = keras.Sequential([dense])
+    for save in (model.save_weights, model.load_weights):
+        path = tmp_path / "w.weights.h5"
+        if save == model.load_weights:
+            path.write_bytes(b"")
+        with pytest.raises(ValueError, match="_weights: 'sequential.*' has no weights yet"):
+            save(path)
+    with pytest.raises(ValueError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
+        model.compile("adam", "mse", metrics=["acc", "acuracy"])
+    model.compile("adam", "mse", metrics={"late": ["mae", lambda t, p: t - p]})

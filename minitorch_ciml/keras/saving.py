@@ -48,10 +48,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_argument
     if not distributed.leads():  # rank 0 writes for all
         return
     _refuse_overwriting(path, overwrite)
-    if not model.built:
-        raise ValueError(
-            f"save: {model.name!r} has no weights yet; call it on data or give its input shape."
-        )
+    _refuse_unbuilt(model, "save")
     config = json.dumps(serialize_keras_object(model))
     metadata = {
         "keras_version": KERAS_VERSION,
@@ -106,6 +103,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     if not distributed.leads():
         return
     _refuse_overwriting(path, overwrite)
+    _refuse_unbuilt(model, "save_weights")
     with replacing(path) as temporary:
         temporary.write_bytes(_weights_bytes(model))
 
@@ -119,11 +117,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
         skip_mismatch: leave layers as they are whose weights in the file have other shapes.
     """
     path = _existing(filepath, "load_weights")
-    if not model.built:
-        raise ValueError(
-            f"load_weights: {model.name!r} has no weights yet; call it on data or give its input "
-            "shape first."
-        )
+    _refuse_unbuilt(model, "load_weights")
     source: Any = path
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
@@ -260,6 +254,14 @@ def _existing(filepath: Any, what: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{what}: there is no file {str(filepath)!r}.")
     return path
+
+
+def _refuse_unbuilt(model: Any, what: str) -> None:
+    if not model.built:
+        raise ValueError(
+            f"{what}: {model.name!r} has no weights yet; call it on data or give its input shape "
+            "first."
+        )
 
 
 def _refuse_overwriting(path: Path, overwrite: bool) -> None:

@@ -80,6 +80,9 @@ def get(identifier: Any) -> Any:
     return serialization.get("keras.metrics", identifier, "metric")
 
 
+BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")  # names that mean several metrics
+
+
 def resolve(identifier: Any, y_true_shape: tuple, y_pred_shape: tuple) -> Metric:
     """What `compile(metrics=[identifier])` uses for targets and predictions of these shapes.
 

@@ -87,6 +87,9 @@ class CompiledMetrics:
 
     def __init__(self, metrics: Any, weighted_metrics: Any):
         self.user_metrics, self.user_weighted = metrics, weighted_metrics
+        for name in flatten((metrics, weighted_metrics)):
+            if isinstance(name, str) and name not in metrics_module.BY_SHAPE:
+                metrics_module.get(name)  # an unknown one is an error now, not in the first step
         self.built = False
         self.entries: list[tuple[int, Any, bool]] = []  # (output, metric, weighted?)
 
