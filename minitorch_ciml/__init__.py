@@ -40,4 +40,8 @@ def __getattr__(name: str):
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
+    if name in ("memory_info", "synchronize"):  # of the GPU
+        from minitorch_ciml.kernels.cuda import memory
+
+        return getattr(memory, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -151,6 +151,11 @@ def memory_info() -> MemoryInfo:
     return MemoryInfo(_usage.now, _usage.peak, held, *runtime().memory())
 
 
+def synchronize() -> None:
+    """Waits until the GPU has done all work: before a clock is read, for example."""
+    runtime().synchronize()
+
+
 _pools: WeakSet[Pool] = WeakSet()
 _main = Pool()
 _pool: ContextVar[Pool] = ContextVar("pool", default=_main)
