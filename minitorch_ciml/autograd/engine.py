@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from minitorch_ciml import kernels
 from minitorch_ciml.config import _Recording, recording
@@ -177,6 +178,18 @@ class Variable:
         return Graph(self)
 
 
+_ops: WeakSet[Op] = WeakSet()
+
+
+def _forget_kernels() -> None:
+    for op in _ops:
+        op._kernels.clear()
+        op._gradient_kernels.clear()
+
+
+kernels.when_looked_up_anew(_forget_kernels)
+
+
 class Op:
     """A differentiable function: a name, a kernel per device found by it, and its derivative.
 
@@ -233,13 +246,14 @@ class Op:
         self._kernels: dict[type, Callable | None] = {}
         self._gradient_kernels: dict[type, Callable | None] = {}
         self._has_gradient_kernel = gradient_kernel or ref is not None
+        _ops.add(self)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
     def kernel(self, array_type: type) -> Callable | None:
         """The kernel for values of this type, or None where their device has none."""
-        return self._own_kernel or kernels.find(kernels.device_of(array_type), self.name)
+        return self._own_kernel or kernels.of_op(kernels.device_of(array_type), self.name)
 
     def gradient_kernel(self, array_type: type) -> Callable | None:
         """The kernel of the first-order gradients for values of this type, or None."""
@@ -247,7 +261,7 @@ class Op:
             return None
         if array_type not in self._gradient_kernels:
             device = kernels.device_of(array_type)
-            self._gradient_kernels[array_type] = kernels.find(device, f"{self.name}_grad")
+            self._gradient_kernels[array_type] = kernels.of_op(device, f"{self.name}_grad")
         return self._gradient_kernels[array_type]
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:

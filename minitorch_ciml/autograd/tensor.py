@@ -15,6 +15,8 @@ from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd.engine import Op, Variable, _serials
 
 _FLOAT64 = np.dtype("float64")
+FLOATS = "fV"  # the kinds of float dtypes: bfloat16 has no kind of its own
+_NO_INTEGERS = "fcV"
 _HISTORY = ("grad", "serial", "record", "hooks", "__weakref__")
 
 
@@ -50,7 +52,7 @@ class Tensor(Variable):
         name: str | None = None,
     ):
         super().__init__(placed(data, dtype), requires_grad, name)
-        if requires_grad and self.value.dtype.kind != "f":
+        if requires_grad and self.value.dtype.kind not in FLOATS:
             raise TypeError(
                 f"Tensor: gradients need a float dtype, got {self.value.dtype}; pass "
                 "dtype='float32' or requires_grad=False."
@@ -88,10 +90,12 @@ class Tensor(Variable):
         if mode == "choice":
             return [values[0], *Tensor.promote(values[1:], "common")]
         dtypes = [v.dtype for v in values]
-        if dtypes.count(dtypes[0]) == len(dtypes) and (mode != "float" or dtypes[0].kind in "fc"):
+        if dtypes.count(dtypes[0]) == len(dtypes) and (
+            mode != "float" or dtypes[0].kind in _NO_INTEGERS
+        ):
             return values
         dtype = promoted(*dtypes)
-        if mode == "float" and dtype.kind not in "fc":
+        if mode == "float" and dtype.kind not in _NO_INTEGERS:
             dtype = np.dtype(config.floatx())
         return [v if v.dtype == dtype else v.astype(dtype) for v in values]
 
@@ -231,7 +235,7 @@ class Parameter(Tensor):
     ):
         array = placed(data, dtype)
         array = np.array(array, order="C") if isinstance(array, np.ndarray) else array.copy()
-        super().__init__(array, requires_grad=trainable and array.dtype.kind == "f", name=name)
+        super().__init__(array, requires_grad=trainable and array.dtype.kind in FLOATS, name=name)
 
     @property
     def trainable(self) -> bool:
@@ -239,7 +243,7 @@ class Parameter(Tensor):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self.requires_grad = bool(value) and self.value.dtype.kind == "f"
+        self.requires_grad = bool(value) and self.value.dtype.kind in FLOATS
 
     def assign(self, data: Any) -> Parameter:
         """Replaces the value, in place; the shape stays."""
@@ -305,7 +309,7 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
         array = _from_sequence(data)
         if array.dtype == _FLOAT64 and dtype is None:
             array = array.astype(config.floatx())
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise TypeError(
             f"Tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}."
         )
@@ -321,7 +325,7 @@ def _from_sequence(data: Any) -> np.ndarray:
 
 def promoted(*dtypes: np.dtype) -> np.dtype:
     """The common dtype: the widest of the floats if there are any, otherwise NumPy's."""
-    floats = [d for d in dtypes if d.kind == "f"]
+    floats = [d for d in dtypes if d.kind in FLOATS]
     return np.result_type(*(floats or dtypes))
 
 
@@ -333,7 +337,7 @@ def _device_among(like: Sequence) -> str:
 def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
     dtypes = [x.value.dtype for x in like if isinstance(x, Tensor)]
     dtype = dtypes[0] if len(dtypes) == 1 else promoted(*dtypes)
-    if dtype.kind == "f" or (isinstance(number, bool) and dtype.kind == "b"):
+    if dtype.kind in FLOATS or (isinstance(number, bool) and dtype.kind == "b"):
         return dtype
     if isinstance(number, float):
         return np.dtype(config.floatx())

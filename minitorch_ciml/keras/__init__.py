@@ -16,6 +16,7 @@ from minitorch_ciml.keras import (
     layers,
     losses,
     metrics,
+    mixed_precision,
     models,
     ops,
     optimizers,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -15,13 +15,21 @@ class DTypePolicy:
     """A pair of dtypes: `compute_dtype` for the arithmetic and `variable_dtype` for the weights.
 
     Args:
-        name: a float dtype for both, such as "float32". "mixed_float16" computes in float16 and
-            keeps float32 weights.
+        name: a float dtype for both, such as "float32". "mixed_bfloat16" and "mixed_float16"
+            compute in 16 bits and keep float32 weights; float16 needs a `LossScaleOptimizer`.
+
+    Raises:
+        ImportError: 16 bits need the package ml_dtypes.
+        ValueError: there is no such policy.
+
+    Attributes:
+        mixed: whether the two differ, so that weights are cast when they are used.
     """
 
     def __init__(self, name: str = "float32"):
         self.name = name
         self.compute_dtype, self.variable_dtype = _dtypes(name)
+        self.mixed = self.compute_dtype != self.variable_dtype
 
     def get_config(self) -> dict:
         return {"name": self.name}
@@ -41,15 +49,20 @@ class DTypePolicy:
 
 
 def _dtypes(name: str) -> tuple[str, str]:
-    if name == "mixed_float16":
-        return "float16", "float32"
-    if name == "mixed_bfloat16":
-        raise ValueError("dtype policy 'mixed_bfloat16': NumPy has no bfloat16; use 'float32'.")
+    """The dtype to compute in and that of the weights."""
+    kind, _, dtype = name.rpartition("_")
+    if dtype in ("float16", "bfloat16"):
+        kernels.use_halves()
     try:
-        dtype = np.dtype(name).name
+        dtype = np.dtype(dtype).name
     except TypeError:
-        raise ValueError(f"unknown dtype policy {name!r}; use a dtype such as 'float32'.") from None
-    return dtype, dtype
+        dtype = ""
+    if not dtype or kind not in ("", "mixed") or (kind and dtype not in ("float16", "bfloat16")):
+        raise ValueError(
+            f"unknown dtype policy {name!r}; use a dtype such as 'float32', 'mixed_bfloat16' or "
+            "'mixed_float16'."
+        )
+    return dtype, "float32" if kind else dtype
 
 
 _policies: dict[str, DTypePolicy] = {}

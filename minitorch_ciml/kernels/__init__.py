@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import config
+from minitorch_ciml.kernels import halves
 
 _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python", int: "python"}
 
@@ -127,6 +128,31 @@ def to_host(array: Any) -> np.ndarray:
 
 def _cuda_memory() -> Any:
     return import_module(f"{__name__}.cuda.memory")
+
+
+def of_op(device: str, name: str) -> Callable | None:
+    """`find`, for an op: its inputs may be floats of 16 bits."""
+    kernel = find(device, name)
+    if kernel is not None and halves.in_use and device in ("cpu", "cuda"):
+        return halves.computing_in_float32(name, kernel, device)
+    return kernel
+
+
+def use_halves() -> None:
+    """Makes all ops compute with float16 and bfloat16, too (`halves.py`)."""
+    if not halves.in_use:
+        halves.use()
+        for forget in _FORGET:
+            forget()
+
+
+# Called when kernels must be looked up anew.
+_FORGET: list[Callable[[], None]] = []
+
+
+def when_looked_up_anew(forget: Callable[[], None]) -> None:
+    """From now on, `forget()` is called when kernels that were found are not the right ones."""
+    _FORGET.append(forget)
 
 
 def _choose_gpu(number: int | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import tensor as _tensor
-from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor, placed
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_array, as_tensor, placed
 from minitorch_ciml.ops.math import clip
 
 __all__ = [
@@ -200,7 +200,7 @@ def cast(x: Any, dtype: Any) -> Tensor:
     if x.dtype == dtype:
         return x
     # Whatever is an integer has no gradient; behind it nothing needs to be recorded.
-    return _tensor.cast(x if dtype.kind == "f" else x.detach(), dtype=dtype)
+    return _tensor.cast(x if dtype.kind in FLOATS else x.detach(), dtype=dtype)
 
 
 def saturate_cast(x: Any, dtype: Any) -> Tensor:

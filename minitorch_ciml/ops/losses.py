@@ -12,7 +12,7 @@ import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import log, maximum, minimum
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.nn import log_softmax, one_hot, shape_of, softplus
 from minitorch_ciml.ops.reduce import sum as _sum
 
@@ -130,7 +130,7 @@ def sparse_categorical_crossentropy(
         )
     if labels.dtype.kind not in "iu":
         labels = labels.astype(np.int64)
-    if output.value.dtype.kind != "f":
+    if output.value.dtype.kind not in FLOATS:
         output = as_tensor(output.value.astype("float32"))
     return _sparse(Tensor.constant(labels), output, from_logits=from_logits, axis=axis)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, sqrt
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.indexing import _getitem
 from minitorch_ciml.ops.linalg import norm
 from minitorch_ciml.ops.reduce import mean as _mean
@@ -234,7 +234,7 @@ def _with_channels(name: str, x: Any, axis: int) -> tuple[Tensor, int]:
 
 
 def _float_dtype(x: Tensor) -> np.dtype:
-    return x.dtype if x.dtype.kind == "f" else np.dtype("float32")
+    return x.dtype if x.dtype.kind in FLOATS else np.dtype("float32")
 
 
 def _per_channel(name: str, x: Tensor, axis: int, *given: Any) -> list:

@@ -14,7 +14,7 @@ import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import sigmoid, tanh
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.shape import split, stack, swapaxes
 
@@ -210,7 +210,7 @@ def _checked(name: str, gates: int, x, w, u, b, h, biases: tuple = ()) -> tuple:
 
 def _state(name: str, label: str, value: Any, shape: tuple, dtype: np.dtype) -> Any:
     if value is None:
-        return Tensor.constant(np.zeros(shape, dtype if dtype.kind == "f" else "float32"))
+        return Tensor.constant(np.zeros(shape, dtype if dtype.kind in FLOATS else "float32"))
     if np.shape(value) != shape:
         raise ValueError(f"{name}: {label} has shape {np.shape(value)}, expected {shape}.")
     return as_tensor(value)

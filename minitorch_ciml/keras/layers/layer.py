@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from minitorch_ciml.autograd import Parameter, Tensor
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.variable import Variable
@@ -126,7 +127,7 @@ class Layer(Configurable):
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         dtype = dtype or self.variable_dtype
         if initializer is None:
-            initializer = "glorot_uniform" if np.dtype(dtype).kind == "f" else "zeros"
+            initializer = "glorot_uniform" if np.dtype(dtype).kind in FLOATS else "zeros"
         weight = Variable(
             initializer,
             shape,
@@ -303,7 +304,10 @@ class Layer(Configurable):
         masked = self._makes_masks or any_mask(args, kwargs)
         mask = self._fill_in_masks(args, kwargs) if masked else None
         if self._takes_training and training is not None:
-            outputs = self.call(*args, training=training, **kwargs)
+            kwargs["training"] = training
+        if self.dtype_policy.mixed and self.autocast:
+            with self._cast_weights():
+                outputs = map_structure(self._convert, self.call(*args, **kwargs))
         else:
             outputs = self.call(*args, **kwargs)
         if self.activity_regularizer is not None:
@@ -313,11 +317,29 @@ class Layer(Configurable):
             self._pass_mask_on(args[0], outputs, mask)
         return outputs
 
+    @contextmanager
+    def _cast_weights(self) -> Iterator[None]:
+        """Within the block, this layer's own trained weights are in the dtype that it computes in.
+
+        Gradients flow through the cast to the weights.
+        """
+        kept = {
+            name: value
+            for name, value in self.__dict__.items()
+            if isinstance(value, Parameter) and value.value.dtype.kind in FLOATS
+            and self._roles.get(value)
+        }  # fmt: skip
+        self.__dict__.update({name: cast(w, self.compute_dtype) for name, w in kept.items()})
+        try:
+            yield
+        finally:
+            self.__dict__.update(kept)
+
     def _convert(self, x: Any) -> Any:
         """Arrays become tensors, and floats take this layer's dtype."""
         if isinstance(x, (np.ndarray, np.generic)):
             x = Tensor(x)
-        if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind == "f":
+        if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind in FLOATS:
             if x.value.dtype != self.compute_dtype:
                 mask = mask_of(x)
                 x = cast(x, self.compute_dtype)

@@ -10,7 +10,13 @@ from minitorch_ciml import config, distributed, kernels, ops
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops.normalization import normalize_batch
+
+
+def _wide(x: Any) -> Any:
+    """Floats of 16 bits as float32: means and variances need more digits, as in Keras."""
+    return ops.cast(x, "float32") if is_half(x.dtype) else x
 
 
 class _ScaleAndShift(Layer):
@@ -128,6 +134,7 @@ class BatchNormalization(_ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        inputs = _wide(inputs)
         rows = config.part.get()
         synchronized = self.synchronized and rows is not None
         if not (training and self.trainable) or (not synchronized and rows and not rows.own):
@@ -225,4 +232,6 @@ class LayerNormalization(_ScaleAndShift):
         self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:
-        return ops.layer_normalization(inputs, self.gamma, self.beta, self.axis, self.epsilon)
+        return ops.layer_normalization(
+            _wide(inputs), self.gamma, self.beta, self.axis, self.epsilon
+        )

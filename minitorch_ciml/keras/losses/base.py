@@ -9,9 +9,10 @@ import numpy as np
 
 from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_tensor, cast
+from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
 from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
+from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops import logical_and, mean
 from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.shape import reshape
@@ -74,7 +75,7 @@ class Loss(Configurable):
         """
         if mask is None:
             mask = mask_of(y_pred) if isinstance(y_pred, Tensor) else None
-        p = as_float(y_pred, self._dtype)
+        p = as_float(y_pred, self._dtype or _wide(y_pred))
         t = self.targets(y_true, p)
         told = self.mask(t)
         if told is not None:
@@ -98,6 +99,12 @@ class Loss(Configurable):
         return {"name": self.name, "reduction": self.reduction, **dtype}
 
 
+def _wide(y_pred: Any) -> str | None:
+    """Predictions of 16 bits become `floatx()`: a sum of losses needs more digits."""
+    dtype = getattr(y_pred, "dtype", None)
+    return config.floatx() if dtype is not None and is_half(dtype) else None
+
+
 def as_float(x: Any, dtype: Any = None) -> Any:
     """Predictions as tensors of floats; dictionaries and tuples of them stay such."""
     if isinstance(x, dict):
@@ -106,7 +113,7 @@ def as_float(x: Any, dtype: Any = None) -> Any:
         return tuple(as_float(value, dtype) for value in x)
     x = as_tensor(x)
     if dtype is None:
-        if x.value.dtype.kind == "f":
+        if x.value.dtype.kind in FLOATS:
             return x
         dtype = config.floatx()
     dtype = np.dtype(dtype)

@@ -141,7 +141,7 @@ class Metric(Configurable):
         """Brings the state to where the values are that are to be added."""
         for v in self._variables:
             if v.device != device:
-                v.value = kernels.place(v.value, device)
+                v.value = kernels.place(v.value, device).copy()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`update_state`, then `result`."""

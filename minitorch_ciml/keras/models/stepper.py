@@ -34,6 +34,8 @@ class Stepper:
     def __init__(self, model: Any):
         self._model = model
         self._feeder = import_module("minitorch_ciml.kernels.cuda.transfer").Feeder()
+        self._memory = import_module("minitorch_ciml.kernels.cuda.memory")
+        self._constants: dict = {}  # what the steps have copied from the host
         self._graph: Any = None
         self._inputs: list = []
         self._key: Any = None
@@ -78,10 +80,13 @@ class Stepper:
             return self._replay()
         times = self._seen[key] = self._seen.get(key, 0) + 1
         tensors = self._take(batch, parcel, None)
-        if times > _WARM_UP and self._record(tensors):
-            self._key = key
-            return self._replay()
-        return self._model.train_step(tensors)
+        if times < _WARM_UP:
+            return self._model.train_step(tensors)
+        with self._memory.remembering(self._constants):
+            if times > _WARM_UP and self._record(tensors):
+                self._key = key
+                return self._replay()
+            return self._model.train_step(tensors)
 
     def _key_of(self, batch: tuple, parcel: Any) -> tuple:
         """What must be the same for a recorded step to be the step."""

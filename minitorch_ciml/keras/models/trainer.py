@@ -88,12 +88,20 @@ class Trainer:
             run_eagerly: True: never record a step on a GPU.
             jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
                 also with the user's own Python code in it, which then runs only once; False: never.
-            steps_per_execution, auto_scale_loss: accepted as Keras has them.
+            auto_scale_loss: train a model of the policy "mixed_float16" with a
+                `LossScaleOptimizer` around the optimizer.
+            steps_per_execution: accepted as Keras has it.
         """
         unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
         if unknown:
             raise TypeError(f"compile: unknown argument {sorted(unknown)[0]!r}.")
         self.optimizer = optimizers.get(optimizer)
+        in_float16 = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+        if auto_scale_loss and in_float16 and self.optimizer is not None and not scaled:
+            self.optimizer = optimizers.LossScaleOptimizer(
+                self.optimizer, name="loss_scale_optimizer"
+            )
         names = self._output_names(None)
         self._compile_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
         if self._compile_loss is not None and names:

@@ -377,9 +377,34 @@ def empty(shape: Shape, dtype: Any) -> CudaArray:
     return CudaArray(shape, dtype)
 
 
+# Arrays that were copied to the GPU, by what is in them; None where nobody asked.
+_remembered: ContextVar[dict[tuple, CudaArray] | None] = ContextVar("remembered", default=None)
+
+
+@contextmanager
+def remembering(arrays: dict[tuple, CudaArray]) -> Iterator[None]:
+    """Inside the block, equal host arrays are copied once, and found in `arrays` afterwards.
+
+    A step that is recorded cannot copy from the host; what the step before has copied, too (zeros
+    to begin with, a causal mask), is taken for a constant.
+    """
+    token = _remembered.set(arrays)
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
 def to_device(array: np.ndarray) -> CudaArray:
     """A copy of a NumPy array in the GPU's memory."""
-    return empty(array.shape, array.dtype).assign(array)
+    known = _remembered.get()
+    if known is None:
+        return empty(array.shape, array.dtype).assign(array)
+    key = (array.shape, code_of(array.dtype), array.tobytes())
+    if key not in known:
+        with outside_graphs():
+            known[key] = empty(array.shape, array.dtype).assign(array)
+    return known[key]
 
 
 def zeros(shape: Shape, dtype: Any) -> CudaArray:

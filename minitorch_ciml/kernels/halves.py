@@ -1,0 +1,95 @@
+"""Floats of 16 bits: float16, and bfloat16, which has float32's range and 8 bits of precision.
+
+They are for memory and for tensor cores. What no kernel has in 16 bits is computed in float32 and
+rounded: on the CPU everything, which is slow, but means the same as on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+# Whether any are in use: until then, no kernel is looked up with them in mind.
+in_use = False
+
+# Ops whose result has the dtype that they are told.
+_TOLD = {"cast", "to", "identity"}
+
+
+def is_half(dtype: Any) -> bool:
+    """Whether it is a float of 16 bits."""
+    return dtype.itemsize == 2 and dtype.kind in "fV"
+
+
+def use() -> None:
+    """Makes NumPy know bfloat16, and all ops compute with floats of 16 bits.
+
+    Raises:
+        ImportError: `ml_dtypes`, which brings bfloat16, is not installed.
+    """
+    global in_use
+    try:
+        import ml_dtypes  # noqa: F401  (its import is what counts)
+    except ImportError:
+        raise ImportError(
+            "bfloat16 needs the package ml_dtypes, which is not installed; "
+            "pip install 'minitorch_ciml[mixed]'."
+        ) from None
+    in_use = True
+
+
+def computing_in_float32(name: str, kernel: Callable, device: str) -> Callable:
+    """The op's kernel, also for arrays of 16-bit floats."""
+    if name in _TOLD:
+        return _without_warnings(kernel)
+
+    @_without_warnings
+    @wraps(kernel)
+    def compute(*arrays: Any, **params: Any) -> Any:
+        half = next((a.dtype for a in arrays if _of_halves(a)), None)
+        if half is None:
+            return kernel(*arrays, **params)
+        if device == "cuda":
+            try:
+                return kernel(*arrays, **params)
+            except (TypeError, KeyError) as error:
+                if not _says_missing(error):
+                    raise
+        wide = [a.astype("float32") if _of_halves(a) else a for a in arrays]
+        return _rounded(kernel(*wide, **params), half)
+
+    return compute
+
+
+def _says_missing(error: Exception) -> bool:
+    """Whether a GPU's kernel exists for wider floats only: in a signature, or in a table."""
+    if isinstance(error, KeyError):
+        return str(error.args[0]).rstrip("*") in ("f2", "bf2", "float16", "bfloat16")
+    return "does not exist for" in str(error)
+
+
+def _without_warnings(kernel: Callable) -> Callable:
+    """What is too large for float16 becomes infinite: a `LossScaleOptimizer` expects that."""
+
+    @wraps(kernel)
+    def compute(*arrays: Any, **params: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(*arrays, **params)
+
+    return compute
+
+
+def _of_halves(array: Any) -> bool:
+    return hasattr(array, "dtype") and is_half(array.dtype)
+
+
+def _rounded(result: Any, half: np.dtype) -> Any:
+    """Floats of a result as 16 bits; what an op saves beside it for backward stays as it is."""
+    if isinstance(result, tuple):
+        return (_rounded(result[0], half), *result[1:])
+    if getattr(result, "dtype", None) == np.float32:
+        return result.astype(half)
+    return result
