@@ -1,0 +1,156 @@
+"""Mixed precision against Keras 3, and the scale of the loss."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ml_dtypes")
+
+import minitorch_ciml as mt
+from minitorch_ciml import Tensor, keras, ops
+from minitorch_ciml.kernels import use_halves
+
+RNG = np.random.default_rng(0)
+L = keras.layers
+POLICIES = ["mixed_bfloat16", "mixed_float16"]
+PRECISION = {"mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
+
+
+@pytest.fixture(autouse=True)
+def float32_again():
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def build(k):
+    layers = k.layers
+    return k.Sequential([
+        k.Input((6, 6, 2)), layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(),
+        layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(5, activation="tanh"),
+        layers.LayerNormalization(), layers.Dense(3),
+        layers.Activation("softmax", dtype="float32"),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_model_is_keras_model_to_rounding(policy):
+    peer = pytest.importorskip("keras")
+    x = RNG.normal(size=(8, 6, 6, 2)).astype("float32")
+    y = RNG.integers(0, 3, 8)
+    models = []
+    for k in (keras, peer):
+        k.config.set_dtype_policy(policy)
+        model = build(k)
+        model.compile(k.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        models.append(model)
+    peer.config.set_dtype_policy("float32")
+    ours, theirs = models
+    assert type(ours.optimizer).__name__ == type(theirs.optimizer).__name__
+    theirs.set_weights(ours.get_weights())
+    assert [str(w.dtype) for w in ours.weights] == ["float32"] * len(ours.weights)
+    assert [layer.compute_dtype for layer in ours.layers] == [
+        layer.compute_dtype for layer in theirs.layers
+    ]
+    room = 8 * PRECISION[policy]
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), room, room)
+    before = ours.get_weights()
+    losses = [float(model.train_on_batch(x, y)) for model in models]
+    assert losses[0] == pytest.approx(losses[1], rel=room)
+    for w, ours_now, theirs_now in zip(before, ours.get_weights(), theirs.get_weights()):
+        moved = np.abs(theirs_now - w).max()
+        np.testing.assert_allclose(ours_now - w, theirs_now - w, atol=room * max(moved, 0.01) * 4)
+
+
+def test_a_layer_has_its_own_policy():
+    dense = L.Dense(3, dtype="mixed_bfloat16")
+    y = dense(Tensor(RNG.normal(size=(2, 4)).astype("float32")))
+    assert (y.dtype.name, dense.kernel.dtype, dense.dtype) == ("bfloat16", "float32", "float32")
+    assert L.Dense(3).compute_dtype == "float32"
+
+
+def test_gradients_flow_through_bfloat16():
+    use_halves()
+    x = Tensor(np.float32([1.0, 2.0, 3.0]), requires_grad=True)
+    y = ops.sum(ops.cast(x, "bfloat16") ** 2)
+    assert y.dtype.name == "bfloat16" and y.item() == 14.0
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.float32([2, 4, 6]))
+    assert x.grad.dtype == "float32"
+
+
+def test_what_is_computed_is_rounded_once():
+    """Sums are made in float32: 257 ones are 256 where bfloat16 adds one by one and stops."""
+    use_halves()
+    ones = ops.cast(np.ones(512, "float32"), "bfloat16")
+    assert float(ops.sum(ones)) == 512
+    assert float(ops.sum(ones * ones)) == 512
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_training_means_the_same_on_both_devices(policy, device):
+    if device == "cuda":
+        pytest.importorskip("numba_cuda")
+    x, y = RNG.normal(size=(12, 6)).astype("float32"), RNG.integers(0, 3, 12)
+    results = []
+    for where in ("cpu", device):
+        keras.utils.set_random_seed(1)
+        keras.config.set_dtype_policy(policy)
+        with mt.device(where):
+            layers = [keras.Input((6,)), L.Dense(4, activation="relu"), L.Dense(3)]
+            model = keras.Sequential([*layers, L.Activation("softmax", dtype="float32")])
+            model.compile("adam", "sparse_categorical_crossentropy")
+            model.fit(x, y, batch_size=6, epochs=2, verbose=0)
+        results.append(model.get_weights())
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, atol=4e-3)  # Adam's steps are 1e-3
+
+
+def test_the_scale_follows_the_gradients_as_keras_does():
+    peer = pytest.importorskip("keras")
+    torch = pytest.importorskip("torch")
+    gradients = ([1, 2, 3], [np.inf, 1, 1], [1, 2, 3], [np.nan, 1, 1], [1, 1, 1], [1, 1, 2])
+    inner = keras.optimizers.Adam(0.1), peer.optimizers.Adam(0.1)
+    ours, theirs = (
+        k.optimizers.LossScaleOptimizer(o, initial_scale=8.0, dynamic_growth_steps=2)
+        for k, o in zip((keras, peer), inner)
+    )
+    p, q = mt.Parameter(np.ones(3, "float32")), peer.Variable(np.ones(3, "float32"))
+    ours.build([p])
+    theirs.build([q])
+    for g in np.array(gradients, "float32"):
+        scale = float(ours.dynamic_scale)
+        assert float(ours.scale_loss(1.0)) == scale == float(theirs.dynamic_scale)
+        ours.apply([Tensor(g * scale)], [p])
+        theirs.apply([torch.tensor(g * scale)], [q])
+        assert int(ours.iterations) == int(theirs.iterations)
+        np.testing.assert_allclose(p.numpy(), q.numpy(), 1e-6)
+    assert [v.shape for v in ours.variables] == [tuple(v.shape) for v in theirs.variables]
+    assert float(ours.learning_rate) == pytest.approx(0.1)
+    config = ours.get_config()
+    again = keras.optimizers.LossScaleOptimizer.from_config(config)
+    assert again.get_config()["dynamic_growth_steps"] == 2
+    assert type(again.inner_optimizer) is keras.optimizers.Adam
+
+
+def test_the_loss_is_scaled_only_where_float16_needs_it():
+    for policy, scaled in (("mixed_float16", True), ("mixed_bfloat16", False)):
+        keras.config.set_dtype_policy(policy)
+        model = keras.Sequential([keras.Input((2,)), L.Dense(1)])
+        model.compile("sgd", "mse")
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) is scaled
+        model.compile("sgd", "mse", auto_scale_loss=False)
+        assert type(model.optimizer) is keras.optimizers.SGD
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="unknown dtype policy 'mixed_float64'"):
+        L.Dense(1, dtype="mixed_float64")
+    code = (
+        "import sys; sys.modules['ml_dtypes'] = None\n"
+        "from minitorch_ciml import keras\nkeras.config.set_dtype_policy('mixed_bfloat16')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'minitorch_ciml[mixed]'" in done.stderr.splitlines()[-1]
