@@ -488,7 +488,8 @@ class Optimizer(Configurable):
         buffer = self._buffers[k]
         if buffer.device != "cuda":
             return (self._keep if decays else 1.0, *self._constants)
-        rule, dtype = self._kernels[k], buffer.data.dtype
+        rule: Any = self._kernels[k]
+        dtype = buffer.data.dtype
 
         def compute() -> tuple:
             return rule.numbers(dtype, self._keep if decays else 1.0, *self._constants)
