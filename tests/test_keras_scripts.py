@@ -329,6 +329,17 @@ def test_plot_model_draws_every_layer(tmp_path):
         keras.utils.plot_model(keras.Sequential([layers.Dense(3)]))
 
 
+def test_plot_model_runs_down_as_in_keras_or_to_the_right():
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Add()([x, layers.Dense(4)(layers.Dense(4)(x))]))
+    down = keras.utils.plot_model(model, None)
+    right = keras.utils.plot_model(model, None, rankdir="LR")
+    assert down.get_figheight() > down.get_figwidth()
+    assert right.get_figwidth() > right.get_figheight()
+    with pytest.raises(ValueError, match="rankdir='BT', expected 'TB' or 'LR'"):
+        keras.utils.plot_model(model, None, rankdir="BT")
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 

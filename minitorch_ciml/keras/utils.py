@@ -163,27 +163,31 @@ def plot_model(
     show_shapes: bool = False,
     show_dtype: bool = False,
     show_layer_names: bool = False,
+    rankdir: str = "TB",
     **as_in_keras: Any,
 ) -> Any:
-    """Draws a model's layers and their connections with matplotlib, from left to right.
+    """Draws a model's layers and their connections with matplotlib; Graphviz is not needed.
 
     Args:
         model: a Sequential or functional model whose input's shape is known.
         to_file: where to save it (the ending tells the format: png, svg, pdf); nowhere if None.
         show_shapes, show_dtype: also the outputs' shapes, dtypes.
         show_layer_names: also the layers' names.
-        **as_in_keras: `rankdir`, `dpi` and so on, without effect.
+        rankdir: "TB" from top to bottom, "LR" from left to right.
+        **as_in_keras: `dpi`, `expand_nested` and so on, without effect.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: the model has no graph of layers.
+        ValueError: the model has no graph of layers, or `rankdir` is another.
     """
+    if rankdir not in ("TB", "LR"):
+        raise ValueError(f"plot_model: got rankdir={rankdir!r}, expected 'TB' or 'LR'.")
     from minitorch_ciml.viz.model import draw_model  # pictures are on request
     from minitorch_ciml.viz.style import finished
 
-    figure = draw_model(model, show_shapes, show_dtype, show_layer_names)
+    figure = draw_model(model, show_shapes, show_dtype, show_layer_names, rankdir == "TB")
     return finished(figure, to_file)
 
 

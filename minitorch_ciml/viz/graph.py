@@ -1,5 +1,7 @@
 """Draws a recorded graph: boxes for variables, circles for operations, from left to right.
 
+The pictures of models run from top to bottom: the same layout, turned.
+
 The layout is Sugiyama's (1981), in four small steps: every node gets a layer such that edges run to
 the right; edges that skip layers get a waypoint in each; nodes are ordered within their layers by
 the barycentre of their neighbours, so that few edges cross; then heights are chosen so that edges
@@ -46,6 +48,7 @@ class Node:
     x: float = 0.0  # the middle, and that of its column
     column: float = 0.0  # the width of its column
     y: float = 0.0
+    turned: bool = False  # layers are laid out downwards: x counts down, y to the right
     before: list[Node] = field(default_factory=list)
     after: list[Node] = field(default_factory=list)
 
@@ -60,6 +63,20 @@ class Node:
     def height(self) -> float:
         return len(self.lines) * LINE + PADDING if self.lines else 0.02
 
+    @property
+    def length(self) -> float:
+        """Its size along the edges."""
+        return self.height if self.turned and self.lines else self.width
+
+    @property
+    def breadth(self) -> float:
+        """Its size across the edges."""
+        return self.width if self.turned and self.lines else self.height
+
+    def on_paper(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the layout in the picture."""
+        return (y, -x) if self.turned else (x, y)
+
 
 def draw(graph: Graph) -> Figure:
     """Draws `graph` on a figure of its own, as large as it needs to be."""
@@ -73,14 +90,16 @@ def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Fig
     from minitorch_ciml.viz.figure import Picture
 
     edges = _layered(nodes)
-    width = max(n.x + n.width / 2 for n in nodes) + MARGIN
-    low = min(n.y - n.height / 2 for n in nodes)
-    height = max(n.y + n.height / 2 for n in nodes) - low + MARGIN
+    middles = [(n, *n.on_paper(n.x, n.y)) for n in nodes]
+    left = min(x - n.width / 2 for n, x, _ in middles) - MARGIN
+    width = max(x + n.width / 2 for n, x, _ in middles) - left + MARGIN
+    low = min(y - n.height / 2 for n, _, y in middles)
+    height = max(y + n.height / 2 for n, _, y in middles) - low + MARGIN
     width = max(width, _legend_width(roles), MARGIN + max(map(_text_width, note.split("\n"))))
     footer = LINE * (4.5 if note else 1.5 if roles else 0)
     figure = Picture(figsize=(width + MARGIN, height + MARGIN + footer), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width + MARGIN), ylim=(low - MARGIN - footer, low + height))
+    axes.set(xlim=(left, left + width + MARGIN), ylim=(low - MARGIN - footer, low + height))
     axes.set_axis_off()
     for path in edges:
         _draw_edge(axes, path)
@@ -150,7 +169,7 @@ def _with_waypoints(nodes: list[Node], layers: list[list[Node]]) -> list[list[No
     edges = []
     for n in nodes:
         for i, m in enumerate(n.after):
-            path = [n, *(Node(layer=k) for k in range(n.layer + 1, m.layer)), m]
+            path = [n, *(Node(layer=k, turned=n.turned) for k in range(n.layer + 1, m.layer)), m]
             for k, waypoint in enumerate(path[1:-1], 1):
                 layers[waypoint.layer].append(waypoint)
                 waypoint.before, waypoint.after = [path[k - 1]], [path[k + 1]]
@@ -198,7 +217,7 @@ def _place(layers: list[list[Node]]) -> None:
     """Columns by the widest box; heights by pulling each node towards its neighbours."""
     x = MARGIN
     for layer in layers:
-        width = max(n.width for n in layer)
+        width = max(n.length for n in layer)
         for n in layer:
             n.x, n.column = x + width / 2, width
         x += width + LAYER_GAP
@@ -235,7 +254,7 @@ def _spread(layer: Sequence[Node], wishes: Sequence[float]) -> None:
     stack = np.zeros(len(layer))
     for i in range(1, len(layer)):
         upper, lower = layer[i - 1], layer[i]
-        stack[i] = stack[i - 1] - (upper.height + lower.height) / 2 - ROW_GAP
+        stack[i] = stack[i - 1] - (upper.breadth + lower.breadth) / 2 - ROW_GAP
     pools: list[tuple[float, int]] = []  # mean and size
     for wish in np.asarray(wishes) - stack:
         mean, size = float(wish), 1
@@ -262,19 +281,20 @@ def _text_width(text: str) -> float:
 def _draw_node(axes: Axes, node: Node) -> None:
     from matplotlib.patches import Circle, FancyBboxPatch
 
+    middle, height = node.on_paper(node.x, node.y)
     fill, frame = ROLES[node.role] if node.role else ("white", INK)
     ink: dict[str, Any] = {"facecolor": fill, "edgecolor": frame, "lw": 1.0, "zorder": 2}
     if node.role or node.width > node.height:
         style = f"round,pad=0,rounding_size={0.05 if node.role else node.height / 2}"
-        corner = (node.x - node.width / 2, node.y - node.height / 2)
+        corner = (middle - node.width / 2, height - node.height / 2)
         axes.add_patch(FancyBboxPatch(corner, node.width, node.height, style, **ink))
     else:
-        axes.add_patch(Circle((node.x, node.y), node.height / 2, **ink))
+        axes.add_patch(Circle((middle, height), node.height / 2, **ink))
     for i, (line, colour) in enumerate(node.lines):
-        y = node.y + ((len(node.lines) - 1) / 2 - i) * LINE
+        y = height + ((len(node.lines) - 1) / 2 - i) * LINE
         text = line.replace("$", r"\$")
         place: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 3}
-        axes.text(node.x, y, text, size=TEXT_SIZE, color=colour, **place)
+        axes.text(middle, y, text, size=TEXT_SIZE, color=colour, **place)
 
 
 def _draw_edge(axes: Axes, path: list[Node]) -> None:
@@ -284,18 +304,18 @@ def _draw_edge(axes: Axes, path: list[Node]) -> None:
 
     # Within a column it runs level, so that it never passes behind a box; it climbs between them.
     first, last = path[0], path[-1]
-    vertices, codes = [(first.x + first.width / 2, first.y)], [Path.MOVETO]
+    vertices, codes = [(first.x + first.length / 2, first.y)], [Path.MOVETO]
     for n, m in zip(path, path[1:]):
         start, end = n.x + n.column / 2, m.x - m.column / 2
         middle = (start + end) / 2
         vertices += [(start, n.y), (middle, n.y), (middle, m.y), (end, m.y)]
         codes += [Path.LINETO, *[Path.CURVE4] * 3]
-    if last.width < last.column:
-        vertices.append((last.x - last.width / 2, last.y))
+    if last.length < last.column:
+        vertices.append((last.x - last.length / 2, last.y))
         codes.append(Path.LINETO)
     axes.add_patch(
         FancyArrowPatch(
-            path=Path(vertices, codes),
+            path=Path([first.on_paper(*vertex) for vertex in vertices], codes),
             arrowstyle="-|>",
             mutation_scale=7,
             color="#6b6b6b",

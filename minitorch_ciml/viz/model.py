@@ -1,4 +1,4 @@
-"""Draws a model: a box for every call of a layer, from the inputs on the left to the outputs."""
+"""Draws a model: a box for every call of a layer, from the inputs to the outputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_model(model: Any, shapes: bool, dtypes: bool, names: bool) -> Figure:
+def draw_model(model: Any, shapes: bool, dtypes: bool, names: bool, downwards: bool) -> Figure:
     """Draws the layers of a Sequential or functional model; those with weights are coloured.
 
     Args:
         model: the model; its input's shape must be known.
         shapes, dtypes, names: whether the boxes tell the outputs' shapes and dtypes, and the
             layers' names.
+        downwards: from top to bottom, otherwise from left to right.
 
     Raises:
         ValueError: there is no graph of layers.
@@ -31,6 +32,8 @@ def draw_model(model: Any, shapes: bool, dtypes: bool, names: bool) -> Figure:
         )
     calls = dict.fromkeys([*(x.node for x in flatten(graph.inputs)), *graph.nodes])
     boxes = {call: _box(call, shapes, dtypes, names) for call in calls}
+    for box in boxes.values():
+        box.turned = downwards
     for call in graph.nodes:
         for source in dict.fromkeys(x.node for x in call.inputs):
             boxes[source].after.append(boxes[call])
