@@ -1,14 +1,25 @@
-"""Makes the pictures in docs/_static: `python docs/make_pictures.py`, about a minute.
+"""Makes the pictures in docs/_static: `python docs/make_pictures.py`, some minutes.
 
 They are kept in the repository because the README shows them where nothing can be run.
 """
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from minitorch_ciml import Scalar, datasets, keras, viz
 from minitorch_ciml.ops import tanh
 
 FOLDER = Path(__file__).parent / "_static"
+TUTORIALS = Path(__file__).parent.parent / "tutorials"
+# The pictures of tutorials that the first page shows.
+SHOWN = {
+    "05_autoencoder": "atlas", "06_residual_connections": "gradient_flow",
+    "09_recurrent_networks": "beliefs",
+}  # fmt: skip
 
 
 def neuron() -> None:
@@ -49,7 +60,19 @@ def network() -> None:
     viz.filters(model.layers[0].get_weights()[0], path=FOLDER / "filters.png")
 
 
+def tutorials() -> None:
+    """Runs the tutorials of `SHOWN` and keeps one picture of each."""
+    for script, picture in SHOWN.items():
+        with TemporaryDirectory() as folder:
+            surroundings = {**os.environ, "TUTORIAL_PICTURES": folder, "MPLBACKEND": "agg"}
+            subprocess.run(
+                [sys.executable, TUTORIALS / f"{script}.py"], env=surroundings, check=True
+            )
+            shutil.copy(Path(folder) / f"{script[:2]}_{picture}.png", FOLDER / f"{picture}.png")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     neuron()
     network()
+    tutorials()
