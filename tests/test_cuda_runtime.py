@@ -309,3 +309,49 @@ def test_the_copy_waits_for_the_place_and_the_kernels_for_the_copy():
     assert last[1][0] == "cuMemcpyHtoDAsync" and last[1][1][-1] == "copies"
     assert last[2] == ("cuEventRecord", ("copied", "copies"))
     assert last[3] == ("cuStreamWaitEvent", ("kernels", "copied", 0))
+
+
+# --- other libraries ------------------------------------------------------------------------------
+
+
+class Foreign:
+    """An array of another library, as its interface describes it."""
+
+    def __init__(self, array, **changes):
+        self.array = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "version": 3,
+            "data": (array.ctypes.data, False), "strides": None, "stream": 1,
+        } | changes  # fmt: skip
+
+    __cuda_array_interface__: dict = {}
+
+
+def test_other_libraries_see_a_tensors_memory():
+    x = mt.Tensor(np.arange(6, dtype="float32").reshape(2, 3)).to("cuda")
+    interface = x.__cuda_array_interface__
+    assert (interface["shape"], interface["typestr"], interface["version"]) == ((2, 3), "<f4", 3)
+    assert interface["data"][1] and interface["stream"]  # read-only; to be waited for
+    again = mt.Tensor(Foreign(np.empty(0), **interface))
+    assert again.device == "cuda" and again.value is not x.value
+    np.testing.assert_array_equal(again.numpy(), x.numpy())
+    assert not hasattr(mt.Tensor([1.0]), "__cuda_array_interface__")
+    with pytest.raises(BufferError, match="torch.as_tensor"):
+        x.__dlpack__()
+
+
+def test_an_array_of_another_library_is_copied_after_its_stream():
+    array = np.arange(4, dtype="int64")
+    x = mt.Tensor(Foreign(array))
+    array[:] = 0
+    assert x.tolist() == [0, 1, 2, 3] and x.device == "cuda"
+    with pytest.raises(ValueError, match="not contiguous"):
+        mt.Tensor(Foreign(array, shape=(2,), strides=(16,)))
+    driver = FakeDriver()
+    gpu = Runtime(driver=driver)
+    gpu.copy_from_address(array_like := SimpleNamespace(pointer=8, nbytes=32), 99, 1)
+    assert driver.names()[-5:] == [
+        "cuEventCreate", "cuEventRecord", "cuStreamWaitEvent", "cuEventDestroy",
+        "cuMemcpyDtoDAsync",
+    ]  # fmt: skip
+    assert driver.calls[-1][1][:2] == (array_like.pointer, 99)

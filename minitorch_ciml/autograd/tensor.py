@@ -173,10 +173,22 @@ class Tensor(Variable):
 
     def __dlpack__(self, **options: Any) -> Any:
         """For `from_dlpack` of other libraries: they get a copy, since this tensor is immutable."""
+        if self.device == "cuda":
+            raise BufferError(
+                "DLPack is not there for tensors on a GPU; torch.as_tensor(x) and cupy.asarray(x) "
+                "take them as they are."
+            )
         return self.value.copy().__dlpack__(**options)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """On a GPU: for CuPy (`cupy.asarray(x)`), PyTorch (`torch.as_tensor(x)`) and mpi4py."""
+        if self.device != "cuda":
+            raise AttributeError("the tensor is not on a GPU")
+        return self.value.__cuda_array_interface__
+
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.value.__dlpack_device__()
+        return (2, 0) if self.device == "cuda" else self.value.__dlpack_device__()
 
     def __float__(self) -> float:
         return float(self.value.item())
@@ -295,6 +307,9 @@ def placed(data: Any, dtype: Any = None) -> Any:
         data = data.value
     if kernels.device_of(type(data)) == "cuda":
         return data if dtype is None else data.astype(dtype, copy=False)
+    found = kernels.from_other_library(data)
+    if found is not None:
+        return found if dtype is None else found.astype(dtype, copy=False)
     array, device = as_array(data, dtype), config.get_device()
     return array if device == "cpu" else kernels.place(array, device)
 

@@ -121,6 +121,14 @@ def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
     return np.full(shape, value, dtype)
 
 
+def from_other_library(array: Any) -> Any:
+    """A copy of an array that CuPy, PyTorch or numba has on the GPU; None if it is none such."""
+    if isinstance(array, np.ndarray) or not hasattr(type(array), "__cuda_array_interface__"):
+        return None
+    interface = getattr(array, "__cuda_array_interface__", None)  # PyTorch's on a CPU has none
+    return None if interface is None else _cuda_memory().from_interface(interface)
+
+
 def to_host(array: Any) -> np.ndarray:
     """The array in the host's memory: itself if it is there; from a GPU a copy, which waits."""
     return place(array, "cpu")

@@ -239,6 +239,23 @@ class CudaArray:
         dtype = {"b1*": np.uint8, "bf2*": np.uint16}.get(self.pointer_type, self.dtype)
         return np.frombuffer(self._block.pointer, dtype, self.size, self._offset)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """For CuPy, PyTorch, numba and mpi4py: they use this very memory, and must not write to it.
+
+        Work on it has to wait for `stream`.
+        """
+        if self.pointer_type == "bf2*":
+            raise AttributeError("the CUDA array interface has no bfloat16; cast it to float32")
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (runtime().address(self), True),
+            "strides": None,
+            "version": 3,
+            "stream": runtime().stream_number,
+        }
+
     # --- copies -----------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray:
@@ -375,6 +392,29 @@ kernels.register(CudaArray, "cuda")
 def empty(shape: Shape, dtype: Any) -> CudaArray:
     """An array whose elements are whatever was there."""
     return CudaArray(shape, dtype)
+
+
+def from_interface(interface: dict[str, Any]) -> CudaArray:
+    """A copy of an array of another library, from its `__cuda_array_interface__`.
+
+    Raises:
+        ValueError: its elements do not lie one after the other.
+    """
+    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    array = empty(shape, dtype)
+    steps = interface.get("strides")
+    if steps is not None and array.size:
+        step = dtype.itemsize
+        for n, given in zip(reversed(shape), reversed(steps)):
+            if n > 1 and given != step:
+                raise ValueError(
+                    f"the array of shape {shape} is not contiguous; make it so first, for example "
+                    "with cupy.ascontiguousarray(x) or x.contiguous()."
+                )
+            step *= n
+    if array.size:
+        runtime().copy_from_address(array, interface["data"][0], interface.get("stream"))
+    return array
 
 
 # Arrays that were copied to the GPU, by what is in them; None where nobody asked.

@@ -263,6 +263,26 @@ class Runtime:
             )
         )
 
+    def address(self, array: CudaArray) -> int:
+        """Where the array begins, for others who use it."""
+        return array.pointer
+
+    @property
+    def stream_number(self) -> int:
+        """The stream, for others who use what comes out of it."""
+        return int(self.stream)
+
+    def copy_from_address(self, target: CudaArray, address: int, stream: int | None) -> None:
+        """From another library's memory on this GPU, after what is in its stream now."""
+        if stream is not None:
+            event = self.event()
+            self.mark(event, stream)
+            self.follow(self.stream, event)
+            self._call(self._driver.cuEventDestroy(event))
+        self._call(
+            self._ready().cuMemcpyDtoDAsync(target.pointer, address, target.nbytes, self.stream)
+        )
+
     def copy_to_device(self, target: CudaArray, source: np.ndarray) -> None:
         """From ordinary memory: the driver has read it when this returns."""
         driver = self._ready_outside_graphs("copying from the host")
@@ -412,6 +432,16 @@ class SimulatedRuntime:
             to[...] = elements
 
         self._do(work)
+
+    stream_number = 7
+
+    def address(self, array: CudaArray) -> int:
+        return array.elements.ctypes.data
+
+    def copy_from_address(self, target: CudaArray, address: int, stream: int | None) -> None:
+        source = (ctypes.c_uint8 * target.nbytes).from_address(address)
+        to, elements = target.elements, np.frombuffer(source, target.dtype)
+        self._do(lambda: to.__setitem__(..., elements.view(to.dtype)))
 
     def copy_to_device(self, target: CudaArray, source: np.ndarray) -> None:
         self._outside_graphs("copying from the host")
