@@ -13,6 +13,7 @@ from typing import Any
 from numba import cuda
 
 from minitorch_ciml.kernels.cuda.elementwise import FLOATS, blocks_for
+from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, full
 from minitorch_ciml.kernels.cuda.reduce import (
@@ -138,7 +139,7 @@ def _as_moments(y, sums, centre, n, channels):
         shift = sums[c] / n
         variance = sums[channels + c] / n - shift * shift
         y[c] = centre[c] + shift
-        y[channels + c] = variance if variance > 0 or variance != variance else variance * 0
+        y[channels + c] = variance if variance > 0 or variance != variance else like(n, 0)
 
 
 def moments(x: CudaArray, axis: int) -> CudaArray:

@@ -269,11 +269,14 @@ def merged(shape: Shape, inputs: Sequence[Shape]) -> tuple[list[int], list[list[
 RARE = ("i1", "i2", "u4", "u8")
 
 
-@kernel("T* U* i4", threads=THREADS, T=ALL, U=ALL)
-def _cast(y, x, n):
-    i = cuda.grid(1)
-    if i < n:
-        write(y, i, read(x, i))
+@kernel("T* U* i4 i4", threads=THREADS, T=ALL, U=ALL)
+def _cast(y, x, fours, n):
+    k = cuda.grid(1)
+    if k < fours:
+        a, b, c, d = read4(x, 4 * k, 1)
+        write4(y, 4 * k, a, b, c, d)
+    elif k + 3 * fours < n:
+        write(y, k + 3 * fours, read(x, k + 3 * fours))
 
 
 def _convert(y, x, n):
@@ -298,18 +301,17 @@ def cast(x: CudaArray, dtype: Any) -> CudaArray:
     dtype = np.dtype(dtype)
     if x.dtype == dtype:
         return x
-    run, source, target = _cast, code_of(x.dtype), code_of(dtype)
-    if source in RARE:
-        if target != "i8":
-            return cast(cast(x, "int64"), dtype)
-        run = _from_rare
-    elif target in RARE:
-        if source != "i8":
-            return cast(cast(x, "int64"), dtype)
-        run = _to_rare
-    elif target == "b1":
-        run = _is_not_zero
+    source, target = code_of(x.dtype), code_of(dtype)
+    rare = source in RARE, target in RARE
+    if any(rare) and "i8" not in (source, target):
+        return cast(cast(x, "int64"), dtype)
     y = empty(x.shape, dtype)
-    if x.size:
+    if x.size == 0:
+        return y
+    if any(rare) or target == "b1":
+        run = _from_rare if rare[0] else _to_rare if rare[1] else _is_not_zero
         run(*blocks_for(x.size), y, x, x.size)
+    else:
+        fours = x.size // 4 if x.is_aligned and y.is_aligned else 0
+        _cast(*blocks_for(x.size - 3 * fours), y, x, fours, x.size)
     return y
