@@ -1,4 +1,4 @@
-"""Elementwise kernels, made from functions of numbers; `functions.py` has the table of those.
+"""Elementwise kernels, made from functions of numbers; `table.py` has them.
 
 A function is written once, for numbers. `Elementwise` makes kernels of it that read up to four
 inputs, broadcast as NumPy does, and write each result once. They are bound by memory. So

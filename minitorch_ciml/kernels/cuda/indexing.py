@@ -26,7 +26,7 @@ from numba import cuda, int32
 
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import ALL, THREADS, blocks_for, cast
-from minitorch_ciml.kernels.cuda.functions import TABLE, where
+from minitorch_ciml.kernels.cuda.functions import where
 from minitorch_ciml.kernels.cuda.intrinsics import ptx
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import (
@@ -41,6 +41,7 @@ from minitorch_ciml.kernels.cuda.memory import (
 from minitorch_ciml.kernels.cuda.scan import cumsum
 from minitorch_ciml.kernels.cuda.shape import Pattern, broadcast_to, copy, transpose, whole
 from minitorch_ciml.kernels.cuda.sort import order_of
+from minitorch_ciml.kernels.cuda.table import TABLE
 from minitorch_ciml.kernels.cuda.windows import divided
 
 _UNITS = ("u1", "u2", "u4", "u8")

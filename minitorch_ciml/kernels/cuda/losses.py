@@ -15,12 +15,12 @@ from numba import cuda
 
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import TRAINED, Elementwise, cast
-from minitorch_ciml.kernels.cuda.functions import TABLE
 from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, larger
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.memory import CudaArray, constant, empty
 from minitorch_ciml.kernels.cuda.reduce import sum as _sum
 from minitorch_ciml.kernels.cuda.softmax import log_softmax
+from minitorch_ciml.kernels.cuda.table import TABLE
 from minitorch_ciml.kernels.reference.nn import EPSILON
 
 Needs = tuple[bool, ...]

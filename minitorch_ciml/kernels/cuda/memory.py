@@ -320,7 +320,7 @@ class CudaArray:
         return self._set(operation, self, other)
 
     def _set(self, operation: str, *inputs: Any) -> CudaArray:
-        from minitorch_ciml.kernels.cuda.functions import TABLE
+        from minitorch_ciml.kernels.cuda.table import TABLE
 
         arrays = [
             x if isinstance(x, CudaArray) else constant(np.asarray(x).item(), self.dtype)
