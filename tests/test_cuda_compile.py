@@ -7,7 +7,11 @@ import pytest
 
 pytest.importorskip("numba_cuda")
 
+from numba import cuda
+
 from minitorch_ciml.kernels.cuda import report
+from minitorch_ciml.kernels.cuda.fingerprint import fingerprint
+from minitorch_ciml.kernels.cuda.intrinsics import load2, load4
 from minitorch_ciml.kernels.cuda.launch import KERNELS, kernel
 
 ALL = list(report.all_kernels())
@@ -44,7 +48,6 @@ def test_kernel_compiles(name, capability, faults):
 
 
 def test_kernels_have_different_names():
-    """They are what tells the functions of one factory apart in the cache."""
     names = [one.name for one in ALL]
     assert len(set(names)) == len(names)
 
@@ -64,7 +67,7 @@ def test_float64_is_found():
 
 
 def test_memory_of_threads_is_found():
-    from numba import cuda, float32
+    from numba import float32
 
     def gather(y, i):
         own = cuda.local.array(64, float32)
@@ -83,3 +86,39 @@ def test_too_much_shared_memory_is_found():
     assert _faults(zero, "i4*", blocks=3, shared=100 * 1024) == [
         "2 blocks fit, where 3 are promised"
     ]
+
+
+# --- the cache's key ------------------------------------------------------------------------------
+
+
+def _adds(step):
+    def add(y):
+        y[0] += step
+
+    return add
+
+
+def _calls(function):
+    def call(y):
+        function(y)
+
+    return call
+
+
+def test_fingerprints():
+    """What a kernel is compiled from makes a difference, however deep; where it stands does not."""
+    assert fingerprint(_adds(1)) == fingerprint(_adds(1))
+    assert fingerprint(_adds(1)) != fingerprint(_adds(2))
+    device = cuda.jit(device=True)
+    assert fingerprint(_calls(device(_adds(1)))) == fingerprint(_calls(device(_adds(1))))
+    assert fingerprint(_calls(device(_adds(1)))) != fingerprint(_calls(device(_adds(2))))
+    assert fingerprint(_calls(load2)) != fingerprint(_calls(load4))
+
+
+def test_kernels_have_different_fingerprints():
+    """Each is a program of its own: nothing about its factory is missed."""
+    programs = {}
+    for one in ALL:
+        key = fingerprint(one.function), tuple(one.signatures), one.threads, one.blocks
+        assert key not in programs, f"{one.name} and {programs[key]}"
+        programs[key] = one.name

@@ -1,8 +1,8 @@
 """From a Python function to machine code for one GPU architecture; no GPU is needed for it.
 
 numba makes PTX, NVIDIA's linker (nvJitLink) assembles it. The very same way is taken when a kernel
-is launched and when the tests look at its registers. What was compiled is kept on disk, under a key
-that covers every source file of this folder, so a change to any of them compiles anew.
+is launched and when the tests look at its registers. What was compiled is kept on disk, under its
+`fingerprint`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from minitorch_ciml.kernels.cuda import require_package
+from minitorch_ciml.kernels.cuda.fingerprint import fingerprint
 
 Capability = tuple[int, int]
 OLDEST = (7, 5)  # what CUDA 13 still compiles for
@@ -55,11 +55,7 @@ def architecture(capability: Capability) -> str:
 
 
 def compiled(
-    function: Callable,
-    types: tuple,
-    capability: Capability,
-    bounds: tuple[int, int],
-    constants: str = "",
+    function: Callable, types: tuple, capability: Capability, bounds: tuple[int, int]
 ) -> Binary:
     """The kernel `function` for arguments of these numba types, from the cache or compiled now.
 
@@ -68,11 +64,8 @@ def compiled(
         types: one numba type per argument.
         capability: the GPU's compute capability, such as (9, 0).
         bounds: threads of a block at most, and blocks per multiprocessor at least.
-        constants: what tells functions of one factory apart.
     """
-    name = f"{function.__module__}.{function.__qualname__}"
-    source = Path(function.__code__.co_filename).read_bytes()  # also where it is not in this folder
-    key = repr((_fingerprint(), source, name, constants, str(types), capability, bounds))
+    key = repr((fingerprint(function), str(types), capability, bounds))
     path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
     found = _read(path)
     if found is None:
@@ -136,24 +129,6 @@ def _tools() -> tuple[Any, Any, Any]:
 
 
 # --- the cache on disk --------------------------------------------------------------------------
-
-
-@cache
-def _fingerprint() -> str:
-    """Changes when a source file of this folder does, or a tool that compiles it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    for package in ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink"):
-        digest.update(_version(package).encode())
-    return digest.hexdigest()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ImportError:
-        return "none"
 
 
 @cache

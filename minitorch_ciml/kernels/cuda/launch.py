@@ -105,7 +105,7 @@ class Kernel:
         """The machine code for one of the signatures."""
         types = tuple(map(_numba_type, signature))
         bounds = (self.threads, self.blocks)
-        return compiler.compiled(self.function, types, capability, bounds, self.name)
+        return compiler.compiled(self.function, types, capability, bounds)
 
     def _load(self, signature: tuple[str, ...]) -> Callable:
         if signature not in self.signatures:
