@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         print(f"minitorch-ciml {options.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -191,9 +191,9 @@ MODELS = {"cnn": _cnn, "linear": _linear, "mlp": _mlp}
 
 
 def _train(options: argparse.Namespace) -> None:
-    from minitorch_ciml import keras, set_device
+    from minitorch_ciml import keras
 
-    set_device(options.device)
+    _use(options.device)
     keras.utils.set_random_seed(options.seed)
     _check_writable(options.output)  # now, and not after the training
     (x_train, y_train), (x_test, y_test) = _load_data(options, substitute=True)
@@ -218,6 +218,15 @@ def _train(options: argparse.Namespace) -> None:
     probabilities = model.predict(x_test, batch_size=1000, verbose=0)
     _report(y_test, probabilities)
     _write_results(options.output, model, history, x_test, y_test, probabilities)
+
+
+def _use(device: str) -> None:
+    from minitorch_ciml import set_device
+
+    try:
+        set_device(device)
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(f"--device {device}: {error}") from error
 
 
 def _check_writable(folder: Path) -> None:
@@ -309,9 +318,9 @@ def _write_results(
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from minitorch_ciml import keras, set_device
+    from minitorch_ciml import keras
 
-    set_device(options.device)
+    _use(options.device)
     model = keras.models.load_model(options.model)
     takes, gives = model.input_shape, model.output_shape
     if takes != (None, 28, 28, 1) or gives != (None, CLASSES):

@@ -174,6 +174,11 @@ def test_out_of_memory_says_what_is_held(monkeypatch):
         ("import sys; sys.modules['numba_cuda'] = None\nmt.set_device('cuda')", "pip install"),
         ("mt.set_device('cuda')", "needs an NVIDIA GPU"),
         ("mt.Tensor([1.0]).to('cuda')", "needs an NVIDIA GPU"),
+        (
+            "import sys; from minitorch_ciml.__main__ import main\n"
+            "sys.exit(main(['train', '--device', 'cuda']))",
+            "train: error: --device cuda: the device 'cuda' needs an NVIDIA GPU",
+        ),
     ],
 )
 def test_choosing_a_gpu_fails_at_once_where_there_is_none(code, error):

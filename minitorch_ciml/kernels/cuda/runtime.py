@@ -180,10 +180,9 @@ class Runtime:
 
     # --- order between the streams ----------------------------------------------------------
 
-    def event(self, timing: bool = False) -> Any:
+    def event(self) -> Any:
         """A mark that can be set in a stream and waited for."""
-        flags = self._driver.CUevent_flags
-        flag = flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING
+        flag = self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
         return self._call(self._ready().cuEventCreate(flag))
 
     def mark(self, event: Any, stream: Any) -> None:
@@ -197,10 +196,6 @@ class Runtime:
     def wait_for(self, event: Any) -> None:
         """The host waits until the mark is reached."""
         self._call(self._ready_outside_graphs("waiting").cuEventSynchronize(event))
-
-    def milliseconds(self, start: Any, end: Any) -> float:
-        """The time between two marks that were made for timing."""
-        return self._call(self._ready().cuEventElapsedTime(start, end))
 
     # --- graphs -----------------------------------------------------------------------------
 
@@ -371,7 +366,7 @@ class SimulatedRuntime:
         self._outside_graphs("waiting for the GPU")
         self._catch_up(self._done + len(self._pending))
 
-    def event(self, timing: bool = False) -> int:
+    def event(self) -> int:
         self._events += 1
         return self._events
 
@@ -390,9 +385,6 @@ class SimulatedRuntime:
         while self._done < until:
             self._pending.pop(0)()
             self._done += 1
-
-    def milliseconds(self, start: int, end: int) -> float:
-        return 0.0
 
     def begin_capture(self) -> None:
         self._captured = []
