@@ -288,6 +288,25 @@ def test_a_horovod_script_alone(tmp_path):
     assert "epochs 6 ranks 1" in done.stdout
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_horovod_script_learns_mnist(first_mpirun, tmp_path, n):
+    data = os.environ.get("MINITORCH_CIML_DATA")
+    if not data:
+        pytest.skip("MINITORCH_CIML_DATA does not say where the real MNIST is")
+    if n == 1:
+        command = [sys.executable, str(SCRIPTS / "horovod_mnist.py"), str(tmp_path)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=200,
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+    else:
+        done = first_mpirun(n, "horovod_mnist.py", tmp_path, timeout=200)
+    assert done.returncode == 0, done.stderr
+    found = re.search(rf"ranks {n}, validation accuracy ([\d.]+)", done.stdout)
+    assert found and float(found[1]) >= 0.98, done.stdout
+    assert (tmp_path / "mnist.keras").exists()
+
+
 def test_communicator_and_horovod_functions(mpirun, tmp_path):
     done = mpirun(3, "functions.py", tmp_path)
     assert done.returncode == 0, done.stderr
