@@ -1,13 +1,15 @@
 """The cost model: how long an exchange and a step take on q machines.
 
-An exchange of n bytes between q machines is a sum in which each machine first adds up one q-th of
-the numbers, and then all hand out what they have added up (Rabenseifner, 2004):
+An exchange of n bytes between q machines goes around a ring: first each adds up one q-th of the
+numbers, then all hand out what they have added up (Patarasuk and Yuan, 2009):
 
-    T(q, n) = 2 ceil(log2 q) alpha + 2 (q - 1) / q * n / B    (+ 2 n / B unless q is a power of two)
+    T(q, n) = 2 (q - 1) alpha + 2 (q - 1) / q * n / B
 
-with the latency alpha in seconds and the bandwidth B of a machine's link in bytes per second. What
-the ranks of a machine do in shared memory is much faster, and left out. A step takes as long as the
-slowest of p ranks computes, and what backward does not hide of the exchange:
+with the latency alpha in seconds (once for each piece of 4 MB) and the bandwidth B of a machine's
+link in bytes per second. What the ranks of a machine do in shared memory is much faster, and left
+out. For many machines, MPI has ways with 2 log2(q) latencies (Rabenseifner, 2004); the prediction
+takes the smaller. A step takes as long as the slowest of p ranks computes, and
+what backward does not hide of the exchange:
 
     t = compute * (1 + noise * sqrt(2 ln p)) + max(0, T - hidden)
 """
@@ -20,6 +22,8 @@ from math import ceil, log, log2, sqrt
 
 import numpy as np
 
+from minitorch_ciml.distributed.gradients import PIECE
+
 
 @dataclass(frozen=True)
 class Network:
@@ -29,22 +33,29 @@ class Network:
     bandwidth: float
 
     def exchange(self, machines: int, size: float) -> float:
-        """Seconds for `size` bytes."""
-        latencies, volume = terms(machines)
-        return latencies * self.alpha + volume * size / self.bandwidth
+        """Seconds for `size` bytes, around a ring."""
+        latencies, volume = terms(machines, size)
+        return latencies * self.alpha + volume / self.bandwidth
+
+    def best_exchange(self, machines: int, size: float) -> float:
+        """The same, in the better of the two ways."""
+        if machines == 1:
+            return 0.0
+        folded = 0 if log2(machines).is_integer() else 2
+        volume = size * (2 * (machines - 1) / machines + folded)
+        tree = ceil(size / PIECE) * 2 * ceil(log2(machines)) * self.alpha + volume / self.bandwidth
+        return min(tree, self.exchange(machines, size))
 
 
-def terms(machines: int) -> tuple[float, float]:
-    """How often T has alpha, and n / B."""
-    if machines == 1:
-        return 0.0, 0.0
-    folded = 0 if log2(machines).is_integer() else 2
-    return 2 * ceil(log2(machines)), 2 * (machines - 1) / machines + folded
+def terms(machines: int, size: float) -> tuple[float, float]:
+    """How often T has alpha, and how many bytes a link carries."""
+    pieces = ceil(size / PIECE)
+    return pieces * 2 * (machines - 1), size * 2 * (machines - 1) / machines
 
 
 def fit(runs: Sequence[tuple[int, float, float]]) -> Network:
     """The network that fits (machines, bytes, seconds) best, by relative squares."""
-    rows = np.array([terms(q) for q, _, _ in runs]) * [[1, n] for _, n, _ in runs]
+    rows = np.array([terms(q, n) for q, n, _ in runs])
     seconds = np.array([t for _, _, t in runs])
     scale = np.abs(rows).max(axis=0)
     (alpha, inverse), *_ = np.linalg.lstsq(
@@ -73,4 +84,4 @@ def step(
     """
     slowest = compute * (1 + noise * sqrt(2 * log(max(ranks, 1))))
     machines = -(-ranks // per_machine)
-    return slowest + max(0.0, network.exchange(machines, size) - backward)
+    return slowest + max(0.0, network.best_exchange(machines, size) - backward)

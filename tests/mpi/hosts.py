@@ -108,7 +108,7 @@ def _boot(number, name, folder):
         f"{within} ip addr add {NETWORK}.{10 + number}/24 dev eth0; {within} ip link set eth0 up"
     )
     if rate := os.environ.get("RATE"):
-        shape = f"root tbf rate {rate} burst 256kb latency 50ms"
+        shape = f"root tbf rate {rate} burst 72kb latency 50ms"
         _shell(f"tc qdisc add dev v{number} {shape}; {within} tc qdisc add dev eth0 {shape}")
     return pid
 
