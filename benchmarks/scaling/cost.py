@@ -70,7 +70,7 @@ def errors(network: Network, runs: Sequence[tuple[int, float, float]]) -> list[f
 
 
 def step(
-    network: Network, ranks: int, per_machine: int, size: float, compute: float, backward: float,
+    network: Network, ranks: int, per_machine: int, size: float, compute: float, hidden: float,
     noise: float = 0.02,
 ) -> float:  # fmt: skip
     """Seconds of a step.
@@ -79,9 +79,10 @@ def step(
         network: the links.
         ranks, per_machine: all, and those of a machine.
         size: bytes of all gradients.
-        compute, backward: seconds that a rank computes, and that of them in backward.
+        compute: seconds that a rank computes.
+        hidden: seconds of the exchange that backward hides, at most.
         noise: the spread of the compute times, relative.
     """
     slowest = compute * (1 + noise * sqrt(2 * log(max(ranks, 1))))
     machines = -(-ranks // per_machine)
-    return slowest + max(0.0, network.best_exchange(machines, size) - backward)
+    return slowest + max(0.0, network.best_exchange(machines, size) - hidden)

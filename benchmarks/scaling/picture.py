@@ -57,9 +57,11 @@ def _efficiencies(axes: Any, report: dict[str, Any]) -> None:
         rows = [row for row in report["steps"] if row["scaling"] == scaling]
         axes.semilogx([row["ranks"] for row in rows], [row["efficiency"] for row in rows],
                       marker + "-", base=2, label=f"{scaling} scaling, measured")  # fmt: skip
-    for name in [k for k in report.get("prediction", [{}])[0] if k != "ranks"]:
-        rows = report["prediction"]
-        axes.semilogx([row["ranks"] for row in rows], [row[name] for row in rows], "--", base=2,
-                      label=f"{name}, predicted")  # fmt: skip
+    rows = report.get("prediction", [])
+    ranks = [row["ranks"] for row in rows]
+    for number, name in enumerate(k for k in (rows[0] if rows else {}) if k != "ranks"):
+        low, high = zip(*(row[name] for row in rows))
+        axes.fill_between(ranks, low, high, alpha=0.3, color=f"C{number + 2}",
+                          label=f"{name}, predicted")  # fmt: skip
     axes.set(xlabel="ranks", ylabel="efficiency", ylim=(0, 1.1), title="Scaling")
     axes.legend(fontsize=8)

@@ -34,7 +34,7 @@ from minitorch_ciml.distributed.sums import average_in_fixed_order
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
 PIECE = 4 << 20  # bytes
 # Overlapped, a small model too is cut into several pieces, as long as each is worth a message.
-_SMALLEST = 64 << 10  # bytes
+_SMALLEST = 32 << 10  # bytes
 _PIECES = 8
 
 _OBSERVED = 2  # steps in which it is only seen whether overlap is possible
