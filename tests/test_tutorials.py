@@ -40,7 +40,7 @@ def test_tutorial_runs(script, tmp_path):
         "TUTORIAL_SAMPLES": "2000",
     }
     done = subprocess.run(
-        [sys.executable, "-W", "error", script], cwd=tmp_path, env=surroundings, timeout=300,
+        [sys.executable, "-W", "error", script], cwd=tmp_path, env=surroundings, timeout=600,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -97,7 +97,7 @@ def test_tutorial_is_a_keras_script(script, tmp_path):
         "TUTORIAL_SAMPLES": "2000",
     }
     done = subprocess.run(
-        [sys.executable, "-O", copy], cwd=tmp_path, env=surroundings, timeout=300,
+        [sys.executable, "-O", copy], cwd=tmp_path, env=surroundings, timeout=600,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
