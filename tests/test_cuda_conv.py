@@ -31,6 +31,7 @@ CASES = [
     case((1, 7, 6, 4), (3, 3, 4, 4), strides=2, padding=((0, 1), (1, 0))),
     case((1, 8, 9, 6), (2, 3, 3, 4), strides=(1, 3), dilation=(2, 1), padding=1, groups=2),
     case((2, 5, 6, 3), (3, 3, 1, 6), padding=1, groups=3),  # depthwise
+    case((2, 6, 5, 8), (3, 2, 1, 8), strides=(1, 2), padding=1, groups=8),  # four at a time
     case((1, 6, 6, 8), (1, 1, 8, 4), strides=2),  # elements of the input that no tap meets
     case((1, 4, 5, 4, 2), (2, 3, 2, 2, 3), strides=(2, 1, 1), padding=1),
     case((2, 3, 4, 6), (1, 1, 6, 5)),  # a product of matrices
@@ -179,7 +180,7 @@ def assert_near(found, expected, dtype, tolerance):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("shapes", [CASES[0], CASES[5], CASES[6]], ids=str)
+@pytest.mark.parametrize("shapes", [CASES[0], CASES[5], CASES[6], CASES[8]], ids=str)
 def test_two_bytes_without_tensor_cores(shapes, dtype):
     """With an odd number of channels, depthwise, and as a product of matrices."""
     pytest.importorskip("ml_dtypes")

@@ -7,8 +7,9 @@
 - Where the window is a single element, or all of the input, they are products of matrices.
 
 16-bit floats go through tensor cores (`conv_cores.py`), as float32 does if asked for; otherwise it
-goes through tiles on the ordinary cores (`conv_tiles.py`). Where there is a group for nearly every
-channel, and in float64, each element is computed for itself (`conv_direct.py`).
+goes through tiles on the ordinary cores (`conv_tiles.py`). Where there is a group for every
+channel, four channels are computed at a time (`conv_depthwise.py`); in other small groups, and in
+float64, each element is computed for itself (`conv_direct.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 
 import numpy as np
 
-from minitorch_ciml.kernels.cuda import conv_cores, conv_direct, conv_tiles
+from minitorch_ciml.kernels.cuda import conv_cores, conv_depthwise, conv_direct, conv_tiles
 from minitorch_ciml.kernels.cuda.conv_cores import numbers_for
 from minitorch_ciml.kernels.cuda.conv_plan import Correlation, Taps, backward, forward
 from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, Tile
@@ -166,6 +167,12 @@ class _How:
         """Whether x's channels, those of a group, come in parts of 16 bytes."""
         return self._is_by(16 // x.dtype.itemsize, x, self.taken)
 
+    def _is_depthwise(self, *arrays: CudaArray) -> bool:
+        """Whether every channel has one filter, and there are four channels for each thread."""
+        is_single = self.taken == self.filters == 1 and self.groups % 4 == 0
+        is_aligned = all(x.is_aligned and x.pointer_type != "f8*" for x in arrays)
+        return is_single and is_aligned
+
     @staticmethod
     def _is_by(count: int, x: CudaArray, size: int) -> bool:
         """Whether parts of `size` of x's last axis can be read so many elements at a time."""
@@ -182,6 +189,11 @@ class _How:
         sizes = self.taken, x.shape[-1], self.filters, all_filters, b is not None, is_relu
         bias = w if b is None else b
         arrays, more = (y, x, w, bias), (*how.arguments, *how.target_arguments)
+        if self._is_depthwise(x, w, bias):
+            count = pixels * all_filters // 4
+            flags = b is not None, is_relu
+            conv_depthwise.correlate(*over(count), *arrays, count, all_filters, *flags, *more)
+            return
         if self.is_direct:
             count = pixels * all_filters
             conv_direct.correlate(*over(count), *arrays, count, *sizes, *more)
@@ -210,6 +222,16 @@ class _How:
         length, pixels = count // all_filters, g.size // all_filters
         sizes = self.taken, x.shape[-1], self.filters, all_filters
         dtype = np.float64 if x.pointer_type == "f8*" else np.float32
+        if self._is_depthwise(x, g):
+            count //= 4
+            share, shares = shares_of(pixels, count)
+            parts = empty((shares, *shape), dtype)
+            blocks, threads = over(count)
+            conv_depthwise.correlate_grad(
+                (blocks, shares), threads, parts, x, g, count, pixels, share, all_filters,
+                *how.arguments,
+            )  # fmt: skip
+            return summed(parts)
         if self.is_direct:
             share, shares = shares_of(pixels, count)
             parts = empty((shares, *shape), dtype)
