@@ -72,8 +72,8 @@ def _write(tile: CoreTile, numbers: Numbers, is_sum: bool) -> Callable:
                 p = targets[row + 8 * h]
                 o = 4 * (h // 2 * over + j) + h % 2 * 2
                 v0, v1 = at_least(total[o] + b0, lowest), at_least(total[o + 1] + b1, lowest)
-                if p >= 0 and f < filters:
-                    put(y, i32(p * width + first + f), v0, v1, f + 1 < filters, by_twos)
+                count = i32(filters - f) if p >= 0 else int32(0)
+                put(y, i32(p * width + first + f), v0, v1, count, by_twos)
 
         return write
 
