@@ -428,6 +428,42 @@ def test_a_part_of_a_batch_gives_its_share_of_the_loss():
         np.testing.assert_allclose(np.mean(shares), loss(y, p).item(), rtol=1e-12)
 
 
+def test_backward_tells_watchers_when_gradients_are_complete():
+    from minitorch_ciml import grad
+    from minitorch_ciml.autograd import engine
+
+    a, b = Parameter(np.full(2, 3.0)), Parameter(np.full(2, 5.0))
+    seen = []
+
+    def watch(lineage, targets, gradients):
+        return lambda record: seen.append((record.op.name, b in gradients, a in gradients))
+
+    engine.watchers.append(watch)
+    try:
+        loss = (a * a * b).sum()
+        grad(loss, [a, b])
+        grad((a * b).sum(), [a, b], create_graph=True)  # not watched: it is no end
+    finally:
+        engine.watchers.remove(watch)
+    assert seen == [("sum", False, False), ("multiply", True, False), ("multiply", True, True)]
+
+
+def test_exchange_and_devices_refuse_what_they_do_not_know():
+    with pytest.raises(ValueError, match="compression: got 'int8', expected None or 'float16'"):
+        distributed.GradientExchange(compression="int8")
+    data_parallel = keras.distribution.DataParallel
+    with pytest.raises(ValueError, match="got 2 devices for 1 ranks"):
+        data_parallel(devices=["cpu:0", "cpu:1"])
+    with pytest.raises(ValueError, match="expected names such as 'cpu:0'"):
+        data_parallel(devices=["tpu:0"])
+    assert data_parallel(devices=["cpu:0"]).size == 1
+    with pytest.raises(ValueError, match="gave \\[1\\] rows for 3 numbers"):
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        loader = keras.distribution.RowLoader(lambda rows: (np.ones((1, 2)), np.ones(1)), 3)
+        model.fit(loader, verbose=0)
+
+
 def test_gradients_that_only_other_ranks_have_are_used():
     a, b = Parameter(np.ones(2)), Parameter(np.ones(3))
     optimizer = keras.optimizers.SGD(1.0)

@@ -1,11 +1,12 @@
 """What communicators and Horovod's functions give on three ranks."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
-from minitorch_ciml import Tensor, distributed, keras
+from minitorch_ciml import Tensor, distributed, grad, keras
 from minitorch_ciml.compat import horovod as hvd
 
 hvd.init()
@@ -130,5 +131,45 @@ refused("the data: 8 samples", x=np.ones((8 + rank, 3)))
 refused("the shapes of the weights: ", units=1 + rank)
 stops = [keras.callbacks.EarlyStopping(monitor="loss")] if rank == 2 else []
 refused("callbacks: [] on rank 0, ['EarlyStopping'] on rank 2", callbacks=stops)
+
+# Where the time goes: rank 2 is slow, so that the others wait.
+profiler = keras.callbacks.DistributedProfiler(first=2, steps=6)
+slow = keras.callbacks.LambdaCallback(
+    on_train_batch_begin=lambda batch, logs: time.sleep(0.02 * (rank == 2))
+)
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(np.ones((30, 3)), np.ones(30), batch_size=3, verbose=0, callbacks=[profiler, slow])
+assert profiler.seconds.shape == (3, 3)
+compute, exchange, wait = profiler.seconds.T
+assert compute[2] > 0.02 > compute[0] and wait[0] > 0.01 > wait[2] and np.all(exchange > 0)
+
+
+# Gradients that a script changes between backward and apply are not sent too early.
+class Clipped(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        x, y = data
+        loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        gradients = [g * 0.5 for g in grad(loss, self.trainable_weights)]
+        self.optimizer.apply(gradients, self.trainable_weights)
+        return {"mine": loss}
+
+
+keras.distribution.set_distribution(keras.distribution.DataParallel(overlap=True))
+model = Clipped()
+model.compile("sgd", "mse")
+try:
+    model.fit(np.ones((60, 3)), np.ones(60), batch_size=6, verbose=0)
+except RuntimeError as error:
+    assert "needs gradients that go from backward to optimizer.apply as they are" in str(error)
+else:
+    raise AssertionError("changed gradients were sent")
 
 print("all right", flush=True)
