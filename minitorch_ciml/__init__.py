@@ -29,6 +29,7 @@ from minitorch_ciml.config import (
     get_device,
     no_grad,
     set_device,
+    set_float32_matmul_precision,
     set_floatx,
 )
 from minitorch_ciml.kernels.host import set_num_threads
