@@ -394,6 +394,14 @@ def test_places_out_of_range():
     assert (replaced == -1).sum() == 42
 
 
+@pytest.mark.parametrize("dtype", ["bool", "float32", "int64"])
+def test_triangles(dtype):
+    x = RNG.integers(-(2**62), 2**62, (2, 5, 7)).astype(dtype)
+    for k in (-2, 0, 3):
+        assert_equal(on_gpu(indexing.triu, x, k=k), np.triu(x, k))
+        assert_equal(on_gpu(indexing.tril, x, k=k), np.tril(x, k))
+
+
 def test_nonzero():
     x = RNG.integers(0, 2, (7, 90))
     assert_equal(on_gpu(indexing.nonzero, x), x.nonzero())

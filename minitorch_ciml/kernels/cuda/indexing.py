@@ -27,7 +27,7 @@ from numba import cuda, int32
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import ALL, THREADS, blocks_for, cast
 from minitorch_ciml.kernels.cuda.functions import where
-from minitorch_ciml.kernels.cuda.intrinsics import ptx
+from minitorch_ciml.kernels.cuda.intrinsics import like, ptx
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import (
     CudaArray,
@@ -478,7 +478,7 @@ def _triangle(y, x, rows, columns, offset, upper, n):
         _, row = divided(line, rows)
         distance = column - row - offset
         kept = distance >= 0 if upper else distance <= 0
-        y[i] = x[i] if kept else 0
+        y[i] = x[i] if kept else like(x[i], 0)
 
 
 def triu(x: CudaArray, k: int = 0) -> CudaArray:
