@@ -368,7 +368,7 @@ def _query_grad(head: Head) -> Kernel:
 
     @kernel(
         "f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
-        threads=head.threads, blocks=3, shared=head.shared(3),
+        threads=head.threads, blocks=3 if head.size < 128 else 2, shared=head.shared(3),
         name=f"attention_tiles.query_grad_{head.size}",
     )  # fmt: skip
     def query_grad(
