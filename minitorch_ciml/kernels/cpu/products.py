@@ -37,6 +37,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_at,
     store_rows,
 )
+from minitorch_ciml.kernels.cpu.simd import add as plus
 from minitorch_ciml.kernels.cpu.threads import ALL, WORTH_THREADS, task
 from minitorch_ciml.kernels.reference import linalg as reference
 
@@ -48,8 +49,8 @@ VECTORS = 2 * TILE
 ROWS, COLUMNS, DEPTH = 20 * TILE, 64, 192
 # A small result of a long sum is computed in up to so many parts, each of which adds so many.
 UNITS, INNER = 32, 512
-# Rows that are so many bytes apart share a line of the first cache: a tile's would evict each
-# other. They are copied together (1024 x 1024: 103 instead of 80 GFLOP/s on one core).
+# Rows that are a multiple of so many bytes apart share one set of lines of the first cache: what a
+# tile reads would evict each other, and is copied together first.
 PAGE = 4096
 
 
@@ -105,11 +106,12 @@ def product(a, a_rows, step, inner, packed, columns, y, y_rows, add):
             at = addresses(a_rows, r, count - 1, TILE)
             to = addresses(y_rows, r, count - 1, TILE)
             whole = r + TILE <= count and start + width <= columns
-            acc = load_at(y, to, start, 2) if add and whole else full(y, 0.0, VECTORS)
+            acc = full(y, 0.0, VECTORS)
             for k in range(inner):
                 acc = outer_fma(acc, a, at, k * step, load(packed, panel + k * width, 2))
             if whole:
-                store_at(y, to, start, acc)
+                # Added in the end: a sum of short sums is more precise than a long one.
+                store_at(y, to, start, plus(acc, load_at(y, to, start, 2)) if add else acc)
                 continue
             store(spill, 0, acc)
             for t in range(min(TILE, count - r)):
@@ -148,22 +150,15 @@ def _multiply_part(i, a, row_step, step, b, b_row_step, b_column_step, sizes, y,
     packed = np.empty(packed_size(b, min(DEPTH, last - first), width), b.dtype)
     start = (piece * rows + row) * columns + column
     to = places(start, columns, count)
+    pitch = DEPTH + lanes(a)
     gathers = step == 1 and row_step * a.itemsize % PAGE == 0
-    near = np.empty((count * (DEPTH + lanes(a))) if gathers else 0, a.dtype)
+    near = np.empty(count * pitch if gathers else 0, a.dtype)
     for k in range(first, last, DEPTH):
         depth = min(DEPTH, last - k)
-        pack(
-            b,
-            k * b_row_step + column * b_column_step,
-            b_row_step,
-            b_column_step,
-            depth,
-            width,
-            packed,
-        )
+        b_at = k * b_row_step + column * b_column_step
+        pack(b, b_at, b_row_step, b_column_step, depth, width, packed)
         at = row * row_step + k * step
         if gathers:
-            pitch = DEPTH + lanes(a)
             for r in range(count):
                 copy(near, r * pitch, a, at + r * row_step, depth)
             product(near, places(0, pitch, count), 1, depth, packed, width, y, to, k > first)
@@ -185,16 +180,13 @@ def _sum_piece(i, parts, y):
 
 
 @entry
-def _multiply(parts, a, row_step, step, b, b_row_step, b_column_step, sizes, y, bias, relu):
+def _multiply(parts, a, row_step, step, b, b_row_step, b_column_step, sizes, y, sums, bias, relu):
     pieces = sizes[3]
-    if pieces == 1:
-        work = (a, row_step, step, b, b_row_step, b_column_step, sizes, y, bias, relu)
-        _multiply_part(parts, ALL, work)
-        return
-    sums = np.empty(pieces * y.size, y.dtype)
-    work = (a, row_step, step, b, b_row_step, b_column_step, sizes, sums, bias, relu)
+    results = y if pieces == 1 else sums
+    work = (a, row_step, step, b, b_row_step, b_column_step, sizes, results, bias, relu)
     _multiply_part(parts * pieces, ALL, work)
-    _sum_piece((y.size + PAGE - 1) // PAGE, ALL, (sums, y))
+    if pieces > 1:
+        _sum_piece((y.size + PAGE - 1) // PAGE, ALL, (sums, y))
 
 
 def _with_steps(x: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -225,10 +217,10 @@ def multiply(
     y = empty((rows, columns), a.dtype)
     parts = -(-rows // ROWS) * -(-columns // COLUMNS)
     pieces = 1 if bias is not None else max(1, min(UNITS // parts, inner // INNER))
-    _multiply(
-        parts, *_with_steps(a), *_with_steps(b), (rows, inner, columns, pieces), y.reshape(-1),
-        _nothing(y.dtype) if bias is None else bias, relu,
-    )  # fmt: skip
+    sums = empty((pieces * y.size,), y.dtype) if pieces > 1 else _nothing(y.dtype)
+    sizes = (rows, inner, columns, pieces)
+    added = _nothing(y.dtype) if bias is None else bias
+    _multiply(parts, *_with_steps(a), *_with_steps(b), sizes, y.reshape(-1), sums, added, relu)
     return y
 
 

@@ -269,10 +269,9 @@ def _spread_weights(c, w, channels, filters, spread):
 
 
 @entry
-def _correlate(most, source, mask, w, bias, clip, y, plans):
+def _correlate(most, source, mask, w, spread, bias, clip, y, plans):
     plan = plans[0]
     channels, filters = round_up(plan.channels, LANES), round_up(plan.filters, LANES)
-    spread = np.empty(16 * channels * filters, w.dtype)
     _spread_weights(channels, most, (w, channels, filters, spread))
     _chunk(plan.chunks, most, (source, mask, spread, bias, clip, y, plans))
 
@@ -397,8 +396,10 @@ def correlate(
     ``bias`` has a vector's room behind it; y is contiguous, x need not be.
     """
     _, plan = _plan(x.shape, y.shape, padding[0][0], padding[1][0])
-    w = _whole_vectors(w).reshape(-1)
-    _correlate(most, ready(x, y.dtype), mask, w, bias, clip, y.reshape(-1), plan)
+    w = _whole_vectors(w)
+    spread = empty((16 * w.shape[2] * w.shape[3],), w.dtype)
+    source = ready(x, y.dtype)
+    _correlate(most, source, mask, w.reshape(-1), spread, bias, clip, y.reshape(-1), plan)
 
 
 def correlate_grad(
