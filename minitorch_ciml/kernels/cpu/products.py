@@ -1,9 +1,8 @@
 """Matrix products on our own threads: one large, or many small ones inside of a task.
 
 BLAS brings threads of its own. They spin while they wait, on the cores that the next kernel's
-threads want, and the other way round: a training step of the course's network took 11.8 ms where
-the same kernels alone took 7. So products that are worth several threads run on ours, at BLAS'
-speed; what is smaller goes to BLAS, which then takes one thread.
+threads want, and the other way round (see `openblas`). So products that are worth several threads
+run on ours; what is smaller goes to BLAS, which then takes one thread.
 
     pack(b, first, row_step, column_step, inner, columns, packed)
     product(a, a_rows, step, inner, packed, columns, y, y_rows, False)
