@@ -37,7 +37,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_rows,
 )
 from minitorch_ciml.kernels.cpu.simd import add as plus
-from minitorch_ciml.kernels.cpu.threads import ALL, WORTH_THREADS, task
+from minitorch_ciml.kernels.cpu.threads import task, threads_for
 from minitorch_ciml.kernels.reference import linalg as reference
 
 # Rows of a tile; it is two vectors wide. The sums, two vectors of b and a number of a must fit.
@@ -46,6 +46,8 @@ VECTORS = 2 * TILE
 
 # A part of a large product: its share of b, packed, stays in the first cache.
 ROWS, COLUMNS, DEPTH = 20 * TILE, 64, 192
+# So many multiplications OpenBLAS still does on one thread.
+SMALL = 1 << 18
 # A small result of a long sum is computed in up to so many parts, each of which adds so many.
 UNITS, INNER = 32, 512
 # Rows that are a multiple of so many bytes apart share one set of lines of the first cache: what a
@@ -179,13 +181,15 @@ def _sum_piece(i, parts, y):
 
 
 @entry
-def _multiply(parts, a, row_step, step, b, b_row_step, b_column_step, sizes, y, sums, bias, relu):
+def _multiply(
+    most, parts, a, row_step, step, b, b_row_step, b_column_step, sizes, y, sums, bias, relu
+):
     pieces = sizes[3]
     results = y if pieces == 1 else sums
     work = (a, row_step, step, b, b_row_step, b_column_step, sizes, results, bias, relu)
-    _multiply_part(parts * pieces, ALL, work)
+    _multiply_part(parts * pieces, most, work)
     if pieces > 1:
-        _sum_piece((y.size + PAGE - 1) // PAGE, ALL, (sums, y))
+        _sum_piece((y.size + PAGE - 1) // PAGE, most, (sums, y))
 
 
 def _with_steps(x: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -208,7 +212,8 @@ def multiply(
     ones. The sums are the same for any number of threads.
     """
     (rows, inner), columns = a.shape, b.shape[1]
-    if rows * inner * columns < WORTH_THREADS or simd.VECTOR_BITS < 256:
+    multiplications = rows * inner * columns
+    if multiplications <= SMALL or simd.VECTOR_BITS < 256:
         y = reference.matmul(a, b)
         if bias is not None:
             y += bias
@@ -219,7 +224,10 @@ def multiply(
     sums = empty((pieces * y.size,), y.dtype) if pieces > 1 else _nothing(y.dtype)
     sizes = (rows, inner, columns, pieces)
     added = _nothing(y.dtype) if bias is None else bias
-    _multiply(parts, *_with_steps(a), *_with_steps(b), sizes, y.reshape(-1), sums, added, relu)
+    _multiply(
+        threads_for(multiplications), parts, *_with_steps(a), *_with_steps(b), sizes,
+        y.reshape(-1), sums, added, relu,
+    )  # fmt: skip
     return y
 
 
