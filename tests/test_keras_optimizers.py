@@ -175,6 +175,8 @@ def test_configurations_go_both_ways(peer, name, own):
     ours = getattr(O, name)(learning_rate=0.25, clipnorm=1.0, **own)
     record = O.serialize(ours)
     theirs = peer.optimizers.deserialize(record)
+    if theirs == "Lamb":  # Keras 3.15 does not find this one of its own optimizers
+        theirs = peer.optimizers.Lamb.from_config(record["config"])
     assert theirs.get_config() == ours.get_config()
     back = O.deserialize(peer.saving.serialize_keras_object(theirs))
     assert type(back) is type(ours)
