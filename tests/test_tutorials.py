@@ -95,6 +95,7 @@ def test_tutorial_is_a_keras_script(script, tmp_path):
         "PYTHONPATH": str(ROOT),
         "TUTORIAL_PICTURES": str(tmp_path),
         "TUTORIAL_SAMPLES": "2000",
+        "OMP_NUM_THREADS": "1",  # PyTorch's threads and those of tests beside it only wait
     }
     done = subprocess.run(
         [sys.executable, "-O", copy], cwd=tmp_path, env=surroundings, timeout=600,
