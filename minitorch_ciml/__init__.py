@@ -15,6 +15,7 @@ from minitorch_ciml.autograd import (
     Tensor,
     Variable,
     check_grads,
+    from_dlpack,
     grad,
     hessian,
     hvp,

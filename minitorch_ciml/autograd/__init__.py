@@ -5,9 +5,9 @@ from minitorch_ciml.autograd.calculus import hessian, hvp, jacobian, jvp, vjp
 from minitorch_ciml.autograd.check import GradientError, check_grads
 from minitorch_ciml.autograd.engine import GraphError, Op, Variable, grad
 from minitorch_ciml.autograd.scalar import Scalar
-from minitorch_ciml.autograd.tensor import Parameter, Tensor
+from minitorch_ciml.autograd.tensor import Parameter, Tensor, from_dlpack
 
 __all__ = [
     "GradientError", "GraphError", "Op", "Parameter", "Scalar", "Tensor", "Variable",
-    "check_grads", "grad", "hessian", "hvp", "identity", "jacobian", "jvp", "vjp",
+    "check_grads", "from_dlpack", "grad", "hessian", "hvp", "identity", "jacobian", "jvp", "vjp",
 ]  # fmt: skip

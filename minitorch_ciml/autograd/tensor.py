@@ -17,6 +17,8 @@ from minitorch_ciml.autograd.engine import Op, Variable, _serials
 _FLOAT64 = np.dtype("float64")
 FLOATS = "fV"  # the kinds of float dtypes: bfloat16 has no kind of its own
 _NO_INTEGERS = "fcV"
+_HOST = (1, 0)  # the CPU, as DLPack calls it
+_GPU = 2  # the kind of device that an NVIDIA GPU is, there
 _HISTORY = ("grad", "serial", "record", "hooks", "__weakref__")
 
 
@@ -171,14 +173,32 @@ class Tensor(Variable):
         for name, value in state.items():
             setattr(self, name, value)
 
-    def __dlpack__(self, **options: Any) -> Any:
-        """For `from_dlpack` of other libraries: they get a copy, since this tensor is immutable."""
-        if self.device == "cuda":
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """For `from_dlpack` of other libraries, with the array API's arguments.
+
+        From the CPU they get a copy, since this tensor is immutable. From a GPU they get its own
+        memory, read-only; a copy with `copy=True`, or if they know only DLPack before 1.0.
+
+        Raises:
+            BufferError: it cannot be had on `dl_device`, or not without a copy.
+        """
+        here = dl_device is None or tuple(dl_device) == self.__dlpack_device__()
+        if self.device == "cuda" and here:
+            return kernels.to_dlpack(self.value, stream, max_version, copy)
+        if (not here and tuple(dl_device or ()) != _HOST) or copy is False:
             raise BufferError(
-                "DLPack is not there for tensors on a GPU; torch.as_tensor(x) and cupy.asarray(x) "
-                "take them as they are."
+                f"__dlpack__: cannot give a tensor on {self.device!r} to device {dl_device} with "
+                f"copy={copy}; use .to(...) first."
             )
-        return self.value.copy().__dlpack__(**options)
+        options: Any = {} if max_version is None else {"max_version": max_version}
+        return kernels.to_host(self.value).copy().__dlpack__(**options)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -188,7 +208,8 @@ class Tensor(Variable):
         return self.value.__cuda_array_interface__
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (2, 0) if self.device == "cuda" else self.value.__dlpack_device__()
+        """DLPack's numbers of the device: (1, 0) for the CPU, (2, n) for GPU n."""
+        return kernels.dlpack_device() if self.device == "cuda" else _HOST
 
     def __float__(self) -> float:
         return float(self.value.item())
@@ -312,6 +333,41 @@ def placed(data: Any, dtype: Any = None) -> Any:
         return found if dtype is None else found.astype(dtype, copy=False)
     array, device = as_array(data, dtype), config.get_device()
     return array if device == "cpu" else kernels.place(array, device)
+
+
+def from_dlpack(x: Any, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A tensor from an array of another library, such as PyTorch, CuPy or JAX, by DLPack.
+
+    On the CPU it shares the array's memory, which must not change while the tensor is in use; from
+    a GPU it is a copy, made there after what the other library has yet to do.
+
+    Args:
+        x: has `__dlpack__` and `__dlpack_device__`.
+        device: 'cpu' or 'cuda'; where x is if left out.
+        copy: True: copy in any case; False: never.
+
+    Raises:
+        TypeError: x does not know DLPack.
+        BufferError: x is on another GPU than this process uses, or needs to be copied.
+    """
+    if isinstance(x, Tensor) and x.device == "cpu":
+        x = x.value
+    try:
+        there = tuple(map(int, x.__dlpack_device__()))
+    except AttributeError:
+        raise TypeError(
+            f"from_dlpack: expected an array with __dlpack__, got a {type(x).__name__}."
+        ) from None
+    on_host = there[0] != _GPU
+    device = config.known_device(device or ("cpu" if on_host else "cuda"))
+    if copy is False and not (on_host and device == "cpu"):
+        raise BufferError("from_dlpack: tensors on a GPU are copies; leave out copy=False.")
+    if device == "cuda" and there == kernels.dlpack_device():
+        return Tensor.constant(kernels.from_dlpack(x))
+    if not on_host:
+        return Tensor.constant(kernels.place(kernels.from_dlpack(x), device))
+    array = np.from_dlpack(x)
+    return Tensor.constant(kernels.place(array.copy() if copy else array, device))
 
 
 def as_array(data: Any, dtype: Any = None) -> np.ndarray:

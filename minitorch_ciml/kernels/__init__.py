@@ -129,6 +129,21 @@ def from_other_library(array: Any) -> Any:
     return None if interface is None else _cuda_memory().from_interface(interface)
 
 
+def to_dlpack(array: Any, *how: Any) -> Any:
+    """A DLPack capsule of an array on the GPU; see `cuda/dlpack.py`."""
+    return import_module(f"{__name__}.cuda.dlpack").capsule_of(array, *how)
+
+
+def from_dlpack(array: Any) -> Any:
+    """A copy of an array that another library has on this process's GPU, by DLPack."""
+    return import_module(f"{__name__}.cuda.dlpack").taken(array)
+
+
+def dlpack_device() -> tuple[int, int]:
+    """DLPack's numbers of the GPU that this process uses."""
+    return import_module(f"{__name__}.cuda.runtime").runtime().dlpack_device
+
+
 def to_host(array: Any) -> np.ndarray:
     """The array in the host's memory: itself if it is there; from a GPU a copy, which waits."""
     return place(array, "cpu")

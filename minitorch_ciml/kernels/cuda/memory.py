@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -243,8 +243,10 @@ class CudaArray:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         """For CuPy, PyTorch, numba and mpi4py: they use this very memory, and must not write to it.
 
-        Work on it has to wait for `stream`.
+        Work on it has to wait for `stream`. The simulated GPU has none: its memory is the host's.
         """
+        if runtime().simulated:
+            raise AttributeError("the simulated GPU's memory is no GPU's; use DLPack or .numpy()")
         if self.pointer_type == "bf2*":
             raise AttributeError("the CUDA array interface has no bfloat16; cast it to float32")
         return {
@@ -401,20 +403,25 @@ def from_interface(interface: dict[str, Any]) -> CudaArray:
         ValueError: its elements do not lie one after the other.
     """
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    if interface.get("strides") is not None:
+        check_contiguous(shape, interface["strides"], dtype.itemsize)
     array = empty(shape, dtype)
-    steps = interface.get("strides")
-    if steps is not None and array.size:
-        step = dtype.itemsize
-        for n, given in zip(reversed(shape), reversed(steps)):
-            if n > 1 and given != step:
-                raise ValueError(
-                    f"the array of shape {shape} is not contiguous; make it so first, for example "
-                    "with cupy.ascontiguousarray(x) or x.contiguous()."
-                )
-            step *= n
     if array.size:
         runtime().copy_from_address(array, interface["data"][0], interface.get("stream"))
     return array
+
+
+def check_contiguous(shape: Shape, strides: Sequence[int], step: int) -> None:
+    """Raises an error unless elements with these strides lie one after the other, `step` apart."""
+    if math.prod(shape) == 0:
+        return
+    for n, given in zip(reversed(shape), reversed(strides)):
+        if n > 1 and given != step:
+            raise ValueError(
+                f"the array of shape {shape} is not contiguous; make it so first, for example "
+                "with cupy.ascontiguousarray(x) or x.contiguous()."
+            )
+        step *= n
 
 
 # Arrays that were copied to the GPU, by what is in them; None where nobody asked.

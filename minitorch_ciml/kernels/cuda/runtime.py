@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from minitorch_ciml.kernels.cuda.memory import CudaArray
 
 _DEFAULT_SHARED = 48 * 1024  # a kernel must ask for more than this
+_DLPACK_CUDA = 2
+_LEGACY_STREAM = 1  # the number by which all libraries know CUDA's default stream
 
 # Where launchers say which of the processes on this machine this one is.
 _LOCAL_RANKS = (
@@ -61,6 +63,8 @@ class Runtime:
         copies: where the next batch is copied.
         capturing: whether what goes to `stream` is captured, and not done.
     """
+
+    simulated = False
 
     def __init__(self, index: int | None = None, driver: Any = None):
         if driver is None:
@@ -197,6 +201,14 @@ class Runtime:
         """The host waits until the mark is reached."""
         self._call(self._ready_outside_graphs("waiting").cuEventSynchronize(event))
 
+    def order(self, first: Any, then: Any) -> None:
+        """What goes to stream `then` from now on waits for what is in `first`; None: no stream."""
+        if first is not None and then is not None:
+            event = self.event()
+            self.mark(event, first)
+            self.follow(then, event)
+            self._call(self._driver.cuEventDestroy(event))
+
     # --- graphs -----------------------------------------------------------------------------
 
     def begin_capture(self) -> None:
@@ -268,15 +280,35 @@ class Runtime:
         return int(self.stream)
 
     def copy_from_address(self, target: CudaArray, address: int, stream: int | None) -> None:
-        """From another library's memory on this GPU, after what is in its stream now."""
+        """From another library's memory on this GPU, after what is in its stream now.
+
+        The host waits for it: the memory may be freed as soon as this returns.
+        """
+        driver = self._ready_outside_graphs("copying from another library")
         if stream is not None:
-            event = self.event()
-            self.mark(event, stream)
-            self.follow(self.stream, event)
-            self._call(self._driver.cuEventDestroy(event))
-        self._call(
-            self._ready().cuMemcpyDtoDAsync(target.pointer, address, target.nbytes, self.stream)
-        )
+            self.order(stream, self.stream)
+        self._call(driver.cuMemcpyDtoDAsync(target.pointer, address, target.nbytes, self.stream))
+        self._call(driver.cuStreamSynchronize(self.stream))
+
+    def stream_of_others(self, stream: int | None) -> int | None:
+        """The stream that another library names in DLPack's way; None if there is no order."""
+        self._ready_outside_graphs("handing an array to another library")
+        if stream == 0:
+            raise ValueError(
+                "__dlpack__: stream 0 is ambiguous; pass 1 for CUDA's default stream, 2 for the "
+                "one of each thread."
+            )
+        return None if stream == -1 else stream or _LEGACY_STREAM
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        """The GPU, as DLPack calls it."""
+        return (_DLPACK_CUDA, self.index)
+
+    @property
+    def dlpack_stream(self) -> int | None:
+        """The stream, for another library that hands over an array with DLPack."""
+        return self.stream_number
 
     def copy_to_device(self, target: CudaArray, source: np.ndarray) -> None:
         """From ordinary memory: the driver has read it when this returns."""
@@ -336,6 +368,10 @@ class SimulatedRuntime:
     capability: Capability = (9, 0)
     multiprocessors = 4
     stream, copies = "stream", "copies"
+    simulated = True
+
+    # What other libraries are told: its memory is the host's, and no stream orders anything there.
+    dlpack_device, dlpack_stream = (1, 0), None
 
     def __init__(self) -> None:
         self._captured: list[Callable[[], None]] | None = None
@@ -425,15 +461,22 @@ class SimulatedRuntime:
 
         self._do(work)
 
-    stream_number = 7
-
     def address(self, array: CudaArray) -> int:
         return array.elements.ctypes.data
 
+    def stream_of_others(self, stream: int | None) -> None:
+        self._outside_graphs("handing an array to another library")
+        if stream is not None:
+            raise ValueError(f"__dlpack__: the simulated GPU has no streams, got stream {stream}.")
+
+    def order(self, first: str | None, then: str | None) -> None:
+        """Work is done when a call returns, so there is no order but that of the calls."""
+
     def copy_from_address(self, target: CudaArray, address: int, stream: int | None) -> None:
+        self._outside_graphs("copying from another library")
         source = (ctypes.c_uint8 * target.nbytes).from_address(address)
         to, elements = target.elements, np.frombuffer(source, target.dtype)
-        self._do(lambda: to.__setitem__(..., elements.view(to.dtype)))
+        to[...] = elements.view(to.dtype)
 
     def copy_to_device(self, target: CudaArray, source: np.ndarray) -> None:
         self._outside_graphs("copying from the host")
