@@ -55,7 +55,9 @@ def one_rank(tmp_path_factory):
     ("n", "dtype", "cases", "tolerance"),
     [
         (4, "float64", [], 1e-12),  # all cases
-        (2, "float32", ["adam", "sgd", "early_stopping"], 1e-6),
+        (2, "float32", ["adam", "sgd", "rmsprop", "early_stopping"], 1e-6),
+        # One rank's small biases with Ftrl and Adadelta are 4e-6 from those in float64, too.
+        (2, "float32", ["every_optimizer"], 5e-6),
         (3, "float32", ["dropout", "sample_weight", "batch_norm"], 1e-6),
     ],
 )

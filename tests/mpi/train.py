@@ -53,6 +53,18 @@ def rmsprop(dtype):
     return fit(mlp(), optimizer, dtype=dtype)
 
 
+def every_optimizer(dtype):
+    """All others with their defaults; one model and one entry of the history for each."""
+    names = "Adadelta Adafactor Adagrad Adamax AdamW Ftrl Lamb Lion Nadam".split()
+    fitted = {}
+    for name in names:
+        optimizer = getattr(keras.optimizers, name)(0.01)
+        model, history = fit(mlp(), optimizer, dtype=dtype)
+        fitted[name] = history["loss"]
+        fitted |= {f"{name} {i}": w for i, w in enumerate(model.get_weights())}
+    return model, fitted
+
+
 def dropout(dtype):
     return fit(
         mlp(layers.Dropout(0.2), layers.Dense(8, activation="relu"), layers.GaussianNoise(0.1),
@@ -235,7 +247,7 @@ def on_batch(dtype):
 
 
 CASES = [
-    adam, sgd, rmsprop, dropout, sample_weight, mean_with_sample_weight, sum_loss, masked,
+    adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, mean_with_sample_weight, sum_loss, masked,
     regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping, batch_logs,
     generator, loader, memory_mapped, custom_loop, own_step, on_batch,
 ]  # fmt: skip
