@@ -43,6 +43,7 @@ class Launcher:
         ).stdout
         self.python, self.path, self.is_first = python, path, python == PYTHONS[0]
         self.is_open_mpi = "open" in version.lower()  # it says "Open MPI" or "OpenRTE"
+        self.is_old = ") 4." in version  # Open MPI 4 has other options
         self.command = [path, *(_OPEN_MPI if self.is_open_mpi else [])]
 
     def __call__(self, n, script, *arguments, timeout=120, **variables):
@@ -60,9 +61,13 @@ class Launcher:
         ranks = ["env", *(f"{k}={v}" for k, v in settings.items()), self.python,
                  str(SCRIPTS / script), *map(str, arguments)]  # fmt: skip
         if self.is_open_mpi:
+            agent, interface = (
+                ("--mca plm_rsh_agent", "--mca oob_tcp_if_include") if self.is_old
+                else ("--prtemca plm_ssh_agent", "--prtemca prte_if_include")
+            )  # fmt: skip
             network = (
-                '--host "$PRETEND_HOSTS" --prtemca plm_ssh_agent "$PRETEND_RSH" '
-                "--prtemca prte_if_include 10.77.0.0/24 --mca btl_tcp_if_include 10.77.0.0/24"
+                f'--host "$PRETEND_HOSTS" {agent} "$PRETEND_RSH" '
+                f"{interface} 10.77.0.0/24 --mca btl_tcp_if_include 10.77.0.0/24"
             )
         else:
             network = (

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -505,3 +506,17 @@ def test_distribution_has_keras_names():
     finally:
         distribution.set_distribution(None)
     assert distribution.distribution() is None
+
+
+@pytest.mark.parametrize("name", ["mpirun", "mpiexec.hydra", "mpirun.openmpi"])
+def test_the_launcher_is_found_by_all_of_its_names(tmp_path, name):
+    shutil.copy(shutil.which("sh"), tmp_path / name)
+    code = "import os; from minitorch_ciml.distributed import launcher as it;"
+    code += "print(it._launcher_above(os.getppid()))"
+    shell = f"{sys.executable} -c '{code}'; echo $$"
+    done = subprocess.run(
+        [tmp_path / name, "-c", shell], capture_output=True, text=True, timeout=60,
+        env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+    found, pid = done.stdout.split()
+    assert found == pid

@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-_NAMES = {"mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun"}
+# Without what comes after a dot, as in mpiexec.hydra, and Debian's mpirun.openmpi.
+_NAMES = {"mpirun", "mpiexec", "prterun", "orterun"}
 
 _GRACE = 5  # seconds
 
@@ -34,7 +35,8 @@ def end_launcher_later() -> None:
 def _launcher_above(pid: int) -> int | None:
     while pid > 1:
         try:
-            if Path(f"/proc/{pid}/comm").read_text().strip() in _NAMES:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name.partition(".")[0] in _NAMES:
                 return pid
             # The name of a program, in parentheses, may hold anything.
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

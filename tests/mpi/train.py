@@ -247,9 +247,9 @@ def on_batch(dtype):
 
 
 CASES = [
-    adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, mean_with_sample_weight, sum_loss, masked,
-    regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping, batch_logs,
-    generator, loader, memory_mapped, custom_loop, own_step, on_batch,
+    adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, mean_with_sample_weight,
+    sum_loss, masked, regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping,
+    batch_logs, generator, loader, memory_mapped, custom_loop, own_step, on_batch,
 ]  # fmt: skip
 
 
