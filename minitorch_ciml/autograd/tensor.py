@@ -387,6 +387,13 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
+def as_booleans(mask: Any) -> Any:
+    """A mask as booleans where it lies: an array on the host, a constant tensor on a GPU."""
+    if isinstance(mask, Tensor) and mask.device != "cpu":
+        return cast(mask.detach(), dtype=np.dtype(bool))
+    return np.asarray(mask).astype(bool)
+
+
 def _from_sequence(data: Any) -> np.ndarray:
     try:
         return np.asarray(data)

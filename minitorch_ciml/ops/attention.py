@@ -9,7 +9,7 @@ import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import exp, where
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_booleans, as_tensor
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import sum as _sum
@@ -103,9 +103,9 @@ def _floats(*tensors: Tensor) -> list[Tensor]:
     return [x if x.dtype == a.dtype else x.astype(a.dtype) for x, a in zip(tensors, dtypes)]
 
 
-def combined_mask(mask: Any, is_causal: bool, shape: tuple[int, ...]) -> np.ndarray:
+def combined_mask(mask: Any, is_causal: bool, shape: tuple[int, ...]) -> Any:
     """Where to look: `mask`, which must broadcast to `shape`, and not ahead if `is_causal`."""
-    allowed = np.ones((1, 1), bool) if mask is None else np.asarray(mask).astype(bool)
+    allowed = np.ones((1, 1), bool) if mask is None else as_booleans(mask)
     try:
         fits = np.broadcast_shapes(allowed.shape, shape) == shape
     except ValueError:

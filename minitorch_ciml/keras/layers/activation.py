@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import ops
+from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
 
@@ -135,16 +136,19 @@ class Softmax(_Elementwise):
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:
             return ops.softmax(inputs, axis=self.axis)
-        kept = _broadcast_to_input(self, mask, inputs.shape)
+        kept = _checked_mask(self, mask, inputs.shape)
         least = np.finfo(inputs.dtype).min / 2
         return ops.where(kept, ops.softmax(ops.where(kept, inputs, least), axis=self.axis), 0.0)
 
 
-def _broadcast_to_input(layer: Layer, mask: Any, shape: tuple) -> np.ndarray:
-    try:
-        return np.broadcast_to(np.asarray(mask).astype(bool), shape)
-    except ValueError:
+def _checked_mask(layer: Layer, mask: Any, shape: tuple) -> Any:
+    """The mask as booleans, if it broadcasts to the shape."""
+    kept = as_booleans(mask)
+    if kept.ndim > len(shape) or any(
+        n not in (1, m) for n, m in zip(kept.shape[::-1], shape[::-1])
+    ):
         raise ValueError(
-            f"layer {layer.name!r}: the mask has shape {np.shape(mask)}, which does not broadcast "
+            f"layer {layer.name!r}: the mask has shape {kept.shape}, which does not broadcast "
             f"to the input's {shape}; use Activation('softmax') where a mask is only passed on."
-        ) from None
+        )
+    return kept

@@ -9,6 +9,7 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.arithmetic import tanh
+from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
@@ -370,19 +371,19 @@ def _all_masks(query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: 
     """Where a step may look, (N, T, S), or None for everywhere."""
     masks = []
     if query_mask is not None:
-        masks.append(np.asarray(query_mask).astype(bool)[:, :, None])
+        masks.append(as_booleans(query_mask)[:, :, None])
     for mask in (value_mask, key_mask):
         if mask is not None:
-            masks.append(np.asarray(mask).astype(bool)[:, None, :])
+            masks.append(as_booleans(mask)[:, None, :])
     if attention_mask is not None:
-        masks.append(np.asarray(attention_mask).astype(bool))
+        masks.append(as_booleans(attention_mask))
     allowed = None
     for mask in masks:
         allowed = mask if allowed is None else allowed & mask
     return allowed
 
 
-def _flat_mask(mask: Any, batch: tuple, heads: int, targets: tuple, sources: tuple) -> np.ndarray:
+def _flat_mask(mask: Any, batch: tuple, heads: int, targets: tuple, sources: tuple) -> Any:
     """A mask (..., *T, *S) or (..., heads, *T, *S) for (batch, heads, T, S), each one axis."""
     steps = len(targets) + len(sources)
     missing = len(batch) + 1 + steps - mask.ndim
@@ -390,13 +391,14 @@ def _flat_mask(mask: Any, batch: tuple, heads: int, targets: tuple, sources: tup
         front = mask.shape[: mask.ndim - steps]
         mask = mask.reshape(*front, *[1] * missing, *mask.shape[mask.ndim - steps :])
     shape = (*batch, mask.shape[len(batch)], *targets, *sources)
-    try:
-        mask = np.broadcast_to(mask, shape)
-    except ValueError:
+    if any(n not in (1, m) for n, m in zip(mask.shape, shape)):
         raise ValueError(
             f"MultiHeadAttention: the mask has shape {mask.shape}, which does not broadcast to "
             f"{(*batch, heads, *targets, *sources)}."
-        ) from None
+        )
+    if len(shape) == 4:  # the kernels read an axis of size 1 again and again
+        return mask
+    mask = ops.broadcast_to(mask, shape)
     return mask.reshape(math.prod(batch), shape[len(batch)], math.prod(targets), math.prod(sources))
 
 
@@ -426,21 +428,21 @@ class _PlainAttention(Layer):
         scores = self.scores(query, key)
         allowed = None
         if value_mask is not None:
-            allowed = np.asarray(value_mask).astype(bool)[:, None, :]
+            allowed = as_booleans(value_mask)[:, None, :]
         if use_causal_mask:
             causal = np.tri(*scores.shape[-2:], dtype=np.bool_)
             allowed = causal if allowed is None else allowed & causal
         if allowed is not None:
             # A step that may look nowhere looks everywhere: the same number changes no weight.
             lowest = 65504.0 if scores.dtype == "float16" else 1e9
-            scores = scores - np.where(allowed, 0, lowest).astype(scores.dtype)
+            scores = ops.where(allowed, scores, scores - lowest)
         shares = ops.softmax(scores)
         used = shares
         if training and self.dropout > 0:
             used = random.dropout(shares, self.dropout, seed=self.seed_generator)
         y = ops.matmul(used, value)
         if query_mask is not None:
-            y = y * np.asarray(query_mask).astype(y.dtype)[:, :, None]
+            y = y * as_booleans(query_mask).astype(y.dtype)[:, :, None]
         return (y, shares) if return_attention_scores else y
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
@@ -141,9 +139,8 @@ class Concatenate(Merge):
         """Where any of the joined elements counts; those without a mask all do."""
         if mask is None or all(m is None for m in mask):
             return None
-        whole = [np.ones(x.shape, bool) if m is None else _mask_like(x, m)
-                 for x, m in zip(inputs, mask)]  # fmt: skip
-        return np.concatenate(whole, axis=self.axis).any(axis=-1)
+        whole = [_mask_like(x, m) for x, m in zip(inputs, mask)]
+        return ops.any(ops.concatenate(whole, axis=self.axis), axis=-1)
 
 
 @serializable("keras.layers")
@@ -196,10 +193,12 @@ class Dot(Merge):
         return None
 
 
-def _mask_like(x: Any, mask: Any) -> np.ndarray:
-    """A mask with an axis less than `x`, or as many, in the shape of `x`."""
-    mask = np.asarray(mask)
-    return np.broadcast_to(mask if mask.ndim == x.ndim else mask[..., None], x.shape)
+def _mask_like(x: Any, mask: Any) -> Any:
+    """A mask with an axis less than `x`, or as many, in the shape of `x`; None: True everywhere."""
+    if mask is None:
+        return ops.ones(x.shape, bool)
+    mask = ops.cast(mask, bool)
+    return ops.broadcast_to(mask if mask.ndim == x.ndim else mask[..., None], x.shape)
 
 
 def _unit(x: Any, axis: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import config, distributed, kernels, ops
+from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
@@ -158,12 +159,12 @@ class BatchNormalization(_ScaleAndShift):
         others = tuple(a for a in range(x.ndim) if a != axis)
         shape = [-1 if a == axis else 1 for a in range(x.ndim)]
         kept: Any = True
-        n: float = x.size // x.shape[axis]
+        n: Any = x.size // x.shape[axis]
         if mask is not None:
-            kept = np.asarray(mask).astype(bool)[..., None]
-            n = float(kept.sum()) * n / kept.size
+            kept = as_booleans(mask)[..., None]
+            n = _count(kept) * (n / kept.size)
         if over_ranks:
-            n = distributed.init().total(n)
+            n = distributed.init().total(float(n))
         if mask is not None:
             n += 1e-7  # as in Keras: nothing may be left
 
@@ -192,6 +193,13 @@ class BatchNormalization(_ScaleAndShift):
             raise ValueError("BatchNormalization: renorm=True is not supported; use renorm=False.")
         ignored = ("renorm", "renorm_momentum", "renorm_clipping")
         return super().from_config({k: v for k, v in config.items() if k not in ignored})
+
+
+def _count(kept: Any) -> Any:
+    """How many are True: a number, or a tensor on the GPU, which is not waited for."""
+    if isinstance(kept, np.ndarray):
+        return float(kept.sum())
+    return ops.sum(ops.cast(kept, config.floatx()))
 
 
 @serializable("keras.layers")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.arithmetic import sigmoid, tanh
+from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer, _init_parameters
 from minitorch_ciml.keras.layers.rnn_cells import (
@@ -75,7 +74,7 @@ class RNN(Layer):
         if sequences.shape[1] == 0:
             raise ValueError(f"layer {self.name!r}: the sequences have no steps, {sequences!r}.")
         states = self._first_states(sequences, initial_state)
-        mask = None if mask is None else np.asarray(mask).astype(bool)
+        mask = None if mask is None else as_booleans(mask)
         if self.go_backwards:
             sequences = ops.flip(sequences, 1)
             mask = None if mask is None else mask[:, ::-1]

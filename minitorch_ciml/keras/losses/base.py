@@ -9,6 +9,7 @@ import numpy as np
 
 from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
 from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
@@ -141,14 +142,14 @@ def reduce_weighted_values(
     # Where ranks share the batch, `n` is their even share of the number for the whole batch, so
     # that the mean of the ranks' losses is the loss of the batch.
     rows = config.part.get()
-    n: float = values.size if rows is None else _even_share(values.size, rows)
+    n: Any = values.size if rows is None else _even_share(values.size, rows)
     weight = None if sample_weight is None else _aligned(sample_weight, values, "sample_weight")
     if mask is not None:
         kept = _aligned(mask, values, "mask")
         if rows is None:
-            n *= float(kept.value.mean()) if kept.size else 0.0
+            n = n * _number(mean(kept)) if kept.size else 0.0
         else:
-            n = _even_count(kept.value, values, rows)
+            n = _even_count(kept, values, rows)
         weight = kept if weight is None else weight * kept
     if weight is not None:
         values = values * weight
@@ -160,10 +161,17 @@ def reduce_weighted_values(
     if reduction == "sum":
         return total if rows is None else total * float(rows.ranks)
     if reduction == "mean_with_sample_weight" and weight is not None:
-        n = float(weight.value.sum())
+        n = _number(sum_(weight))
         if rows is not None:
-            n = distributed.init().total(n) / rows.ranks
+            n = distributed.init().total(float(n)) / rows.ranks
+    if isinstance(n, Tensor):
+        return total / where(n == 0, 1.0, n)
     return total / n if n else total
+
+
+def _number(x: Tensor) -> Any:
+    """A number as Python's; on a GPU as it is, since the host would wait for it."""
+    return float(x) if x.device == "cpu" else x.detach()
 
 
 def _even_share(size: int, rows: config.Part) -> float:
@@ -171,10 +179,10 @@ def _even_share(size: int, rows: config.Part) -> float:
     return size * rows.even / rows.own if rows.own else 0.0
 
 
-def _even_count(kept: np.ndarray, values: Tensor, rows: config.Part) -> float:
+def _even_count(kept: Tensor, values: Tensor, rows: config.Part) -> float:
     """As `_even_share`, of the values that a mask keeps: only all ranks together know that."""
     each = values.size / kept.size if kept.size else 0.0  # values per element of the mask
-    return distributed.init().total(float(kept.sum()) * each) / rows.ranks
+    return distributed.init().total(float(sum_(kept)) * each) / rows.ranks
 
 
 def _aligned(weight: Any, values: Tensor, what: str) -> Tensor:

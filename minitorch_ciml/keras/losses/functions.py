@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, log, log1p, maximum, minimum, sqrt, where
 from minitorch_ciml.autograd.tensor import as_tensor
@@ -22,7 +20,7 @@ from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_
 from minitorch_ciml.ops import mean
 from minitorch_ciml.ops import sum as sum_
-from minitorch_ciml.ops.nn import sigmoid, softmax, softplus
+from minitorch_ciml.ops.nn import one_hot, sigmoid, softmax, softplus
 from minitorch_ciml.ops.shape import reshape
 
 EPSILON = 1e-7
@@ -250,11 +248,11 @@ def sparse_categorical_crossentropy(
     p = as_float(y_pred)
     if ignore_class is None:
         return fused.sparse_categorical_crossentropy(y_true, p, from_logits, axis)
-    labels = as_tensor(y_true).value
+    labels = as_tensor(y_true)
     if labels.ndim == p.ndim and labels.shape[axis] == 1:
         labels = labels.squeeze(axis)
     kept = labels != ignore_class
-    labels = np.where(kept, labels, 0)
+    labels = where(kept, labels, 0)
     return where(kept, fused.sparse_categorical_crossentropy(labels, p, from_logits, axis), 0.0)
 
 
@@ -269,12 +267,13 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
         y_pred: probabilities (N, C).
     """
     p = as_float(y_pred)
-    labels = np.asarray(y_true)
+    labels = as_tensor(y_true)
     if labels.shape == p.shape:
-        chosen = as_tensor(labels)
+        chosen = as_float(labels, p.dtype)
     else:
-        chosen = as_tensor(np.eye(p.shape[-1])[labels.astype(int).reshape(p.shape[:-1])])
-    right = sum_(as_float(chosen, p.value.dtype) * p, axis=-1)
+        classes = reshape(labels.astype("int32"), p.shape[:-1])
+        chosen = one_hot(classes, p.shape[-1], dtype=p.dtype)
+    right = sum_(chosen * p, axis=-1)
     return (1.0 - right**q) / q
 
 

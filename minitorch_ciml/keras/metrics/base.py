@@ -218,13 +218,13 @@ def align(values: np.ndarray, sample_weight: Any, reduce: Callable) -> tuple:
         ) from None
 
 
-def _weights_where(mask: np.ndarray, sample_weight: Any) -> np.ndarray:
+def _weights_where(mask: Tensor, sample_weight: Any) -> Tensor:
     """The weights, 0 where the mask is False; weights with fewer axes match it from the left."""
     if sample_weight is None:
-        return mask.astype(float)
-    weight = on_host(sample_weight)
+        return mask.astype(config.floatx())
+    weight = as_tensor(sample_weight)
     weight = weight[..., 0] if weight.ndim == mask.ndim + 1 else weight
-    return mask * weight.reshape(*weight.shape, *[1] * (mask.ndim - weight.ndim))
+    return mask * weight.reshape((*weight.shape, *[1] * (mask.ndim - weight.ndim)))
 
 
 @serializable("keras.metrics")
@@ -311,8 +311,8 @@ class MeanMetricWrapper(Mean):
         mask = mask_of(y_pred) if isinstance(y_pred, Tensor) else None
         with no_grad():
             values = self._fn(as_tensor(y_true), as_tensor(y_pred), **self._fn_kwargs)
-        if mask is not None:
-            sample_weight = _weights_where(on_host(mask), sample_weight)
+            if mask is not None:
+                sample_weight = _weights_where(mask, sample_weight)
         super().update_state(values, sample_weight)
 
     def get_config(self) -> dict:
