@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from cuda_peer import assert_close, assert_equal, on_gpu
 
-from minitorch_ciml.kernels.cuda import conv, matmul_cores, sums
-from minitorch_ciml.kernels.cuda.conv_cores import TILES as TILES_OF
-from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, TILES
+from minitorch_ciml.kernels.cuda import conv, cores, sums
+from minitorch_ciml.kernels.cuda.conv_tiles import TILES
 from minitorch_ciml.kernels.cuda.memory import to_device
+from minitorch_ciml.kernels.cuda.tiles import LARGE, MEDIUM, NARROW
 from minitorch_ciml.kernels.reference import conv as reference
 
 RNG = np.random.default_rng(0)
@@ -44,7 +44,7 @@ CASES = [
 # Past the edges of every tile: of y in pixels and filters, of dw in taps x channels and filters.
 EDGES = {
     NARROW: (case((1, 13, 10, 3), (3, 5, 3, 33)), case((1, 5, 4, 17), (3, 3, 17, 33))),
-    SMALL: (
+    MEDIUM: (
         case((2, 8, 9, 8), (2, 2, 4, 136), strides=2, padding=1, groups=2),
         case((2, 4, 3, 36), (2, 2, 18, 136), padding=1, groups=2),
     ),
@@ -139,20 +139,20 @@ ON_CORES = [
 ]
 # Rounding errors of the factors: of 3xTF32, TF32, float16 and bfloat16.
 ARITHMETIC = {
-    matmul_cores.TF32X3: ("float32", 2e-6), matmul_cores.TF32: ("float32", 1e-3),
-    matmul_cores.F16: ("float16", 1e-3), matmul_cores.BF16: ("bfloat16", 8e-3),
+    cores.TF32X3: ("float32", 2e-6), cores.TF32: ("float32", 1e-3),
+    cores.F16: ("float16", 1e-3), cores.BF16: ("bfloat16", 8e-3),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("shapes", ON_CORES, ids=str)
 @pytest.mark.parametrize(
-    "numbers, number", [(n, i) for n in ARITHMETIC for i in range(len(TILES_OF[n]))],
+    "numbers, number", [(n, i) for n in ARITHMETIC for i in range(len(cores.TILES[n]))],
     ids=lambda n: getattr(n, "name", None),
 )  # fmt: skip
 def test_tensor_cores(numbers, number, shapes, monkeypatch):
-    monkeypatch.setattr(conv._How, "_core_tile", lambda *sizes: TILES_OF[numbers][number])
+    monkeypatch.setattr(conv._How, "_core_tile", lambda *sizes: cores.TILES[numbers][number][0])
     monkeypatch.setattr(
-        conv, "numbers_for", lambda code, *sizes: numbers if code == numbers.code else None
+        conv, "arithmetic", lambda code, *sizes: numbers if code == numbers.code else None
     )
     dtype, tolerance = ARITHMETIC[numbers]
     if dtype == "bfloat16":

@@ -5,9 +5,12 @@ import pytest
 from cuda_peer import assert_close, on_gpu
 from ml_dtypes import bfloat16
 
+from minitorch_ciml import config
+from minitorch_ciml.kernels.cuda import cores
 from minitorch_ciml.kernels.cuda import matmul as gpu
-from minitorch_ciml.kernels.cuda import matmul_cores as cores
-from minitorch_ciml.kernels.cuda.matmul_tiles import LARGE, MEDIUM, SMALL, TILES
+from minitorch_ciml.kernels.cuda import matmul_warpgroup as warpgroup
+from minitorch_ciml.kernels.cuda.matmul_tiles import TILES
+from minitorch_ciml.kernels.cuda.tiles import LARGE, MEDIUM, SMALL
 from minitorch_ciml.kernels.reference import nn
 
 RNG = np.random.default_rng(0)
@@ -182,13 +185,71 @@ def test_small_floats_in_shares(dtype, monkeypatch):
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_float32_on_tensor_cores(precision, flags, monkeypatch):
     """3xTF32 is about as precise as float32, TF32 has a relative error about 1e-3."""
-    monkeypatch.setattr(gpu.config, "get_float32_matmul_precision", lambda: precision)
+    monkeypatch.setattr(config, "get_float32_matmul_precision", lambda: precision)
     for size in ((68, 72, 20), (65, 67, 19)):  # lines of 16 bytes, and not
         a, b = factors(*size, flags)
         exact = expected(a.astype("float64"), b.astype("float64"), **flags)
         error = np.abs(on_gpu(gpu.matmul, a, b, **flags) - exact).max() / np.abs(exact).max()
         low, high = {"high": (0, 1e-6), "medium": (2e-5, 1e-3)}[precision]
         assert low < error < high
+
+
+HOPPERS = {
+    (numbers, tile): dtype
+    for numbers, dtype in (
+        (cores.TF32, "float32"), (cores.TF32X3, "float32"), (cores.BF16, bfloat16),
+        (cores.F16, "float16"),
+    )
+    for tile, _ in warpgroup.TILES[numbers]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("how", HOPPERS, ids=lambda how: f"{how[0].name}-{how[1].name}")
+def test_warp_groups(how, flags, monkeypatch):
+    """Past the edges of a tile and of all places for slices; lines of 16 bytes, 4, and less."""
+    numbers, tile = how
+    only(monkeypatch, tile)
+    monkeypatch.setattr(cores, "arithmetic", lambda code, narrowest: numbers)
+    depth = 128 // numbers.size
+    for size in ((tile.rows + 8, 24, 5 * depth + 8), (70, tile.columns + 2, depth + 2), (3, 2, 2)):
+        a, b = (x.astype(HOPPERS[how]) for x in factors(*size, flags))
+        exact = expected(a.astype("float64"), b.astype("float64"), **flags)
+        found = on_gpu(gpu.matmul, a, b, **flags)
+        if numbers.size == 2:
+            assert_rounded_once(found, exact, HOPPERS[how])
+        else:
+            error = np.abs(found - exact).max() / np.abs(exact).max()
+            assert error < (2e-6 if numbers.is_thrice else 1e-3)
+
+
+@pytest.mark.parametrize("numbers", warpgroup.TILES, ids=lambda numbers: numbers.name)
+def test_warp_groups_in_batches_and_shares(numbers, monkeypatch):
+    """With bias and activation; a k of 0, too."""
+    tile = warpgroup.TILES[numbers][-1][0]
+    monkeypatch.setattr(cores, "arithmetic", lambda code, narrowest: numbers)
+    dtype = HOPPERS[numbers, tile]
+    for shares, k in ((1, 40), (3, 200), (1, 0)):
+        only(monkeypatch, tile, shares)
+        x, w, bias = (normal(*s).astype(dtype) for s in ((6, k), (k, 10), (10,)))
+        exact = np.maximum(x.astype("float64") @ w.astype("float64") + bias.astype("float64"), 0)
+        found = on_gpu(gpu.dense, x, w, bias, activation="relu")
+        np.testing.assert_allclose(found.astype("float64"), exact, rtol=2.0**-8, atol=0.02)
+        a, b = normal(2, 6, k).astype(dtype), normal(2, k, 10).astype(dtype)
+        exact = a.astype("float64") @ b.astype("float64")
+        found = on_gpu(gpu.matmul, a, b)
+        np.testing.assert_allclose(found.astype("float64"), exact, rtol=2.0**-8, atol=0.02)
+
+
+def test_warp_groups_are_chosen_on_hopper(monkeypatch):
+    """For large products, and nowhere else."""
+    plan = gpu.plan.__wrapped__
+    for numbers in warpgroup.TILES:
+        for capability, is_hopper in (((8, 0), False), ((9, 0), True), ((10, 0), False)):
+            monkeypatch.setattr(gpu.runtime(), "capability", capability, raising=False)
+            tile = plan(4096, 4096, 4096, 1, numbers)[0]
+            assert isinstance(tile, gpu.GroupTile) == is_hopper
+            assert not isinstance(plan(64, 64, 64, 1, numbers)[0], gpu.GroupTile)
 
 
 @pytest.mark.parametrize("size", [(8192, 8192, 8192), (128, 10, 784), (1, 1, 100000), (64, 64, 1)])

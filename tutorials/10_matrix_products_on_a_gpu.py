@@ -217,7 +217,7 @@ run("vectors", lambda y: by_vectors((N // 64, N // 64), 256, y, a, b, N), 16, 0.
 # for each multiply-add) and tiles of 128 x 128 (32 operations for each byte). It fetches the next
 # tiles while it multiplies these, takes matrices of any size, transposed or not, and shares out k
 # where there are few tiles. By its instructions it can reach 75% of the peak.
-# `kernels/cuda/matmul_tiles.py` is 300 lines, and you have seen its ideas.
+# It is in `kernels/cuda/matmul_tiles.py` and `tiles.py`, and you have seen its ideas.
 
 # %%
 run("shipped, float32", lambda y: y.assign(matmul(a, b)), 32, 0.25)
@@ -232,7 +232,7 @@ run("shipped, float32", lambda y: y.assign(matmul(a, b)), 32, 0.25)
 #
 # This kernel gives each warp 16 x 8 elements, and reads its factors directly from memory. It shows
 # the instruction, and that it is not enough: 2.7 operations for each byte. Tensor cores need larger
-# tiles than anything else, so the shipped kernel (`matmul_cores.py`) has 128 x 128 here as well,
+# tiles than anything else, so the shipped kernel (`matmul_cores.py`, `cores.py`) has 128 x 128 here as well,
 # and lets the copies to shared memory run by themselves.
 
 

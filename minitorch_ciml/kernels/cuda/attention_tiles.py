@@ -20,14 +20,15 @@ from dataclasses import dataclass
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml.kernels.cuda.conv_tiles import four
 from minitorch_ciml.kernels.cuda.intrinsics import exp2_fast, i32, lds4, smem_addr, store4, sts4
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.tiles import four_of
 from minitorch_ciml.kernels.cuda.windows import divided
 
 LOG2_E = math.log2(math.e)  # e^x = 2^(x log2 e), and 2^x is one instruction
 _LN_2 = math.log(2)
 _LOWEST = -math.inf
+_four = four_of(float32)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _load_rows(head: Head) -> Callable:
             place = i32(cuda.threadIdx.x + i * threads)
             r, c = i32(place // per_row), i32(place % per_row * 4)
             more = i32(size - c) if r < count else int32(0)
-            a0, a1, a2, a3 = four(array, i32(start + r * step + c), more, by_fours)
+            a0, a1, a2, a3 = _four(array, i32(start + r * step + c), more, by_fours)
             store4(tile, to + r * line + c, a0, a1, a2, a3)
 
     return load_rows

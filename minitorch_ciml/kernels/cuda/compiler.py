@@ -36,6 +36,7 @@ class Binary:
         spilled: bytes that did not fit into registers.
         stack: bytes of local memory of each thread.
         doubles: whether it computes in float64, which most GPUs do slowly.
+        serialized: whether Hopper's tensor cores must wait after each of its products.
         code: the machine code (ELF).
     """
 
@@ -45,6 +46,7 @@ class Binary:
     spilled: int
     stack: int
     doubles: bool
+    serialized: bool
     code: bytes
 
 
@@ -96,6 +98,7 @@ def _compile(function: Callable, types: tuple, capability: Capability, bounds: t
         + _number(r"(\d+) bytes spill loads", report),
         stack=_number(r"(\d+) bytes stack frame", report),
         doubles=re.search(r"\.f64", ptx) is not None,
+        serialized="instructions are serialized" in report,
         code=code,
     )
 

@@ -19,15 +19,14 @@ import math
 import numpy as np
 
 from minitorch_ciml.kernels.cuda import conv_cores, conv_depthwise, conv_direct, conv_tiles
-from minitorch_ciml.kernels.cuda.conv_cores import numbers_for
 from minitorch_ciml.kernels.cuda.conv_plan import Correlation, Taps, backward, forward
-from minitorch_ciml.kernels.cuda.conv_tiles import LARGE, NARROW, SMALL, Tile
+from minitorch_ciml.kernels.cuda.cores import TILES, CoreTile, arithmetic
 from minitorch_ciml.kernels.cuda.launch import ceil_div
 from minitorch_ciml.kernels.cuda.matmul import dense, matmul
-from minitorch_ciml.kernels.cuda.matmul_cores import CoreTile
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.sums import bias_grad, shares_of, summed
+from minitorch_ciml.kernels.cuda.tiles import LARGE, MEDIUM, NARROW, Tile
 from minitorch_ciml.kernels.cuda.windows import in_three, output_sizes, over
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
@@ -158,7 +157,7 @@ class _How:
         is_small = groups > 1 and max(taken, filters) < _SMALL_GROUP
         self.is_direct = is_small or x.pointer_type == "f8*"
         self.is_two_bytes = x.dtype.itemsize == 2
-        self.numbers = None if self.is_direct else numbers_for(x.pointer_type[:-1], filters)
+        self.numbers = None if self.is_direct else arithmetic(x.pointer_type[:-1], filters)
         is_odd = taken % 2 == 1 or filters % 2 == 1  # four bytes are the least that can be copied
         no_cores = self.numbers is None or is_odd
         self.is_widened = self.is_two_bytes and not self.is_direct and no_cores
@@ -265,17 +264,17 @@ class _How:
         """The largest tile that leaves no multiprocessor without work, and little of it empty."""
         if self.filters <= NARROW.columns:
             return NARROW
-        return LARGE if self._is_enough(rows, shares) else SMALL
+        return LARGE if self._is_enough(rows, shares) else MEDIUM
 
     def _core_tile(self, rows: int, shares: int = 1) -> CoreTile:
-        tiles = conv_cores.TILES[self.numbers]
-        return tiles[0] if self._is_enough(rows, shares) else tiles[-1]
+        tiles = TILES[self.numbers]
+        return (tiles[0] if self._is_enough(rows, shares) else tiles[-1])[0]
 
     def _is_enough(self, rows: int, shares: int) -> bool:
         """Whether there is a large tile for every multiprocessor."""
         tiles = ceil_div(rows, LARGE.rows) * ceil_div(self.filters, LARGE.columns)
         is_enough = tiles * self.groups * shares >= runtime().multiprocessors
-        return self.filters > SMALL.columns and is_enough
+        return self.filters > MEDIUM.columns and is_enough
 
 
 def _aligned(x: CudaArray) -> CudaArray:

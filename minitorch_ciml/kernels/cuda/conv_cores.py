@@ -1,10 +1,10 @@
 """Convolution as a matrix product on tensor cores.
 
-`conv_tiles.py` says which matrices these are, `matmul_cores.py` how tensor cores multiply, and in
-which arithmetic. Here is what both leave open: copies that find their elements as the windows say.
-A thread copies 16 bytes at a time: channels that lie side by side in one pixel; padding is zeros
-that nobody reads. Where 16 bytes would reach into the next tap, as they do with few channels, it
-copies 4 bytes at a time.
+`conv_tiles.py` says which matrices these are, `cores.py` how tensor cores multiply, and in which
+arithmetic. Here is what both leave open: copies that find their elements as the windows say. A
+thread copies 16 bytes at a time: channels that lie side by side in one pixel; padding is zeros that
+nobody reads. Where 16 bytes would reach into the next tap, as they do with few channels, it copies
+4 bytes at a time.
 
 What limits it is what limits matrix products, with one difference: neighbouring windows share
 elements, which come from the cache.
@@ -12,13 +12,23 @@ elements, which come from the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml import config
-from minitorch_ciml.kernels.cuda import matmul_cores as cores
-from minitorch_ciml.kernels.cuda.conv_tiles import OUTSIDE, is_inside, next_pixel, next_tap
+from minitorch_ciml.kernels.cuda.cores import (
+    NEEDS,
+    STAGES,
+    TILES,
+    CoreTile,
+    Numbers,
+    Side,
+    copy_of,
+    following,
+    multiply_of,
+    place_of,
+    write_of,
+)
 from minitorch_ciml.kernels.cuda.intrinsics import (
     cp_async4,
     cp_async16,
@@ -28,96 +38,32 @@ from minitorch_ciml.kernels.cuda.intrinsics import (
     smem_addr,
 )
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
-from minitorch_ciml.kernels.cuda.matmul_cores import STAGES, CoreTile, Numbers
-from minitorch_ciml.kernels.cuda.matmul_tiles import at_least
-from minitorch_ciml.kernels.cuda.runtime import runtime
-from minitorch_ciml.kernels.cuda.windows import divided
-
-_LOWEST = float("-inf")
-# The tiles of each arithmetic, the largest first.
-TILES = {numbers: [tile for tile, _ in tiles] for numbers, tiles in cores.TILES.items()}
-_OF_FLOAT32 = {"high": cores.TF32X3, "medium": cores.TF32}
-_OF_TWO_BYTES = {"f2": cores.F16, "bf2": cores.BF16}
-
-
-def numbers_for(code: str, filters: int) -> Numbers | None:
-    """How tensor cores multiply numbers of this type on this GPU; None where they do not."""
-    if runtime().capability < cores.NEEDS:
-        return None
-    if code == "f4" and filters >= cores.LARGE.columns // 2:
-        return _OF_FLOAT32.get(config.get_float32_matmul_precision())
-    return _OF_TWO_BYTES.get(code)
-
-
-def _write(tile: CoreTile, numbers: Numbers, is_sum: bool) -> Callable:
-    """Writes a warp's part of the tile, with bias and ReLU, to the rows that `targets` names.
-
-    One function for each 8 columns: of a loop over them the compiler would keep the numbers in
-    memory.
-    """
-    down, over = tile.tall // 16, tile.wide // 8
-    widen, put = numbers.widen, cores.put_f4 if is_sum else numbers.put
-
-    def columns(j: int) -> Callable:
-        @cuda.jit(device=True, forceinline=True)
-        def write(y, b, total, targets, row, f, first, filters, width, by_twos, has_bias, lowest):
-            """`f`: the filter, in its group of `filters`, which begins at `first` of `width`."""
-            f = i32(f + 8 * j)
-            b0 = b1 = float32(0.0)
-            if has_bias and f < filters:
-                b0 = widen(b[i32(first + f)])
-                if f + 1 < filters:
-                    b1 = widen(b[i32(first + f + 1)])
-            for h in range(2 * down):
-                p = targets[row + 8 * h]
-                o = 4 * (h // 2 * over + j) + h % 2 * 2
-                v0, v1 = at_least(total[o] + b0, lowest), at_least(total[o + 1] + b1, lowest)
-                count = i32(filters - f) if p >= 0 else int32(0)
-                put(y, i32(p * width + first + f), v0, v1, count, by_twos)
-
-        return write
-
-    return _in_turn([columns(j) for j in range(over)])
-
-
-def _in_turn(functions: list[Callable]) -> Callable:
-    """A device function that calls others with the same arguments."""
-    *before, last = functions
-    if not before:
-        return last
-    earlier = _in_turn(before)
-
-    @cuda.jit(device=True, forceinline=True)
-    def both(*arguments):
-        earlier(*arguments)
-        last(*arguments)
-
-    return both
-
+from minitorch_ciml.kernels.cuda.windows import (
+    OUTSIDE,
+    divided,
+    is_inside,
+    next_pixel,
+    next_tap,
+    pixel_of,
+    start_of_target,
+    target_of,
+)
 
 # --- y = x * w ------------------------------------------------------------------------------------
 
 
 def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
-    size = numbers.size
-    left = cores._Side(tile.rows, size, tile.threads, True)
-    right = cores._Side(tile.columns, size, tile.threads, False)
-    copy_w = cores._copy(right)
-    reads_x, reads_w = cores._fragments(left, True), cores._fragments(right, False)
-    place_x, place_w = reads_x[0], reads_w[0]
-    combine = cores._multiply_thrice if numbers.is_thrice else cores._multiply_once
-    add_product = combine(tile, numbers.multiply, reads_x, reads_w)
-    write = _write(tile, numbers, False)
-    register = float32 if size == 4 else int32
+    left, right = Side(tile, numbers.size, True, True), Side(tile, numbers.size, False, False)
+    copy_w, place_x, place_w = copy_of(right), place_of(left), place_of(right)
+    add_product = multiply_of(tile, numbers, left, right)
+    write = write_of(tile, numbers, False, start_of_target)
     rows, columns, tall, wide, depth = tile.rows, tile.columns, tile.tall, tile.wide, left.depth
-    down, over = tall // 16, wide // 8
-    part, x_held, w_held = 4 * down * over, 4 * down, 4 if numbers.is_thrice else 2 * over
-    x_rest, w_rest = (x_held, w_held) if numbers.is_thrice else (1, 1)
-    side_by_side = columns // wide  # warps
+    part, side_by_side = tile.part, tile.side_by_side
     x_bytes, stage = left.bytes, left.bytes + right.bytes
-    chunks, line_step, pitch = left.chunks, left.step, left.pitch
-    rounds = rows // line_step
-    each, word = 16 // size, 4 // size  # numbers in a chunk, and in four bytes
+    chunks, line_step, pitch, rounds, each = (
+        left.chunks, left.step, left.pitch, left.rounds, left.each,
+    )  # fmt: skip
+    word = 4 // numbers.size  # numbers in four bytes
     skip = depth - each  # numbers that other threads copy
 
     @cuda.jit(device=True, forceinline=True)
@@ -146,7 +92,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
     @kernel(
         "T* T* T* T*" + " i4" * (11 + 18 + 9), T=(numbers.code,),
         threads=tile.threads, blocks=tile.resident,
-        shared=STAGES * stage, needs=cores.NEEDS,
+        shared=STAGES * stage, needs=NEEDS,
         name=f"conv_cores.correlate_{numbers.name}_{tile.name}",
     )  # fmt: skip
     def correlate(
@@ -160,10 +106,6 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         shared = cuda.shared.array(0, float32)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
-        x_part = cuda.local.array(x_held, register)
-        w_part = cuda.local.array(w_held, register)
-        x_part2 = cuda.local.array(x_rest, float32)
-        w_part2 = cuda.local.array(w_rest, float32)
         place = cuda.local.array(rounds, int32)
         at_z = cuda.local.array(rounds, int32)
         at_y = cuda.local.array(rounds, int32)
@@ -179,12 +121,10 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
             p = i32(tile_row + thread)
             to = p
             if is_dense == 0:
-                rest, ox = divided(p, out_width)
-                rest, oy = divided(rest, out_height)
-                n, oz = divided(rest, out_depth)
-                to = i32(n * target_depth + oz * every_z + first_z)
-                to = i32(to * target_height + oy * every_y + first_y)
-                to = i32(to * target_width + ox * every_x + first_x)
+                to = target_of(
+                    p, out_depth, out_height, out_width, target_depth, target_height, target_width,
+                    first_z, first_y, first_x, every_z, every_y, every_x,
+                )  # fmt: skip
             targets[thread] = to if p < pixels else int32(-1)
         cuda.syncthreads()
 
@@ -192,9 +132,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         line = i32(thread // chunks)
         for i in range(rounds):
             p = i32(tile_row + line + i * line_step)
-            rest, ox = divided(p, out_width)
-            rest, oy = divided(rest, out_height)
-            n, oz = divided(rest, out_depth)
+            n, oz, oy, ox = pixel_of(p, out_depth, out_height, out_width)
             z = i32(oz * stride_z + start_z)
             at_y[i], at_x[i] = i32(oy * stride_y + start_y), i32(ox * stride_x + start_x)
             at = i32((n * depth_ + z) * height + at_y[i])
@@ -214,13 +152,12 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         x_place = i32(base + place_x(own_row, lane))
         w_place = i32(base + x_bytes + place_w(own_column, lane))
         slices = i32((length + depth - 1) // depth)
-        turn, next_turn = int32(0), int32(STAGES - 1)
+        turn, next_turn = int32(0), int32(0)
         for s in range(1 - STAGES, slices):  # the first slices are only copied
             if s >= 0:
                 cp_async_wait1()
                 cuda.syncthreads()  # all have this slice, and none needs the last one any more
-            number = i32(s + STAGES - 1)
-            to = i32((next_turn if s >= 0 else number) * stage)
+            to = i32(next_turn * stage)
             c, kz, ky, kx = copy_x(
                 i32(to_x + to), x, x_by_chunks, line, place, at_z, at_y, at_x, c, kz, ky, kx,
                 taken, channel, channels, depth_, height, width, deep, high, wide_, step_z, step_y,
@@ -228,27 +165,29 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
             )  # fmt: skip
             copy_w(
                 i32(base + to + x_bytes), w, group_filter, tile_column, filters,
-                i32(number * depth), length, all_filters, w_by_chunks, thread,
+                i32((s + STAGES - 1) * depth), length, all_filters, w_by_chunks, thread,
             )  # fmt: skip
             cp_async_commit()
+            next_turn = following(next_turn)
             if s >= 0:
-                x_at, w_at = i32(x_place + turn * stage), i32(w_place + turn * stage)
-                add_product(total, x_part, w_part, x_part2, w_part2, x_at, w_at)
-                turn = i32(turn + 1) if turn < STAGES - 1 else int32(0)
-                next_turn = i32(next_turn + 1) if next_turn < STAGES - 1 else int32(0)
+                add_product(total, i32(x_place + turn * stage), i32(w_place + turn * stage))
+                turn = following(turn)
 
-        lowest = float32(0.0 if is_relu else _LOWEST)
         own_column = i32(tile_column + own_column + (lane & 3) * 2)
+        at = i32(group_filter + own_column)
         write(
-            y, b, total, targets, i32(own_row + (lane >> 2)), own_column, group_filter, filters,
-            all_filters, y_by_twos, has_bias, lowest,
+            y, b, total, (targets, all_filters), i32(own_row + (lane >> 2)), at, at,
+            i32(filters - own_column), y_by_twos, has_bias,
+            float32(0.0 if is_relu else -math.inf),
         )  # fmt: skip
 
     return correlate
 
 
 CORRELATE = {
-    (numbers, tile): _correlate(tile, numbers) for numbers, tiles in TILES.items() for tile in tiles
+    (numbers, tile): _correlate(tile, numbers)
+    for numbers, tiles in TILES.items()
+    for tile, _ in tiles
 }
 
 
@@ -261,28 +200,21 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
     Channels must come in 16 bytes.
     """
     size = numbers.size
-    left = cores._Side(tile.rows, size, tile.threads, False)
-    right = cores._Side(tile.columns, size, tile.threads, False)
-    copy_g = cores._copy(right)
-    reads_x, reads_g = cores._fragments(left, True), cores._fragments(right, False)
-    place_x, place_g = reads_x[0], reads_g[0]
-    combine = cores._multiply_thrice if numbers.is_thrice else cores._multiply_once
-    add_product = combine(tile, numbers.multiply, reads_x, reads_g)
-    write = _write(tile, numbers, True)
-    register = float32 if size == 4 else int32
+    left, right = Side(tile, size, True, False), Side(tile, size, False, False)
+    copy_g, place_x, place_g = copy_of(right), place_of(left), place_of(right)
+    add_product = multiply_of(tile, numbers, left, right)
+    write = write_of(tile, numbers, True, start_of_target)
     rows, columns, tall, wide, depth = tile.rows, tile.columns, tile.tall, tile.wide, left.depth
-    down, over = tall // 16, wide // 8
-    part, x_held, g_held = 4 * down * over, 4 * down, 4 if numbers.is_thrice else 2 * over
-    x_rest, g_rest = (x_held, g_held) if numbers.is_thrice else (1, 1)
-    side_by_side = columns // wide  # warps
+    part, side_by_side = tile.part, tile.side_by_side
     x_bytes, stage = left.bytes, left.bytes + right.bytes
-    chunks, line_step, pitch = left.chunks, left.step, left.pitch
-    rounds, each = depth // line_step, 16 // size
+    chunks, line_step, pitch, rounds, each = (
+        left.chunks, left.step, left.pitch, left.rounds, left.each,
+    )  # fmt: skip
 
     @kernel(
         "f4* T* T*" + " i4" * (9 + 18), T=(numbers.code,),
         threads=tile.threads, blocks=tile.resident,
-        shared=STAGES * stage, needs=cores.NEEDS,
+        shared=STAGES * stage, needs=NEEDS,
         name=f"conv_cores.correlate_grad_{numbers.name}_{tile.name}",
     )  # fmt: skip
     def correlate_grad(
@@ -293,10 +225,6 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         shared = cuda.shared.array(0, float32)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
-        x_part = cuda.local.array(x_held, register)
-        g_part = cuda.local.array(g_held, register)
-        x_part2 = cuda.local.array(x_rest, float32)
-        g_part2 = cuda.local.array(g_rest, float32)
         n = cuda.local.array(rounds, int32)
         oz = cuda.local.array(rounds, int32)
         oy = cuda.local.array(rounds, int32)
@@ -325,9 +253,9 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         )  # fmt: skip
         is_row = tile_row + own < length
         for i in range(rounds):
-            rest, ox[i] = divided(i32(first + line + i * line_step), out_width)
-            rest, oy[i] = divided(rest, out_height)
-            n[i], oz[i] = divided(rest, out_depth)
+            n[i], oz[i], oy[i], ox[i] = pixel_of(
+                i32(first + line + i * line_step), out_depth, out_height, out_width
+            )  # fmt: skip
         group_filter = i32(group * filters)
 
         lane, warp = i32(thread & 31), i32(thread >> 5)
@@ -337,14 +265,13 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         x_place = i32(base + place_x(own_row, lane))
         g_place = i32(base + x_bytes + place_g(own_column, lane))
         slices = i32((end - first + depth - 1) // depth)
-        turn, next_turn = int32(0), int32(STAGES - 1)
+        turn, next_turn = int32(0), int32(0)
         for s in range(1 - STAGES, slices):  # the first slices are only copied
             if s >= 0:
                 cp_async_wait1()
                 cuda.syncthreads()  # all have this slice, and none needs the last one any more
-            ahead = i32(s + STAGES - 1)
-            to = i32((next_turn if s >= 0 else ahead) * stage)
-            p = i32(first + ahead * depth)
+            to = i32(next_turn * stage)
+            p = i32(first + (s + STAGES - 1) * depth)
             for i in range(rounds):
                 z, v = i32(oz[i] * stride_z + off_z), i32(oy[i] * stride_y + off_y)
                 u = i32(ox[i] * stride_x + off_x)
@@ -361,16 +288,16 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
                 all_filters, g_by_chunks, thread,
             )  # fmt: skip
             cp_async_commit()
+            next_turn = following(next_turn)
             if s >= 0:
-                x_at, g_at = i32(x_place + turn * stage), i32(g_place + turn * stage)
-                add_product(total, x_part, g_part, x_part2, g_part2, x_at, g_at)
-                turn = i32(turn + 1) if turn < STAGES - 1 else int32(0)
-                next_turn = i32(next_turn + 1) if next_turn < STAGES - 1 else int32(0)
+                add_product(total, i32(x_place + turn * stage), i32(g_place + turn * stage))
+                turn = following(turn)
 
         own_column = i32(tile_column + own_column + (lane & 3) * 2)
+        at = i32(group_filter + own_column)
         write(
-            dw, g, total, targets, i32(own_row + (lane >> 2)), own_column, group_filter, filters,
-            all_filters, dw_by_twos, False, float32(_LOWEST),
+            dw, g, total, (targets, all_filters), i32(own_row + (lane >> 2)), at, at,
+            i32(filters - own_column), dw_by_twos, False, float32(-math.inf),
         )  # fmt: skip
 
     return correlate_grad
@@ -379,5 +306,5 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
 CORRELATE_GRAD = {
     (numbers, tile): _correlate_grad(tile, numbers)
     for numbers, tiles in TILES.items()
-    for tile in tiles
+    for tile, _ in tiles
 }

@@ -11,11 +11,11 @@ import math
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml.kernels.cuda.conv_tiles import at_least, is_inside, next_pixel
 from minitorch_ciml.kernels.cuda.elements import read4, write4
 from minitorch_ciml.kernels.cuda.intrinsics import i32, store4
 from minitorch_ciml.kernels.cuda.launch import kernel
-from minitorch_ciml.kernels.cuda.windows import THREADS, divided
+from minitorch_ciml.kernels.cuda.tiles import at_least
+from minitorch_ciml.kernels.cuda.windows import THREADS, divided, is_inside, next_pixel
 
 _TYPES = ("f4", "f2", "bf2")
 

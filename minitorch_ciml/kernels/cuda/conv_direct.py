@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from numba import cuda, float32, float64, int32, types
 
-from minitorch_ciml.kernels.cuda.conv_tiles import is_inside, next_pixel
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import kernel
-from minitorch_ciml.kernels.cuda.windows import THREADS, divided
+from minitorch_ciml.kernels.cuda.windows import THREADS, divided, is_inside, next_pixel
 
 
 @kernel("T* T* T* T*" + " i4" * (7 + 18 + 9), threads=THREADS, T=TRAINED)

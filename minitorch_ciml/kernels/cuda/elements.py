@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.core import cgutils
 
-from minitorch_ciml.kernels.cuda.intrinsics import _twinned, load4, store4
+from minitorch_ciml.kernels.cuda.intrinsics import twinned, load4, store4
 
 _F32, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
 
@@ -67,8 +67,8 @@ def _narrow_typing(context: Any, array: Any, x: Any) -> Any:
     return array.dtype(array, x), generate
 
 
-wide = _twinned(_wide_typing, _wide)
-narrow = _twinned(_narrow_typing, _narrow)
+wide = twinned(_wide_typing, _wide)
+narrow = twinned(_narrow_typing, _narrow)
 
 
 @cuda.jit(device=True)
@@ -116,7 +116,7 @@ def _from_libdevice(name: str, function: Callable, arity: int = 1) -> Any:
 
         return kind(*[kind] * arity), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _floor(x):

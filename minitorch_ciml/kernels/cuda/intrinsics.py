@@ -1,4 +1,6 @@
-"""What numba does not offer of the GPU: the one module with PTX, the GPU's assembly language.
+"""What numba does not offer of the GPU, in PTX, the GPU's assembly language.
+
+This is the one place with PTX, but for Hopper's matrix products, which are in `warpgroup.py`.
 
 An intrinsic is a Python function that tells, exactly, what an instruction does. The simulator runs
 it as it stands; a GPU gets the PTX that is written above it, or the LLVM instructions.
@@ -36,7 +38,7 @@ _NUMBA = {"f": types.float32, "b": types.float32, "r": types.int32, "l": types.i
 _LLVM = {"f": _F32, "b": _I32, "r": _I32, "l": _I64}
 
 
-def _twinned(typing: Callable, function: Callable) -> Any:
+def twinned(typing: Callable, function: Callable) -> Any:
     """The intrinsic that `typing` makes, which the simulator replaces by `function`."""
     typing.__name__ = typing.__qualname__ = function.__name__
     context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD)
@@ -101,7 +103,7 @@ def ptx(
                 return parts[0]
             return context.make_tuple(builder, sig.return_type, parts)
 
-        return _twinned(typing, function)
+        return twinned(typing, function)
 
     return decorate
 
@@ -124,7 +126,7 @@ def _operands(builder: Any, letters: list[str], given: Any) -> list[Any]:
         value, kind = next(given)
         if letter == "g":
             index, index_kind = next(given)
-            element = builder.gep(value, [_resized(builder, index, index_kind, 64)])
+            element = builder.gep(value, [resized(builder, index, index_kind, 64)])
             pointee = element.type.pointee
             element = builder.addrspacecast(element, pointee.as_pointer(_GLOBAL))
             operands.append(builder.ptrtoint(element, _I64))
@@ -136,11 +138,11 @@ def _operands(builder: Any, letters: list[str], given: Any) -> list[Any]:
         elif letter == "b":
             operands.append(builder.bitcast(value, _I32))
         else:
-            operands.append(_resized(builder, value, kind, 32 if letter == "r" else 64))
+            operands.append(resized(builder, value, kind, 32 if letter == "r" else 64))
     return operands
 
 
-def _resized(builder: Any, value: Any, kind: Any, bits: int) -> Any:
+def resized(builder: Any, value: Any, kind: Any, bits: int) -> Any:
     """An integer with that many bits."""
     if value.type.width > bits:
         return builder.trunc(value, ir.IntType(bits))
@@ -160,12 +162,12 @@ def _i32(x: int) -> int:
 
 def _i32_typing(context: Any, x: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        return _resized(builder, values[0], sig.args[0], 32)
+        return resized(builder, values[0], sig.args[0], 32)
 
     return types.int32(x), generate
 
 
-i32 = _twinned(_i32_typing, _i32)
+i32 = twinned(_i32_typing, _i32)
 
 
 def _cast(source: Any, target: Any, function: Callable) -> Any:
@@ -177,7 +179,7 @@ def _cast(source: Any, target: Any, function: Callable) -> Any:
 
         return target(source), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _bits(x: Any) -> int:
@@ -202,7 +204,7 @@ def _like_typing(context: Any, x: Any, value: Any) -> Any:
     return x(x, value), generate
 
 
-like = _twinned(_like_typing, _like)
+like = twinned(_like_typing, _like)
 bits = _cast(types.float32, types.uint32, _bits)
 from_bits = _cast(types.uint32, types.float32, _from_bits)
 
@@ -267,7 +269,7 @@ def rsqrt_fast(x):
 
 def _element(context: Any, builder: Any, kind: Any, value: Any, index: Any, index_kind: Any) -> Any:
     """The address of an element: of global memory by pointer, or of a shared or local array."""
-    index = _resized(builder, index, index_kind, 64)
+    index = resized(builder, index, index_kind, 64)
     if isinstance(kind, types.CPointer):
         element = builder.gep(value, [index], inbounds=True)
         return builder.addrspacecast(element, element.type.pointee.as_pointer(_GLOBAL))
@@ -295,7 +297,7 @@ def _loads(n: int, function: Callable) -> Any:
 
         return types.UniTuple(array.dtype, n)(array, index), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _stores(n: int, function: Callable) -> Any:
@@ -312,7 +314,7 @@ def _stores(n: int, function: Callable) -> Any:
 
         return types.void(array, index, *[array.dtype] * n), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _aligned(array: Any, i: int, n: int) -> None:
@@ -375,14 +377,14 @@ def _smem_addr_typing(context: Any, array: Any) -> Any:
     return types.int32(array), generate
 
 
-smem_addr = _twinned(_smem_addr_typing, _smem_addr)
+smem_addr = twinned(_smem_addr_typing, _smem_addr)
 
 
 _ELEMENTS = {types.float32: (_F32, 4), types.float64: (ir.DoubleType(), 8), types.int32: (_I32, 4)}
 
 
 def _shared_place(builder: Any, address: Any, kind: Any, pointee: Any) -> Any:
-    address = _resized(builder, address, kind, 32)
+    address = resized(builder, address, kind, 32)
     return builder.inttoptr(address, pointee.as_pointer(_SHARED))
 
 
@@ -401,7 +403,7 @@ def _shared_loads(n: int, kind: Any, function: Callable) -> Any:
 
         return (types.UniTuple(kind, n) if n > 1 else kind)(address), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _shared_stores(n: int, kind: Any, function: Callable) -> Any:
@@ -421,7 +423,7 @@ def _shared_stores(n: int, kind: Any, function: Callable) -> Any:
 
         return types.void(address, *[kind] * n), generate
 
-    return _twinned(typing, function)
+    return twinned(typing, function)
 
 
 def _words(address: int, n: int, dtype: Any) -> np.ndarray:
@@ -617,14 +619,18 @@ def _multiplied(kind: str, registers: tuple, pairs: Any, c: tuple) -> tuple:
     return tuple([np.float32(product[place] + ci) for place, ci in zip(places, c)])
 
 
-def _cut_to_tf32(words: np.ndarray) -> np.ndarray:
+def cut_to_tf32(words: np.ndarray) -> np.ndarray:
     """The hardware looks at the upper 19 bits alone."""
     return (words.astype(np.float32).view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
+def bf16_words(halves: np.ndarray) -> np.ndarray:
+    """bfloat16, given as integers, as float32."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
 def _bf16_pairs(words: np.ndarray) -> np.ndarray:
-    halves = np.ascontiguousarray(words.astype(np.int32)).view(np.uint16).astype(np.uint32)
-    return (halves << 16).view(np.float32)
+    return bf16_words(np.ascontiguousarray(words.astype(np.int32)).view(np.uint16))
 
 
 def _f16_pairs(words: np.ndarray) -> np.ndarray:
@@ -644,7 +650,7 @@ def mma_tf32(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
     With g, t = divmod(lane, 4), a lane holds A[g, t], A[g + 8, t], A[g, t + 4], A[g + 8, t + 4];
     B[t, g], B[t + 4, g]; C[g, 2t], C[g, 2t + 1], C[g + 8, 2t], C[g + 8, 2t + 1].
     """
-    return _multiplied("mma_tf32", (a0, a1, a2, a3, b0, b1), _cut_to_tf32, (c0, c1, c2, c3))
+    return _multiplied("mma_tf32", (a0, a1, a2, a3, b0, b1), cut_to_tf32, (c0, c1, c2, c3))
 
 
 @ptx(_MMA.format("m16n8k16", "bf16.bf16"), "ffff", "rrrrrrffff", memory=False)

@@ -70,6 +70,7 @@ class Kernel:
         blocks: blocks that one multiprocessor holds at the same time, at least.
         shared: bytes of shared memory that a launch asks for beyond what is declared in it.
         needs: the lowest compute capability that has the instructions it uses.
+        alone: whether no other capability has them.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Kernel:
         shared: int,
         name: str | None,
         needs: Capability,
+        alone: bool,
     ):
         self.function = function
         self.name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
@@ -90,6 +92,7 @@ class Kernel:
         self.blocks = blocks
         self.shared = shared
         self.needs = needs
+        self.alone = alone
         self.__doc__ = function.__doc__
         self._loaded: dict[tuple[str, ...], Callable] = {}
         KERNELS.append(self)
@@ -100,6 +103,10 @@ class Kernel:
         if run is None:
             run = self._loaded[key] = self._load(key)
         run(_three(grid), _three(block), args)
+
+    def is_for(self, capability: Capability) -> bool:
+        """Whether GPUs of that compute capability have the instructions it uses."""
+        return capability == self.needs or (capability > self.needs and not self.alone)
 
     def compile(self, signature: tuple[str, ...], capability: Capability) -> Binary:
         """The machine code for one of the signatures."""
@@ -141,11 +148,12 @@ def kernel(
     shared: int = 0,
     name: str | None = None,
     needs: Capability = OLDEST,
+    alone: bool = False,
     **variables: tuple[str, ...],
 ) -> Callable[[Callable], Kernel]:
     """Makes a function a `Kernel`; see the head of this file."""
     return lambda function: Kernel(
-        function, signature, variables, threads, blocks, shared, name, needs
+        function, signature, variables, threads, blocks, shared, name, needs, alone
     )
 
 

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int64
 
-from minitorch_ciml import config
-from minitorch_ciml.kernels.cuda import matmul_cores as cores
+from minitorch_ciml.kernels.cuda import cores, matmul_cores, matmul_warpgroup
+from minitorch_ciml.kernels.cuda.cores import CoreTile, Numbers
 from minitorch_ciml.kernels.cuda.elementwise import merged
 from minitorch_ciml.kernels.cuda.intrinsics import bf16_to_f32, f32_to_bf16, i32, like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
-from minitorch_ciml.kernels.cuda.matmul_cores import CoreTile, Numbers
-from minitorch_ciml.kernels.cuda.matmul_tiles import PRODUCT, TILES, Tile, batch_start
+from minitorch_ciml.kernels.cuda.matmul_tiles import PRODUCT, TILES, batch_start
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, empty
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.sums import bias_grad
+from minitorch_ciml.kernels.cuda.tiles import Tile
+from minitorch_ciml.kernels.cuda.warpgroup_tiles import HOPPER, GroupTile
 
 Needs = tuple[bool, ...]
 
@@ -127,7 +128,8 @@ def _launch(
     parts = y if shares == 1 else empty((count, shares, m, n), _float_type(y))
     if isinstance(kind, Numbers):
         is_sum = shares > 1 and kind.size == 2
-        product = cores.PRODUCT[kind, tile, is_sum, transpose_a, transpose_b]
+        products = matmul_warpgroup.PRODUCT if isinstance(tile, GroupTile) else matmul_cores.PRODUCT
+        product = products[kind, tile, is_sum, transpose_a, transpose_b]
         vectors = (16 // kind.size, 16 // kind.size, 2)
     else:
         product = PRODUCT[kind, tile, transpose_a, transpose_b]
@@ -170,18 +172,12 @@ def _kind(
 ) -> str | Numbers | None:
     """The numbers for tensor cores; or the type's code for ordinary ones, None if it is plain."""
     code = y.pointer_type[:-1]
-    numbers = None
-    if runtime().capability >= cores.NEEDS:
-        if code == "f4" and min(m, n) >= cores.LARGE.rows // 2:
-            numbers = _OF_FLOAT32.get(config.get_float32_matmul_precision())
-        elif code in _OF_SMALL and not any(line % 2 for line in lines):
-            # They are copied and written in fours of bytes at least.
-            numbers = _OF_SMALL[code] if a.is_aligned and b.is_aligned else None
+    numbers = cores.arithmetic(code, min(m, n))
+    if numbers and numbers.size == 2:
+        # They are copied and written in fours of bytes at least.
+        is_even = not any(line % 2 for line in lines)
+        numbers = numbers if is_even and a.is_aligned and b.is_aligned else None
     return numbers or (code if code in TILES else None)
-
-
-_OF_FLOAT32 = {"high": cores.TF32X3, "medium": cores.TF32}
-_OF_SMALL = {"bf2": cores.BF16, "f2": cores.F16}
 
 
 @lru_cache(maxsize=1024)
@@ -194,7 +190,7 @@ def plan(
     """
     options = [
         (tile, shares)
-        for tile, most in _tiles(kind)
+        for tile, most in _tiles(kind, m, n)
         for shares in (1, 2, 4, 8, 16, 32, _MOST_SHARES)
         if shares == 1 or (shares <= most and k >= shares * _SHORTEST_SHARE)
     ]
@@ -203,11 +199,17 @@ def plan(
     return tile, share, max(1, ceil_div(k, share))
 
 
-def _tiles(kind: str | Numbers) -> list[tuple[Any, int]]:
-    """The tiles that there are, each with the most shares that it can make."""
+def _tiles(kind: str | Numbers, m: int, n: int) -> list[tuple[Any, int]]:
+    """The tiles that there are, each with the most shares that it can make.
+
+    On Hopper also the tiles for warp groups that the result fills at least once.
+    """
     if isinstance(kind, str):
         return [(tile, _MOST_SHARES) for tile in TILES[kind]]
-    return [(tile, _MOST_SHARES if can_share else 1) for tile, can_share in cores.TILES[kind]]
+    tiles = list(cores.TILES[kind])
+    if runtime().capability == HOPPER:
+        tiles += [(t, s) for t, s in matmul_warpgroup.TILES[kind] if m >= t.rows and n >= t.columns]
+    return [(tile, _MOST_SHARES if can_share else 1) for tile, can_share in tiles]
 
 
 def _cost(tile: Tile | CoreTile, shares: int, m: int, n: int, k: int, count: int) -> float:

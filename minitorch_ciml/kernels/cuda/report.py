@@ -84,6 +84,8 @@ def faults(kernel: Kernel, signature: tuple[str, ...], capability: Capability) -
         found.append(f"{binary.stack} bytes of each thread are in memory")
     if binary.doubles and not any("f8" in code for code in signature):
         found.append("it computes in float64")
+    if binary.serialized:
+        found.append("its tensor cores wait after each product")
     blocks = resident(kernel, binary, capability)
     if blocks < kernel.blocks and capability >= (8, 0) or not blocks:
         found.append(f"{blocks} blocks fit, where {kernel.blocks} are promised")
@@ -98,7 +100,7 @@ def faults_of(name: str) -> dict[Capability, list[str]]:
     (kernel,) = [kernel for kernel in all_kernels() if kernel.name == name]
     found = {}
     for capability in GENERATIONS:
-        if capability >= kernel.needs:
+        if kernel.is_for(capability):
             is_all = capability == HOPPER or len(kernel.signatures) <= 2
             found[capability] = [
                 f"{' '.join(signature)}: {fault}"
@@ -111,7 +113,7 @@ def faults_of(name: str) -> dict[Capability, list[str]]:
 def _rows(pattern: str) -> Iterator[list[str]]:
     for kernel in all_kernels():
         for signature in kernel.signatures if pattern in kernel.name else ():
-            made = {c: kernel.compile(signature, c) for c in GENERATIONS if c >= kernel.needs}
+            made = {c: kernel.compile(signature, c) for c in GENERATIONS if kernel.is_for(c)}
             cells = [
                 f"{made[c].registers:3} {occupancy(kernel, made[c], c):4.0%}" if c in made else "-"
                 for c in GENERATIONS

@@ -60,6 +60,8 @@ class Thread(greenlet.greenlet):
         self.number = index[0] + width * (index[1] + height * index[2])
         self.waits: tuple[str, Any] | None = None  # the kind of barrier, and what it brings there
         self.copies: list[list] = [[]]  # groups of asynchronous copies that have not arrived
+        self.groups: list[list] = []  # what a warp group's products that were started read
+        self.sums: dict[int, tuple] = {}  # and what they are added to
 
     def advance(self, received: Any) -> None:
         self.waits = self.switch(received) if self.waits else self.switch()

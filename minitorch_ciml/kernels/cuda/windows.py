@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from numba import cuda, int32, uint32
 
+from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import ceil_div
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
 THREADS = 256  # of a block, where each thread computes one element
+OUTSIDE = -(1 << 30)  # a position that no tap brings back into the array
 
 
 def over(n: int) -> tuple[int, int]:
@@ -69,3 +71,69 @@ def windows_over(position, window, stride, windows):
     first = int32(divided(beyond, stride)[0] + 1 if beyond >= 0 else 0)
     last = int32(min(divided(position, stride)[0], windows - 1))
     return last, int32(last + 1 - first)
+
+
+@cuda.jit(device=True)
+def next_tap(c, kz, ky, kx, by, channels, high, wide):
+    """`by` steps further along k: the channel, and the tap's number in each dimension."""
+    c = i32(c + by)
+    while c >= channels:
+        c = i32(c - channels)
+        kx = i32(kx + 1)
+        if kx == wide:
+            kx = int32(0)
+            ky = i32(ky + 1)
+            if ky == high:
+                ky = int32(0)
+                kz = i32(kz + 1)
+    return c, kz, ky, kx
+
+
+@cuda.jit(device=True)
+def next_pixel(n, oz, oy, ox, by, depth, height, width):
+    """`by` pixels further: the sample, and the place in each dimension."""
+    ox = i32(ox + by)
+    while ox >= width:
+        ox = i32(ox - width)
+        oy = i32(oy + 1)
+        if oy == height:
+            oy = int32(0)
+            oz = i32(oz + 1)
+            if oz == depth:
+                oz = int32(0)
+                n = i32(n + 1)
+    return n, oz, oy, ox
+
+
+@cuda.jit(device=True)
+def is_inside(z, y, x, depth, height, width):
+    return 0 <= z < depth and 0 <= y < height and 0 <= x < width
+
+
+@cuda.jit(device=True, forceinline=True)
+def pixel_of(p, depth, height, width):
+    """The sample and the place in each dimension of pixel p."""
+    rest, x = divided(p, width)
+    rest, y = divided(rest, height)
+    n, z = divided(rest, depth)
+    return n, z, y, x
+
+
+@cuda.jit(device=True, forceinline=True)
+def target_of(
+    p, depth, height, width, target_depth, target_height, target_width, first_z, first_y, first_x,
+    every_z, every_y, every_x,
+):  # fmt: skip
+    """Which pixel of a convolution's result place p of the window is."""
+    n, z, y, x = pixel_of(p, depth, height, width)
+    to = i32(n * target_depth + z * every_z + first_z)
+    to = i32(to * target_height + y * every_y + first_y)
+    return i32(to * target_width + x * every_x + first_x)
+
+
+@cuda.jit(device=True, forceinline=True)
+def start_of_target(targets, row):
+    """Where a row of the result begins, for `tiles.write_of` and `cores.write_of`."""
+    numbers, width = targets
+    to = numbers[row]
+    return i32(to * width) if to >= 0 else int32(-1)
