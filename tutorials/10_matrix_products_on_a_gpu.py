@@ -232,8 +232,8 @@ run("shipped, float32", lambda y: y.assign(matmul(a, b)), 32, 0.25)
 #
 # This kernel gives each warp 16 x 8 elements, and reads its factors directly from memory. It shows
 # the instruction, and that it is not enough: 2.7 operations for each byte. Tensor cores need larger
-# tiles than anything else, so the shipped kernel (`matmul_cores.py`, `cores.py`) has 128 x 128 here as well,
-# and lets the copies to shared memory run by themselves.
+# tiles than anything else, so the shipped kernel (`matmul_cores.py`, `cores.py`) has 128 x 128 here
+# as well, and lets the copies to shared memory run by themselves.
 
 
 # %%

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.core import cgutils
 
-from minitorch_ciml.kernels.cuda.intrinsics import twinned, load4, store4
+from minitorch_ciml.kernels.cuda.intrinsics import load4, store4, twinned
 
 _F32, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
 
