@@ -42,10 +42,13 @@ from minitorch_ciml.kernels.reference import linalg as reference
 
 # Rows of a tile; it is two vectors wide. The sums, two vectors of b and a number of a must fit.
 TILE = 12 if REGISTERS == 32 else 6
-VECTORS = 2 * TILE
+# Rows of the last tiles: fewer sums than this would wait for each other.
+LAST_TILE = 4
 
-# A part of a large product: its share of b, packed, stays in the first cache.
-ROWS, COLUMNS, DEPTH = 20 * TILE, 64, 192
+# A part of a large product: at most so many rows and multiplications per sum, so that what it reads
+# again and again, rows of a and packed columns of b, stays in the second cache; and of some widths,
+# the largest of which there are enough parts for many threads.
+ROWS, DEPTH, WIDTHS, PARTS = 22 * TILE, 392, (256, 128, 64), 24
 # So many multiplications OpenBLAS still does on one thread.
 SMALL = 1 << 18
 # A small result of a long sum is computed in up to so many parts, each of which adds so many.
@@ -95,30 +98,52 @@ def _pack_turned(b, first, row_step, column_step, inner, count, packed, to):
         clear(packed, to + k * width + count, width - count)
 
 
+def _tiles(height, vectors):
+    """Compiles what computes rows ``first`` to ``last`` of a panel's results, in tiles of that
+    height and of one or two vectors' width.
+    """
+    sums = height * vectors
+
+    @kernel
+    def tiles(a, a_rows, first, last, step, inner, packed, panel, y, y_rows, start, count, add):
+        width = 2 * lanes(y)
+        spill = np.empty(height * width, y.dtype)
+        for r in range(first, last, height):
+            at = addresses(a_rows, r, last - 1, height)
+            to = addresses(y_rows, r, last - 1, height)
+            acc = full(y, 0.0, sums)
+            for k in range(inner):
+                acc = outer_fma(acc, a, at, k * step, load(packed, panel + k * width, vectors))
+            if r + height <= last and count == vectors * lanes(y):
+                # Added in the end: a sum of short sums is more precise than a long one.
+                store_at(y, to, start, plus(acc, load_at(y, to, start, vectors)) if add else acc)
+                continue
+            store(spill, 0, acc)
+            for t in range(min(height, last - r)):
+                place = y_rows[r + t] + start
+                for j in range(count):
+                    value = spill[t * vectors * lanes(y) + j]
+                    y[place + j] = value + (y[place + j] if add else 0)
+
+    return tiles
+
+
+_high, _low, _narrow = _tiles(TILE, 2), _tiles(LAST_TILE, 2), _tiles(TILE, 1)
+
+
 @kernel
 def product(a, a_rows, step, inner, packed, columns, y, y_rows, add):
     """y = a b for a packed b, or y += a b; see the module."""
     width = 2 * lanes(y)
-    count = a_rows.size
-    spill = np.empty(TILE * width, y.dtype)
+    rows = a_rows.size
+    whole = rows // TILE * TILE
     for start in range(0, columns, width):
-        panel = start * inner
-        for r in range(0, count, TILE):
-            at = addresses(a_rows, r, count - 1, TILE)
-            to = addresses(y_rows, r, count - 1, TILE)
-            whole = r + TILE <= count and start + width <= columns
-            acc = full(y, 0.0, VECTORS)
-            for k in range(inner):
-                acc = outer_fma(acc, a, at, k * step, load(packed, panel + k * width, 2))
-            if whole:
-                # Added in the end: a sum of short sums is more precise than a long one.
-                store_at(y, to, start, plus(acc, load_at(y, to, start, 2)) if add else acc)
-                continue
-            store(spill, 0, acc)
-            for t in range(min(TILE, count - r)):
-                place = y_rows[r + t] + start
-                for j in range(min(width, columns - start)):
-                    y[place + j] = spill[t * width + j] + (y[place + j] if add else 0)
+        count, panel = min(width, columns - start), start * inner
+        if count <= lanes(y):
+            _narrow(a, a_rows, 0, rows, step, inner, packed, panel, y, y_rows, start, count, add)
+            continue
+        _high(a, a_rows, 0, whole, step, inner, packed, panel, y, y_rows, start, count, add)
+        _low(a, a_rows, whole, rows, step, inner, packed, panel, y, y_rows, start, count, add)
 
 
 @kernel
@@ -142,11 +167,11 @@ def _finish(y, to, count, width, row_step, bias, relu):
 @task
 def _multiply_part(i, a, row_step, step, b, b_row_step, b_column_step, sizes, y, bias, relu):
     """Part of the rows and columns, and of the inner dimension: one of ``pieces`` sums."""
-    rows, inner, columns, pieces = sizes
-    across = (columns + COLUMNS - 1) // COLUMNS
+    rows, inner, columns, pieces, height, width = sizes
+    across = (columns + width - 1) // width
     piece, part = i % pieces, i // pieces
-    row, column = part // across * ROWS, part % across * COLUMNS
-    count, width = min(ROWS, rows - row), min(COLUMNS, columns - column)
+    row, column = part // across * height, part % across * width
+    count, width = min(height, rows - row), min(width, columns - column)
     first, last = piece * inner // pieces, (piece + 1) * inner // pieces
     packed = np.empty(packed_size(b, min(DEPTH, last - first), width), b.dtype)
     start = (piece * rows + row) * columns + column
@@ -200,6 +225,14 @@ def _with_steps(x: np.ndarray) -> tuple[np.ndarray, int, int]:
     return x.reshape(-1), x.shape[1], 1
 
 
+def _part(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of a part: blocks of rows of almost one height, whole tiles."""
+    down = max(1, -(-rows // ROWS))
+    height = -(-max(1, rows) // (down * TILE)) * TILE
+    wide = (width for width in WIDTHS if down * -(-columns // width) >= PARTS)
+    return height, next(wide, WIDTHS[-1])
+
+
 @lru_cache(maxsize=8)
 def _nothing(dtype: np.dtype) -> np.ndarray:
     return np.empty(0, dtype)
@@ -219,10 +252,11 @@ def multiply(
             y += bias
         return np.maximum(y, 0, out=y) if relu else y
     y = empty((rows, columns), a.dtype)
-    parts = -(-rows // ROWS) * -(-columns // COLUMNS)
+    height, width = _part(rows, columns)
+    parts = -(-rows // height) * -(-columns // width)
     pieces = 1 if bias is not None else max(1, min(UNITS // parts, inner // INNER))
     sums = empty((pieces * y.size,), y.dtype) if pieces > 1 else _nothing(y.dtype)
-    sizes = (rows, inner, columns, pieces)
+    sizes = (rows, inner, columns, pieces, height, width)
     added = _nothing(y.dtype) if bias is None else bias
     _multiply(
         threads_for(multiplications), parts, *_with_steps(a), *_with_steps(b), sizes,

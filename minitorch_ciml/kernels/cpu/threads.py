@@ -58,14 +58,19 @@ def threads_for(operations: int) -> int:
 _BYTES = ir.IntType(8).as_pointer()
 _INT = ir.IntType(64)
 
+# The counters of two threads must not share a cache line.
+_APART = 8
+MOST_THREADS = 256
+_TAKEN = ir.ArrayType(_INT, MOST_THREADS * _APART)
+
 
 def _body(context: Any, module: ir.Module, target: Any, data_type: ir.Type) -> ir.Function:
-    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: calls the task for a
-    range of indices.
+    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: what a thread does.
 
     This is the form in which the threading layer wants its work: ``dims[0]`` calls, the first with
-    the index that ``args[0]``, a "pointer" with step 1, has reached.  ``data`` holds the task's
-    arguments and a count of failures.
+    the index that ``args[0]``, a "pointer" with step 1, has reached.  Each stands for a thread.
+    ``data`` holds the task's arguments, a count of failures, how many calls of the task there are
+    and for how many threads, and up to where each thread's share is taken.
     """
     signature = ir.FunctionType(
         ir.VoidType(), [_BYTES.as_pointer(), _INT.as_pointer(), _INT.as_pointer(), _BYTES]
@@ -75,28 +80,52 @@ def _body(context: Any, module: ir.Module, target: Any, data_type: ir.Type) -> i
     builder = ir.IRBuilder(body.append_basic_block())
     first = builder.ptrtoint(builder.load(body.args[0]), _INT)
     data = builder.bitcast(body.args[3], data_type.as_pointer())
-    arguments = builder.load(cgutils.gep_inbounds(builder, data, 0, 0))
+    arguments, failures, count, threads, taken = (
+        cgutils.gep_inbounds(builder, data, 0, i) for i in range(len(data_type.elements))
+    )
+    count, threads = builder.load(count), builder.load(threads)
+    arguments = builder.load(arguments)
     arguments = [builder.extract_value(arguments, i) for i in range(len(data_type.elements[0]))]
     function = context.declare_function(module, target.fndesc)
-    with cgutils.for_range(builder, builder.load(body.args[1]), intp=_INT) as loop:
+
+    def take_all(share: Any) -> None:
+        """Calls the task for what nobody has taken yet of a thread's share."""
+        last = _start_of_share(builder, builder.add(share, _INT(1)), count, threads)
+        counter = cgutils.gep_inbounds(builder, taken, 0, builder.mul(share, _INT(_APART)))
+        again, call, done = (body.append_basic_block() for _ in range(3))
+        builder.branch(again)
+        builder.position_at_end(again)
+        i = builder.atomic_rmw("add", counter, _INT(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", i, last), call, done)
+        builder.position_at_end(call)
         status, _ = context.call_conv.call_function(
-            builder,
-            function,
-            target.fndesc.restype,
-            target.fndesc.argtypes,
-            [builder.add(first, loop.index), *arguments],
+            builder, function, target.fndesc.restype, target.fndesc.argtypes, [i, *arguments]
         )
         with cgutils.if_unlikely(builder, status.is_error):
-            builder.store(_INT(1), cgutils.gep_inbounds(builder, data, 0, 1))
+            builder.store(_INT(1), failures)
+        builder.branch(again)
+        builder.position_at_end(done)
+
+    with cgutils.for_range(builder, builder.load(body.args[1]), intp=_INT) as me:
+        with cgutils.for_range(builder, threads, intp=_INT) as other:
+            share = builder.add(builder.add(first, me.index), other.index)
+            take_all(builder.urem(share, threads))
     builder.ret_void()
     return body
+
+
+def _start_of_share(builder: ir.IRBuilder, thread: Any, count: Any, threads: Any) -> Any:
+    return builder.sdiv(builder.mul(thread, count), threads)
 
 
 def task(function: Callable) -> Any:
     """Compiles ``function(i, *arguments)`` as a parallel loop, ``name(count, most, arguments)``.
 
     The loop calls the function for ``0 <= i < count`` on at most ``most`` threads; the calls must
-    not depend on each other.  One call, or one thread, runs in place, without any launch.
+    not depend on each other.  Each thread begins with a share of its own, of neighbours; one that
+    has finished takes what is left of the others' shares: they may have had harder parts, been
+    woken late, or share their core with another program.  One call, or one thread, runs in place,
+    without any launch.
     """
     compiled = kernel(function)
 
@@ -120,24 +149,30 @@ def _lower_loop(
     context: Any, builder: ir.IRBuilder, target: Any, count: Any, most: Any, arguments: Any
 ) -> None:
     context.active_code_library.add_linking_library(target.library)
-    data_type = ir.LiteralStructType([arguments.type, _INT])
+    data_type = ir.LiteralStructType([arguments.type, _INT, _INT, _INT, _TAKEN])
     body = _body(context, builder.module, target, data_type)
-
-    data = cgutils.alloca_once(builder, data_type)
-    failures = cgutils.gep_inbounds(builder, data, 0, 1)
-    builder.store(arguments, cgutils.gep_inbounds(builder, data, 0, 0))
-    builder.store(_INT(0), failures)
-    start = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
-    counts, steps = (cgutils.alloca_once_value(builder, value) for value in (count, _INT(1)))
-    call = [start, counts, steps, builder.bitcast(data, _BYTES)]
 
     get_threads = ir.FunctionType(_INT, [])
     threads = builder.call(
         cgutils.get_or_insert_function(builder.module, get_threads, "get_num_threads"), []
     )
-    threads = builder.select(builder.icmp_signed("<", most, threads), most, threads)
-    fewest = builder.select(builder.icmp_signed("<", count, threads), count, threads)
-    with builder.if_else(builder.icmp_signed("<=", fewest, _INT(1))) as (in_place, launched):
+    for limit in (most, count, _INT(MOST_THREADS)):
+        threads = builder.select(builder.icmp_signed("<", limit, threads), limit, threads)
+    threads = builder.select(builder.icmp_signed("<", threads, _INT(1)), _INT(1), threads)
+
+    data = cgutils.alloca_once(builder, data_type)
+    parts = [cgutils.gep_inbounds(builder, data, 0, i) for i in range(len(data_type.elements))]
+    for value, place in zip((arguments, _INT(0), count, threads), parts):
+        builder.store(value, place)
+    failures, taken = parts[1], parts[-1]
+    with cgutils.for_range(builder, threads, intp=_INT) as thread:
+        counter = cgutils.gep_inbounds(builder, taken, 0, builder.mul(thread.index, _INT(_APART)))
+        builder.store(_start_of_share(builder, thread.index, count, threads), counter)
+
+    start = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
+    counts, steps = (cgutils.alloca_once_value(builder, value) for value in (threads, _INT(1)))
+    call = [start, counts, steps, builder.bitcast(data, _BYTES)]
+    with builder.if_else(builder.icmp_signed("==", threads, _INT(1))) as (in_place, launched):
         with in_place:
             builder.call(body, call)
         with launched:
