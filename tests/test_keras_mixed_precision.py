@@ -108,7 +108,15 @@ def test_training_means_the_same_on_both_devices(policy, device):
         np.testing.assert_allclose(a, b, atol=4e-3)  # Adam's steps are 1e-3
 
 
-def test_the_scale_follows_the_gradients_as_keras_does():
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_scale_follows_the_gradients_as_keras_does(device):
+    if device == "cuda":
+        pytest.importorskip("numba_cuda")
+    with mt.device(device):
+        follow_keras(device)
+
+
+def follow_keras(device):
     peer = pytest.importorskip("keras_peer").keras_peer
     torch = pytest.importorskip("keras_peer").torch
     gradients = ([1, 2, 3], [np.inf, 1, 1], [1, 2, 3], [np.nan, 1, 1], [1, 1, 1], [1, 1, 2])
@@ -119,6 +127,7 @@ def test_the_scale_follows_the_gradients_as_keras_does():
     )
     p, q = mt.Parameter(np.ones(3, "float32")), peer.Variable(np.ones(3, "float32"))
     ours.build([p])
+    assert p.device == device and ours.can_be_recorded is (device == "cuda")
     theirs.build([q])
     for g in np.array(gradients, "float32"):
         scale = float(ours.dynamic_scale)
@@ -128,6 +137,8 @@ def test_the_scale_follows_the_gradients_as_keras_does():
         assert int(ours.iterations) == int(theirs.iterations)
         np.testing.assert_allclose(p.numpy(), q.numpy(), 1e-6)
     assert [v.shape for v in ours.variables] == [tuple(v.shape) for v in theirs.variables]
+    for v, w in zip(ours.variables, theirs.variables):
+        np.testing.assert_allclose(v.numpy(), np.asarray(w), 1e-5, err_msg=v.name)
     assert float(ours.learning_rate) == pytest.approx(0.1)
     config = ours.get_config()
     again = keras.optimizers.LossScaleOptimizer.from_config(config)

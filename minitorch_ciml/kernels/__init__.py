@@ -85,6 +85,7 @@ _CUDA = (
     "cuda.matmul",
     "cuda.linalg",
     "cuda.optimizer",
+    "cuda.loss_scale",
     "cuda.metrics",
 )
 _CPU_MODULE = {name: module for module, names in _CPU.items() for name in names}

@@ -67,6 +67,9 @@ class Optimizer(Configurable):
     kernel: str | None = None
     slots: tuple[str, ...] = ()
 
+    # Where another optimizer decides on the GPU whether there is an update: what tells the kernels.
+    _guard: Callable | None = None
+
     # How `apply` combines the gradients of several ranks before they are treated; None: by their
     # mean where the ranks share a batch, otherwise not at all.
     exchange: Exchange | None = None
@@ -196,7 +199,7 @@ class Optimizer(Configurable):
         self.__dict__.update(state)
         self._buffers, self._slot_arrays = [], {}
         if self.built:
-            values = [v.value.copy() for v in self.variables]
+            values = [Tensor.constant(v.value.copy()) for v in self.variables]
             self.built, self._slot_variables = False, []
             self.build(self._trainable_variables)
             self.set_weights(values)
@@ -480,7 +483,9 @@ class Optimizer(Configurable):
         """What the kernels get of this update: the learning rate, and what follows from it."""
         rate = float(self.learning_rate)
         self._keep = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
-        updates = int(self._iterations.value) // (self.gradient_accumulation_steps or 1)
+        # Where it is kept on the GPU, it is for the GPU to know (`_guard`).
+        steps_so_far = int(self._iterations.value) if self._iterations.device == "cpu" else 0
+        updates = steps_so_far // (self.gradient_accumulation_steps or 1)
         self._constants = (rate, *self.hyperparameters(updates + 1))
 
     def _numbers(self, k: int, decays: bool) -> tuple:
@@ -494,7 +499,10 @@ class Optimizer(Configurable):
         def compute() -> tuple:
             return rule.numbers(dtype, self._keep if decays else 1.0, *self._constants)
 
-        return (steps.numbers(compute, dtype, "cuda"),)
+        numbers = steps.numbers(compute, dtype, "cuda")
+        if self._guard is not None:
+            self._guard(rule, numbers, dtype, lambda: (self._keep, *self._constants))
+        return (numbers,)
 
     def _update(self, parts: list, missing: list[int]) -> None:
         """Calls the kernel for every buffer; or for every parameter, where they differ."""
@@ -628,7 +636,7 @@ class Optimizer(Configurable):
                 f"optimizer {self.name!r}; they must be as many."
             )
         for variable, weight in zip(variables, weights):
-            variable.assign(np.asarray(weight))
+            variable.assign(weight if isinstance(weight, Tensor) else np.asarray(weight))
 
     def get_config(self) -> dict:
         """The arguments that make an equal optimizer, with the learning rate that it has now."""

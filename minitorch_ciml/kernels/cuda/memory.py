@@ -270,6 +270,13 @@ class CudaArray:
     def copy(self) -> CudaArray:
         return empty(self.shape, self.dtype).assign(self)
 
+    def __deepcopy__(self, memo: dict) -> CudaArray:
+        return self.copy()
+
+    def __reduce__(self) -> tuple:
+        """Pickled are the elements; whoever reads them needs a GPU, too."""
+        return to_device, (self.numpy(),)
+
     def assign(self, source: CudaArray | np.ndarray) -> CudaArray:
         """Takes over the elements of an array of the same shape and dtype, from either side."""
         if source.shape != self.shape or source.dtype != self.dtype:

@@ -4,6 +4,9 @@ The numbers of a step (learning rate, decay, corrections for the step's number) 
 the GPU, where a replayed step finds the new ones (`steps.py`). What they are is computed on the
 host, in the parameters' float type as the reference does, by `Rule.numbers`; each thread reads a
 few of them. The kernels are bound by the arrays that they read and write.
+
+The first number says whether there is an update at all. It is 1, but where only the GPU knows
+(`loss_scale.py`), which then writes it there.
 """
 
 from __future__ import annotations
@@ -27,18 +30,22 @@ class Rule:
     """An optimizer's update: `rule(p, g, <slots>, numbers)` changes p and the slots in place.
 
     Args:
-        numbers: `numbers(real, keep, lr, <constants>)`: what the kernels need of a step, at most
-            eight numbers; `real` makes them the parameters' float type.
+        numbers: `numbers(real, keep, lr, <constants>)`: what the kernels need of a step beside
+            `go`; `real` makes them the parameters' float type.
+        on_count: where they depend on the number of updates: the kernel that computes those that do
+            on the GPU, `on_count(numbers, given, updates so far)`, and a function of the arguments
+            of `numbers` for `given`; False where that cannot be.
         variants: the kernel by which of the slots are there, in order, as a string of 0 and 1.
     """
 
-    def __init__(self, numbers: Callable, **variants: Callable):
+    def __init__(self, numbers: Callable, on_count: Any = None, **variants: Callable):
         self._numbers = numbers
+        self.on_count = on_count
         self._variants = {key.lstrip("_"): function for key, function in variants.items()}
 
     def numbers(self, dtype: np.dtype, keep: float, *constants: Any) -> tuple:
         """The numbers of one step, from the arguments of the reference's rule after the slots."""
-        return self._numbers(dtype.type, keep, *constants)
+        return dtype.type(1), *self._numbers(dtype.type, keep, *constants)
 
     def __call__(self, p: CudaArray, g: CudaArray, *arguments: Any) -> None:
         *slots, numbers = arguments
@@ -57,17 +64,17 @@ def _kernel(slots: int) -> Callable:
 
 @_kernel(0)
 def _sgd(p, g, c, n):
-    keep, lr = c[0], c[1]
+    go, keep, lr = c[0], c[1], c[2]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         p[i] = keep * p[i] - lr * g[i]
 
 
 @_kernel(1)
 def _sgd_momentum(p, g, m, c, n):
-    keep, lr, momentum, ahead, of_g = c[0], c[1], c[2], c[3], c[4]
+    go, keep, lr, momentum, ahead, of_g = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         change = -lr * g[i]
         m_new = momentum * m[i] + change
         m[i] = m_new
@@ -88,9 +95,9 @@ sgd = Rule(_sgd_numbers, _0=_sgd, _1=_sgd_momentum)
 
 @_kernel(2)
 def _adam(p, g, m, v, c, n):
-    keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -101,9 +108,9 @@ def _adam(p, g, m, v, c, n):
 
 @_kernel(3)
 def _adam_amsgrad(p, g, m, v, v_hat, c, n):
-    keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, alpha, rest_1, rest_2, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -120,14 +127,33 @@ def _adam_numbers(real, keep, lr, step, beta_1, beta_2, epsilon):
     return real(keep), alpha, real(1 - beta_1), real(1 - beta_2), real(epsilon)
 
 
-adam = Rule(_adam_numbers, _110=_adam, _111=_adam_amsgrad)
+def _count_kernel(function: Callable) -> Kernel:
+    """Of one thread. Powers are computed in float64, and rounded to what the host's are."""
+    return kernel("T* f8* i4*", threads=32, T=FLOATS)(function)
+
+
+@_count_kernel
+def _adam_on_count(c, given, updates):
+    if cuda.threadIdx.x == 0:
+        t = float64(updates[0] + 1)
+        one = like(c[0], 1)
+        bias_1 = one - like(one, math.pow(given[1], t))
+        bias_2 = one - like(one, math.pow(given[2], t))
+        c[2] = like(one, given[0]) * math.sqrt(bias_2) / bias_1
+
+
+def _rate_and_betas(real, keep, lr, step, beta_1, beta_2, epsilon):
+    return real(lr), real(beta_1), real(beta_2)
+
+
+adam = Rule(_adam_numbers, (_adam_on_count, _rate_and_betas), _110=_adam, _111=_adam_amsgrad)
 
 
 @_kernel(2)
 def _adamax(p, g, m, u, c, n):
-    keep, alpha, rest_1, beta_2, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, alpha, rest_1, beta_2, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         mean = m[i] + (g[i] - m[i]) * rest_1
         largest = max(beta_2 * u[i], abs(g[i]))
         m[i] = mean
@@ -140,16 +166,24 @@ def _adamax_numbers(real, keep, lr, step, beta_1, beta_2, epsilon):
     return real(keep), alpha, real(1 - beta_1), real(beta_2), real(epsilon)
 
 
-adamax = Rule(_adamax_numbers, _11=_adamax)
+@_count_kernel
+def _adamax_on_count(c, given, updates):
+    if cuda.threadIdx.x == 0:
+        one = like(c[0], 1)
+        bias = one - like(one, math.pow(given[1], float64(updates[0] + 1)))
+        c[2] = like(one, given[0]) / bias
+
+
+adamax = Rule(_adamax_numbers, (_adamax_on_count, _rate_and_betas), _11=_adamax)
 
 
 @_kernel(2)
 def _nadam(p, g, m, v, c, n):
-    keep, lr, rest_1, rest_2, epsilon, of_m, of_g, correction = (
-        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+    go, keep, lr, rest_1, rest_2, epsilon, of_m, of_g, correction = (
+        c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8]
     )  # fmt: skip
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         mean = m[i] + (gradient - m[i]) * rest_1
         square = v[i] + (gradient * gradient - v[i]) * rest_2
@@ -170,7 +204,7 @@ def _nadam_numbers(real, keep, lr, step, beta_1, beta_2, epsilon, u_product):
     )  # fmt: skip
 
 
-nadam = Rule(_nadam_numbers, _11=_nadam)
+nadam = Rule(_nadam_numbers, False, _11=_nadam)  # a product over the updates
 
 
 # --- rmsprop, adagrad, adadelta -------------------------------------------------------------------
@@ -178,9 +212,9 @@ nadam = Rule(_nadam_numbers, _11=_nadam)
 
 @_kernel(1)
 def _rmsprop(p, g, v, c, n):
-    keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         v[i] = square
@@ -189,9 +223,9 @@ def _rmsprop(p, g, v, c, n):
 
 @_kernel(2)
 def _rmsprop_momentum(p, g, v, m, c, n):
-    keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5]
+    go, keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         change = momentum * m[i] + lr * gradient / math.sqrt(square + epsilon)
@@ -202,9 +236,9 @@ def _rmsprop_momentum(p, g, v, m, c, n):
 
 @_kernel(2)
 def _rmsprop_centered(p, g, v, a, c, n):
-    keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         mean = rho * a[i] + rest * gradient
@@ -215,9 +249,9 @@ def _rmsprop_centered(p, g, v, a, c, n):
 
 @_kernel(3)
 def _rmsprop_centered_momentum(p, g, v, m, a, c, n):
-    keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5]
+    go, keep, lr, rho, rest, epsilon, momentum = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient = g[i]
         square = rho * v[i] + rest * gradient * gradient
         mean = rho * a[i] + rest * gradient
@@ -240,9 +274,9 @@ rmsprop = Rule(
 
 @_kernel(1)
 def _adagrad(p, g, a, c, n):
-    keep, lr, epsilon = c[0], c[1], c[2]
+    go, keep, lr, epsilon = c[0], c[1], c[2], c[3]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         total = a[i] + g[i] * g[i]
         a[i] = total
         p[i] = keep * p[i] - lr * g[i] / math.sqrt(total + epsilon)
@@ -257,9 +291,9 @@ adagrad = Rule(_plain_numbers, _1=_adagrad)
 
 @_kernel(2)
 def _adadelta(p, g, a, d, c, n):
-    keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4]
+    go, keep, lr, rho, rest, epsilon = c[0], c[1], c[2], c[3], c[4], c[5]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         gradient, steps = g[i], d[i]
         square = rho * a[i] + rest * gradient * gradient
         change = math.sqrt(steps + epsilon) * gradient / math.sqrt(square + epsilon)
@@ -280,9 +314,9 @@ adadelta = Rule(_adadelta_numbers, _11=_adadelta)
 
 @_kernel(1)
 def _lion(p, g, m, c, n):
-    keep, lr, beta_1, rest_1, beta_2, rest_2 = c[0], c[1], c[2], c[3], c[4], c[5]
+    go, keep, lr, beta_1, rest_1, beta_2, rest_2 = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         x = beta_1 * m[i] + rest_1 * g[i]
         p[i] = keep * p[i] - lr * (like(x, x > 0) - like(x, x < 0))
         m[i] = beta_2 * m[i] + rest_2 * g[i]
@@ -297,9 +331,9 @@ lion = Rule(_lion_numbers, _1=_lion)
 
 @_kernel(2)
 def _ftrl(p, g, a, z, c, n):
-    keep, lr, power, l1, twice_shrinkage, constant = c[0], c[1], c[2], c[3], c[4], c[5]
+    go, keep, lr, power, l1, twice_shrinkage, constant = c[0], c[1], c[2], c[3], c[4], c[5], c[6]
     i = cuda.grid(1)
-    if i < n:
+    if i < n and go != 0:
         kept = keep * p[i]
         grown = a[i] + g[i] * g[i]
         root = math.pow(grown, power)
