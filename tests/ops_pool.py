@@ -2,7 +2,7 @@
 
 from op_table import REAL, TIES, Row, shaped, torch
 
-from minitorch_ciml.ops.pool import average_pool, max_pool
+from minitorch_ciml.ops.pool import average_pool, max_pool, upsample
 
 
 def _torch_pool(kind, x, pool_size, strides=None, padding="valid", data_format=None):
@@ -34,6 +34,13 @@ def _torch_average(x, **params):
     return _torch_pool("average", x, **params)
 
 
+def _torch_upsample(x, size, data_format=None):
+    sizes = size if isinstance(size, tuple) else (size,) * (x.ndim - 2)
+    for axis, times in enumerate(sizes, 1 if data_format is None else 2):
+        x = torch.repeat_interleave(x, times, axis)
+    return x
+
+
 _CASES = [
     ((2, 7, 3), {"pool_size": 2}),
     ((2, 7, 3), {"pool_size": 3, "strides": 1, "padding": "same"}),
@@ -51,4 +58,14 @@ ROWS = [
     # Of several equal elements the first one gets the gradient, as in torch.
     Row(max_pool, shaped(TIES, (2, 6, 6, 3)), {"pool_size": 2}, torch=_torch_max, order=0),
     *(Row(average_pool, shaped(REAL, shape), how, torch=_torch_average) for shape, how in _CASES),
+    *(
+        Row(upsample, shaped(REAL, shape), how, torch=_torch_upsample)
+        for shape, how in (
+            ((2, 3, 17), {"size": 2}),
+            ((2, 3, 2, 3), {"size": (3, 2)}),
+            ((0, 2, 2, 3), {"size": 2}),
+            ((2, 3, 3, 2), {"size": (1, 3), "data_format": "channels_first"}),
+            ((1, 2, 1, 3, 16), {"size": (2, 3, 2)}),
+        )
+    ),
 ]

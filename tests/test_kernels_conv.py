@@ -349,6 +349,12 @@ def check_pooling(x, how):
     assert_close(cpu_pool.avg_pool(x, **how), reference.avg_pool(x, **how), tolerance)
     dx = cpu_pool.avg_pool_grad(g, input_shape=x.shape, **how)
     assert_close(dx, reference.avg_pool_grad(g, input_shape=x.shape, **how), tolerance)
+    size = how["pool_size"]
+    up = reference.upsample(x, size=size)
+    np.testing.assert_array_equal(cpu_pool.upsample(x, size=size), up)
+    (g,) = random_arrays(1, x.dtype, up.shape)
+    (dx,) = cpu_pool.upsample_grad(g, up, x, needs=(True,), size=size)
+    assert_close(dx, reference.upsample_grad(g, up, x, needs=(True,), size=size)[0], tolerance)
 
 
 @st.composite

@@ -39,11 +39,12 @@ _CPU = {
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
     "elementwise": (
-        "add", "divide", "elu", "erf", "erfc", "exp", "leaky_relu", "mean_grad", "multiply", "relu",
+        "add", "divide", "elu", "erf", "erfc", "exp", "leaky_relu", "multiply", "relu",
         "relu_grad", "sigmoid", "sqrt", "square", "subtract", "tanh", "where",
     ),
     "indexing": ("put",),
     "products": ("matmul",),
+    "reduce": ("mean", "mean_grad"),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),
@@ -56,7 +57,10 @@ _CPU = {
     "recurrent": (
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",
     ),
-    "pool": ("max_pool", "max_pool_gather", "max_pool_scatter", "avg_pool", "avg_pool_grad"),
+    "pool": (
+        "avg_pool", "avg_pool_grad", "max_pool", "max_pool_gather", "max_pool_scatter", "upsample",
+        "upsample_grad",
+    ),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
         "categorical_crossentropy_grad", "dense", "dense_grad", "log_softmax", "log_softmax_grad",

@@ -1,4 +1,4 @@
-"""Pooling, in one, two or three dimensions: the maximum or the mean of every window.
+"""Pooling, in one, two or three dimensions: the maximum or the mean of every window; up-sampling.
 
 The ops work on channels-last arrays (N, *S, C) -> (N, *O, C).
 
@@ -25,8 +25,9 @@ from minitorch_ciml.ops.conv import (
     window_pads,
 )
 from minitorch_ciml.ops.nn import shape_of
+from minitorch_ciml.ops.shape import repeat
 
-__all__ = ["average_pool", "max_pool"]
+__all__ = ["average_pool", "max_pool", "upsample"]
 
 # --- the ops ------------------------------------------------------------------------------------
 
@@ -63,6 +64,15 @@ _max_pool = Op(
     dtypes="float",
     doc="y = the maximum over every window; the gradient goes to the first one.",
 )
+
+
+def _upsample_ref(x, size):
+    for axis, times in enumerate(size, 1):
+        x = repeat(x, times, axis)
+    return x
+
+
+_upsample = Op("upsample", ref=_upsample_ref, doc="y = x, every place repeated in each dimension.")
 
 # --- the public functions -----------------------------------------------------------------------
 
@@ -106,6 +116,27 @@ def average_pool(
     return _pool("average_pool", _avg_pool, inputs, pool_size, strides, padding, data_format)
 
 
+def upsample(inputs: Any, size: int | Ints, data_format: str | None = None) -> Tensor:
+    """y[n, i, c] = x[n, i // size, c]: every place is repeated, in each spatial dimension.
+
+    Args:
+        inputs: a tensor (N, *S, C), with one to three spatial dimensions S.
+        size: how often; an int or one per dimension.
+        data_format: "channels_last" (the default) or "channels_first": (N, C, *S).
+
+    Returns:
+        A tensor (N, *(S * size), C).
+
+    Raises:
+        ValueError: the rank does not fit, or the size is less than 1.
+    """
+    if is_channels_first(data_format):
+        return channels_first(upsample(channels_last(inputs), size))
+    _check_rank("upsample", shape_of(inputs))
+    rank = len(shape_of(inputs)) - 2
+    return _upsample(inputs, size=per_dimension("upsample", "size", size, rank))
+
+
 def _pool(
     name: str, op: Op, x: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None
 ) -> Tensor:
@@ -121,11 +152,7 @@ def _geometry(
     name: str, inputs: Ints, pool_size: int | Ints, strides: int | Ints | None, padding: str
 ) -> dict:
     """The normalised parameters of the ops, after all checks."""
-    if not 3 <= len(inputs) <= 5:
-        raise ValueError(
-            f"{name}: the inputs have shape {inputs}, expected (batch, *spatial, channels) with "
-            "one to three spatial dimensions."
-        )
+    _check_rank(name, inputs)
     rank = len(inputs) - 2
     window = per_dimension(name, "pool_size", pool_size, rank)
     steps = window if strides is None else per_dimension(name, "strides", strides, rank)
@@ -133,3 +160,11 @@ def _geometry(
         raise ValueError(f"{name}: padding is 'causal', expected 'valid' or 'same'.")
     pads = window_pads(name, inputs[1:-1], window, steps, padding, (1,) * rank)
     return {"pool_size": window, "strides": steps, "padding": pads}
+
+
+def _check_rank(name: str, inputs: Ints) -> None:
+    if not 3 <= len(inputs) <= 5:
+        raise ValueError(
+            f"{name}: the inputs have shape {inputs}, expected (batch, *spatial, channels) with "
+            "one to three spatial dimensions."
+        )

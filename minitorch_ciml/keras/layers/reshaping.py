@@ -218,7 +218,7 @@ class UpSampling1D(Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return ops.repeat(inputs, self.size, axis=1)
+        return ops.upsample(inputs, self.size)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         steps = None if input_shape[1] is None else input_shape[1] * self.size
@@ -259,12 +259,11 @@ class UpSampling2D(Layer):
         return (1, 2) if self.data_format == "channels_last" else (2, 3)
 
     def call(self, inputs: Any) -> Any:
+        if self.interpolation == "nearest":
+            return ops.upsample(inputs, self.size, self.data_format)
         x = inputs
         for axis, factor in zip(self._axes, self.size):
-            if self.interpolation == "nearest":
-                x = ops.repeat(x, factor, axis=axis)
-            else:
-                x = _interpolate(x, factor, axis)
+            x = _interpolate(x, factor, axis)
         return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

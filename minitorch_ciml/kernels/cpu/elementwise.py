@@ -189,14 +189,6 @@ subtract, multiply, divide = map(_into_used_memory, (np.subtract, np.multiply, n
 exp, tanh, square, sqrt = map(_into_used_memory, (np.exp, np.tanh, np.square, np.sqrt))
 
 
-def mean_grad(
-    g: Array, y: Array, x: Array, *, needs: tuple, axis: tuple[int, ...], keepdims: bool
-) -> tuple:
-    if not keepdims:
-        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
-    return (np.multiply(g, y.size / (x.size or 1), out=empty(x.shape, x.dtype)),)
-
-
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     if not _is_simple(x):
         return reference_nn.leaky_relu(x, negative_slope=negative_slope)

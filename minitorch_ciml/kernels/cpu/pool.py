@@ -18,8 +18,10 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import as_three
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.simd import (
+    add,
     add_where,
     clear,
+    copy,
     full,
     keep_larger,
     lanes,
@@ -28,6 +30,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_integers,
 )
 from minitorch_ciml.kernels.cpu.threads import task, threads_for
+from minitorch_ciml.kernels.reference import conv as reference
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
 
@@ -242,6 +245,68 @@ def _avg_pool_grad(g, dx, depth, height, width, images, channels, most):
     _avg_grad_line(lines, most, (g, dx, depth, height, width, channels))
 
 
+@task
+def _upsample_line(line, x, y, sizes, times, channels):
+    """One line of the result, and its copies."""
+    depth, height, width = sizes
+    n, d, h = _split(line, depth, height)
+    run = width * times[2] * channels
+    start = ((n * depth + d) * times[0] * height + h) * times[1] * run
+    step, to = lanes(x), start
+    whole = channels // step * step
+    for at in range(line * width * channels, (line + 1) * width * channels, channels):
+        for q in range(0, whole, step):
+            value = load(x, at + q, 1)
+            for k in range(times[2]):
+                store(y, to + k * channels + q, value)
+        for q in range(whole, channels):
+            for k in range(times[2]):
+                y[to + k * channels + q] = x[at + q]
+        to += times[2] * channels
+    for i in range(times[0]):
+        for j in range(times[1]):
+            if i + j > 0:
+                copy(y, start + (i * height * times[1] + j) * run, y, start, run)
+
+
+@entry
+def _upsample(x, y, sizes, times, images, channels, most):
+    _upsample_line(images * sizes[0] * sizes[1], most, (x, y, sizes, times, channels))
+
+
+@task
+def _upsample_grad_line(line, g, dx, sizes, times, channels):
+    depth, height, width = sizes
+    n, d, h = _split(line, depth, height)
+    run = width * times[2] * channels
+    start = ((n * depth + d) * times[0] * height + h) * times[1] * run
+    step = lanes(g)
+    whole = channels // step * step
+    to = line * width * channels
+    for first in range(start, start + run, times[2] * channels):
+        for q in range(0, whole, step):
+            total = full(g, 0.0, 1)
+            for i in range(times[0]):
+                for j in range(times[1]):
+                    at = first + (i * height * times[1] + j) * run + q
+                    for k in range(times[2]):
+                        total = add(total, load(g, at + k * channels, 1))
+            store(dx, to + q, total)
+        for q in range(whole, channels):
+            dx[to + q] = 0
+            for i in range(times[0]):
+                for j in range(times[1]):
+                    at = first + (i * height * times[1] + j) * run + q
+                    for k in range(times[2]):
+                        dx[to + q] += g[at + k * channels]
+        to += channels
+
+
+@entry
+def _upsample_grad(g, dx, sizes, times, images, channels, most):
+    _upsample_grad_line(images * sizes[0] * sizes[1], most, (g, dx, sizes, times, channels))
+
+
 @lru_cache(maxsize=1024)
 def _plan(
     input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
@@ -334,3 +399,28 @@ def avg_pool_grad(
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan, _threads(dx))
     return dx
+
+
+def _repeats(x_shape: Ints, size: Ints) -> tuple[Ints, Ints, int, int]:
+    return as_three(x_shape[1:-1], 1), as_three(size, 1), x_shape[0], x_shape[-1]
+
+
+def upsample(x: np.ndarray, *, size: Ints) -> np.ndarray:
+    """``y[n, i, c] = x[n, i // size, c]``: every place repeated along each spatial dimension."""
+    if x.dtype.char not in "fd":
+        return reference.upsample(x, size=size)
+    spatial = (n * times for n, times in zip(x.shape[1:-1], size, strict=True))
+    y = empty((x.shape[0], *spatial, x.shape[-1]), x.dtype)
+    _upsample(ready(x, x.dtype), y.reshape(-1), *_repeats(x.shape, size), _threads(y))
+    return y
+
+
+def upsample_grad(
+    g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, size: Ints
+) -> tuple[np.ndarray]:
+    """``dx`` of :func:`upsample`: the sum of g over the places that repeat one of x."""
+    if g.dtype.char not in "fd":
+        return reference.upsample_grad(g, y, x, needs=needs, size=size)
+    dx = empty(x.shape, g.dtype)
+    _upsample_grad(ready(g, g.dtype), dx.reshape(-1), *_repeats(x.shape, size), _threads(g))
+    return (dx,)

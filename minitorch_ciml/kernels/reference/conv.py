@@ -251,3 +251,19 @@ def avg_pool_grad(
     for _, at in _places(pool_size, spatial, strides, padding, ones):
         padded[at] += share
     return _crop(padded, padding, spatial)
+
+
+def upsample(x: np.ndarray, *, size: Ints) -> np.ndarray:
+    """``y[n, i, c] = x[n, i // size, c]``: every place repeated along each spatial dimension."""
+    for axis, times in enumerate(size, 1):
+        x = np.repeat(x, times, axis)
+    return x
+
+
+def upsample_grad(
+    g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, size: Ints
+) -> tuple[np.ndarray]:
+    """``dx`` of :func:`upsample`: the sum of g over the places that repeat one of x."""
+    split = [n for pair in zip(x.shape[1:-1], size, strict=True) for n in pair]
+    axes = tuple(range(2, 2 + 2 * len(size), 2))
+    return (g.reshape(x.shape[0], *split, x.shape[-1]).sum(axis=axes),)
