@@ -93,7 +93,7 @@ def test_training_on_the_gpu_is_that_of_the_cpu(name):
     on_cpu, cpu_history = trained(name, "cpu", epochs=1)
     on_gpu, gpu_history = trained(name, "cuda", epochs=1)
     assert {w.device for w in on_gpu.weights} == {"cuda"}
-    assert on_gpu._stepper.why_not is None and on_gpu._stepper.replayed == 1
+    assert on_gpu.why_not_recorded is None and on_gpu._stepper.replayed == 1
     assert_same(on_gpu, on_cpu)
     assert gpu_history.keys() == cpu_history.keys()
     for key, values in gpu_history.items():
@@ -115,7 +115,7 @@ def test_a_recorded_step_is_the_eager_one_bit_for_bit():
         trained("mlp", "cuda", jit_compile=jit, callbacks=[Halve()])[0] for jit in ("auto", False)
     ]
     assert [m._stepper.replayed for m in runs] == [4, 0]
-    assert runs[1]._stepper.why_not == "jit_compile=False"
+    assert runs[1].why_not_recorded == "jit_compile=False"
     assert_same(*runs, tolerance=0)
     assert [int(m.optimizer.iterations) for m in runs] == [8, 8]
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_recorded_runs_eagerly(own, compiled, reason):
             model.compile(optimizer, "mse", **how)
             model.fit(X, X[:, :3], batch_size=5, epochs=1, verbose=0)
             results.append(model)
-    assert reason in results[1]._stepper.why_not and not results[1]._stepper.replayed
+    assert reason in results[1].why_not_recorded and not results[1]._stepper.replayed
     assert_same(*results)
     assert int(results[1].optimizer._iterations) == 4
 

@@ -49,7 +49,7 @@ def test_a_kernel_runs_for_what_it_declares():
 
 def test_other_types_are_refused():
     x, y = arrays(4)
-    with pytest.raises(TypeError, match=r"double does not exist for \(f4\* f8\* i4\); .* f4\* f4"):
+    with pytest.raises(TypeError, match=r"double does not exist for \(f4\* f8\* i4\); cast first"):
         declared(double)(1, 32, y, to_device(np.zeros(4)), 4)
     with pytest.raises(TypeError, match=r"got a ndarray; move it with .to\('cuda'\)"):
         declared(double)(1, 32, y, np.zeros(4, "float32"), 4)
@@ -252,6 +252,40 @@ def test_more_alternating_axes_than_a_kernel_takes():
 
 
 # --- tensors on a device --------------------------------------------------------------------------
+
+
+def test_minus_zero_is_a_constant_of_its_own():
+    dtype = np.dtype("float32")
+    plus, minus = memory.constant(0.0, dtype), memory.constant(-0.0, dtype)
+    assert not np.signbit(plus.numpy()) and np.signbit(minus.numpy())
+    assert memory.constant(0.0, dtype) is plus and memory.constant(-0.0, dtype) is minus
+    with mt.device("cuda"):
+        assert (mt.Tensor([1.0]) / -0.0).item() == -np.inf
+        assert (mt.Tensor([1.0]) / 0.0).item() == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "uint32", "uint64"])
+def test_rare_integers_can_be_moved_and_cast_and_say_so_where_that_is_all(dtype):
+    values = np.array([[3, 1], [0, 2]], dtype)
+    x = mt.Tensor(values).to("cuda")
+    for moved in (ops.transpose(x), ops.concatenate([x, x]), x[:, 0], ops.flip(x, 1)):
+        assert moved.dtype == dtype and moved.device == "cuda"
+    for other in ("float32", "int32", "bool", "uint8"):
+        np.testing.assert_array_equal(x.astype(other).numpy(), values.astype(other))
+        np.testing.assert_array_equal(x.astype(other).astype(dtype).numpy(),
+                                      values.astype(other).astype(dtype))  # fmt: skip
+    table = mt.Tensor(np.arange(8.0).reshape(4, 2)).to("cuda")
+    np.testing.assert_array_equal(table[x].numpy(), table.numpy()[values])
+    for refused in (lambda: x + x, lambda: ops.argmax(x), lambda: ops.cumsum(x), lambda: x == x):
+        with pytest.raises(TypeError, match=f"not on the GPU for {dtype}; cast first") as caught:
+            refused()
+        assert "\n" not in str(caught.value)
+
+
+def test_bytes_are_summed_up_as_numpy_does():
+    x = np.array([200, 100, 7], "uint8")
+    found = ops.cumsum(mt.Tensor(x).to("cuda"), axis=0)
+    assert found.dtype == "uint64" and found.tolist() == np.cumsum(x).tolist()
 
 
 def test_tensors_are_made_on_the_current_device():

@@ -147,8 +147,8 @@ def test_fit_records_steps_in_float16_and_fetches_nothing(monkeypatch):
             keras.config.set_dtype_policy("float32")
         results.append(model)
     recorded, eager, on_cpu = results
-    assert recorded._stepper.why_not is None and recorded._stepper.replayed == 10
-    assert eager._stepper.why_not == "jit_compile=False"
+    assert recorded.why_not_recorded is None and recorded._stepper.replayed == 10
+    assert eager.why_not_recorded == "jit_compile=False"
     steps = [int(m.optimizer.iterations) for m in results]
     scales = [float(m.optimizer.dynamic_scale) for m in results]
     assert steps[0] == steps[1] == steps[2] < 12 and scales[0] == scales[1] == scales[2] < 2**15

@@ -181,7 +181,7 @@ def test_a_masked_model_trains_in_recorded_steps_as_on_the_cpu(copies):
             ).history  # fmt: skip
         results.append((model, history, fetched))
     (on_gpu, gpu_history, fetched), (on_cpu, cpu_history, _) = results
-    assert on_gpu._stepper.why_not is None and on_gpu._stepper.replayed == 2
+    assert on_gpu.why_not_recorded is None and on_gpu._stepper.replayed == 2
     assert fetched == [3 * (epoch + 1) for epoch in range(4)]  # the three logs, once an epoch
     for key, values in cpu_history.items():
         np.testing.assert_allclose(gpu_history[key], values, 1e-4, err_msg=key)

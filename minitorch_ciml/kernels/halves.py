@@ -68,7 +68,7 @@ def _says_missing(error: Exception) -> bool:
     """Whether a GPU's kernel exists for wider floats only: in a signature, or in a table."""
     if isinstance(error, KeyError):
         return str(error.args[0]).rstrip("*") in ("f2", "bf2", "float16", "bfloat16")
-    return "does not exist for" in str(error)
+    return "does not exist for" in str(error) or "not on the GPU for" in str(error)
 
 
 def _without_warnings(kernel: Callable) -> Callable:

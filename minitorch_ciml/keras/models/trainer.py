@@ -508,6 +508,11 @@ class Trainer:
         values = [logs[name] for name in (*names, *(name for name in logs if name not in names))]
         return values[0] if len(values) == 1 else values
 
+    @property
+    def why_not_recorded(self) -> str | None:
+        """Why training steps on a GPU are not recorded; None where they are, or may yet be."""
+        return None if self._stepper is None else self._stepper.why_not
+
     # --- helpers ---------------------------------------------------------------------------------
 
     def _device(self) -> str:

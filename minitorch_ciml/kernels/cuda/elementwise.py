@@ -21,7 +21,7 @@ import numpy as np
 from numba import cuda
 
 from minitorch_ciml.kernels.cuda.elements import read, read4, write, write4
-from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
+from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, empty
 from minitorch_ciml.kernels.cuda.windows import divided
 
@@ -156,12 +156,7 @@ class Elementwise:
         if shape is None:
             shape = _broadcast(tuple([x.shape for x in inputs]))
         code = code_of(inputs[-1].dtype)
-        try:
-            result = self._results[code]
-        except KeyError:
-            raise TypeError(
-                f"not on the GPU for {inputs[-1].dtype}; it takes {', '.join(self._results)}"
-            ) from None
+        result = of_dtype(self._results, inputs[-1].dtype)
         y = empty(shape, inputs[-1].dtype if result == "T" else result) if out is None else out
         if y.size:
             self._fill(y, inputs, *self._kernels[code])
@@ -266,7 +261,7 @@ def merged(shape: Shape, inputs: Sequence[Shape]) -> tuple[list[int], list[list[
 # --- casts ----------------------------------------------------------------------------------------
 
 
-RARE = ("i1", "i2", "u4", "u8")
+RARE = ("i1", "i2", "u2", "u4", "u8")
 
 
 @kernel("T* U* i4 i4", threads=THREADS, T=ALL, U=ALL)

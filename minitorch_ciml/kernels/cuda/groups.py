@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, float32, float64
 
-from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
+from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray
 from minitorch_ciml.kernels.cuda.windows import divided
 
@@ -179,7 +179,7 @@ class Rowwise:
         if x.size == 0:
             return
         rows = x.size // n
-        alone, warp, block = self._kernels[code_of(x.dtype)]
+        alone, warp, block = of_dtype(self._kernels, x.dtype)
         if inner > 1 or n <= _SHORT:
             threads = min(THREADS, ceil_div(rows, 32) * 32)
             alone(ceil_div(rows, threads), threads, *arguments, rows, n, inner)

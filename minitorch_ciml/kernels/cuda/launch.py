@@ -60,6 +60,20 @@ def code_of(dtype: np.dtype) -> str:
     return "bf2" if dtype.name == "bfloat16" else dtype.str[1:]
 
 
+def of_dtype(kernels: dict[str, Any], dtype: np.dtype) -> Any:
+    """What a table by the dtype's name holds for it.
+
+    Raises:
+        TypeError: nothing.
+    """
+    try:
+        return kernels[code_of(dtype)]
+    except KeyError:
+        raise TypeError(
+            f"not on the GPU for {dtype}; cast first, to one of {', '.join(kernels)}"
+        ) from None
+
+
 class Kernel:
     """A function for the GPU. Call it with blocks, threads per block, and its arguments.
 
@@ -116,10 +130,10 @@ class Kernel:
 
     def _load(self, signature: tuple[str, ...]) -> Callable:
         if signature not in self.signatures:
-            declared = "; ".join(" ".join(s) for s in self.signatures)
+            taken = dict.fromkeys(code for s in self.signatures for code in s)
             raise TypeError(
-                f"kernel {self.name} does not exist for ({' '.join(signature)}); it is declared "
-                f"for: {declared}."
+                f"kernel {self.name} does not exist for ({' '.join(signature)}); cast first, to "
+                f"what it takes: {', '.join(taken)}."
             )
         return self._simulate if SIMULATED else _Launcher(self, signature)
 

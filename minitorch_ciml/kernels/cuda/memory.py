@@ -476,8 +476,13 @@ def full(shape: Shape, value: float, dtype: Any) -> CudaArray:
     return array
 
 
-@lru_cache(maxsize=4096)
 def constant(value: bool | int | float, dtype: np.dtype) -> CudaArray:
     """A number as an array of shape (); never written, so equal numbers share one."""
+    is_minus_zero = value == 0 and math.copysign(1, value) < 0  # equal to 0, and another number
+    return _constant(value, dtype, is_minus_zero)
+
+
+@lru_cache(maxsize=4096)
+def _constant(value: bool | int | float, dtype: np.dtype, is_minus_zero: bool) -> CudaArray:
     with outside_graphs():
         return to_device(np.asarray(value, dtype))

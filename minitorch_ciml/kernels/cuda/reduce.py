@@ -26,7 +26,7 @@ from minitorch_ciml.kernels.cuda import functions
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import RARE, cast, is_float
 from minitorch_ciml.kernels.cuda.intrinsics import like
-from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
+from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray, Shape, constant, empty, full
 from minitorch_ciml.kernels.cuda.shape import transpose
 from minitorch_ciml.kernels.cuda.windows import divided
@@ -99,10 +99,7 @@ class Reduction:
             count: how many elements a result has in all; for `finish`.
             last: whether there is nothing to be combined after this.
         """
-        code = code_of(x.dtype)
-        if code not in self._kernels:
-            raise TypeError(f"not on the GPU for {x.dtype}; it takes {', '.join(self._kernels)}")
-        wide, run = self._kernels[code]
+        wide, run = of_dtype(self._kernels, x.dtype)
         width, height = block_of(n, inner)
         tiles = ceil_div(outer * inner, width)
         share = _SMALL_SHARE if tiles < _FEW else SHARE

@@ -13,7 +13,7 @@ from numba import cuda
 
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.intrinsics import like
-from minitorch_ciml.kernels.cuda.launch import Kernel, code_of, kernel
+from minitorch_ciml.kernels.cuda.launch import Kernel, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.reduce import NUMBER_TYPES, sum_dtype
 from minitorch_ciml.kernels.cuda.windows import divided
@@ -109,5 +109,8 @@ def _run(kernels: dict[str, Kernel], p: CudaArray, q: CudaArray, axis: int) -> C
     y = empty(p.shape, sum_dtype(p))
     if p.size:
         n, inner = p.shape[axis], math.prod(p.shape[axis % p.ndim + 1 :])
-        kernels[code_of(p.dtype)](p.size // n, THREADS, y, p, q, n, inner)
+        run = of_dtype(kernels, p.dtype)
+        # Bytes are added as integers with a sign, whose bits are the same.
+        out = CudaArray(y.shape, "i8", y._block, y._offset) if y.dtype.kind == "u" else y
+        run(p.size // n, THREADS, out, p, q, n, inner)
     return y

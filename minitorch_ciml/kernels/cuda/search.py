@@ -16,7 +16,7 @@ from numba import cuda, int32
 
 from minitorch_ciml.kernels.cuda.elements import read
 from minitorch_ciml.kernels.cuda.elementwise import blocks_for, cast
-from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, code_of, kernel
+from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.reduce import (
     CHOICES,
@@ -113,7 +113,7 @@ def _found(kernels: dict[str, Kernel], x: CudaArray, axis: int | None, keepdims:
         found = empty((outer, parts, inner), "int64")
         grid = (ceil_div(outer * inner, width), parts)
         sizes = (outer * inner, whole, n, inner, width, height, chunk, parts)
-        kernels[code_of(x.dtype)](grid, width * height, found, flat, y, chosen, *sizes)
+        of_dtype(kernels, x.dtype)(grid, width * height, found, flat, y, chosen, *sizes)
         y, n, chosen = found, parts, True
     if not x.size:
         y = empty(shape, "int64")
