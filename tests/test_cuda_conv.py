@@ -7,7 +7,7 @@ from cuda_peer import assert_close, assert_equal, on_gpu
 from minitorch_ciml.kernels.cuda import conv, cores, sums
 from minitorch_ciml.kernels.cuda.conv_tiles import TILES
 from minitorch_ciml.kernels.cuda.memory import to_device
-from minitorch_ciml.kernels.cuda.tiles import LARGE, MEDIUM, NARROW
+from minitorch_ciml.kernels.cuda.tiles import MEDIUM, NARROW, SHORT
 from minitorch_ciml.kernels.reference import conv as reference
 
 RNG = np.random.default_rng(0)
@@ -48,7 +48,7 @@ EDGES = {
         case((2, 8, 9, 8), (2, 2, 4, 136), strides=2, padding=1, groups=2),
         case((2, 4, 3, 36), (2, 2, 18, 136), padding=1, groups=2),
     ),
-    LARGE: (case((1, 14, 10, 1), (2, 2, 1, 130)), case((1, 4, 3, 36), (2, 2, 36, 130))),
+    SHORT: (case((1, 14, 10, 1), (2, 2, 1, 130)), case((1, 4, 3, 36), (2, 2, 36, 130))),
 }
 
 

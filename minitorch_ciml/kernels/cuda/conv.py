@@ -26,7 +26,7 @@ from minitorch_ciml.kernels.cuda.matmul import dense, matmul
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.sums import bias_grad, shares_of, summed
-from minitorch_ciml.kernels.cuda.tiles import LARGE, MEDIUM, NARROW, Tile
+from minitorch_ciml.kernels.cuda.tiles import MEDIUM, NARROW, SHORT, Tile
 from minitorch_ciml.kernels.cuda.windows import in_three, output_sizes, over
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
@@ -264,7 +264,7 @@ class _How:
         """The largest tile that leaves no multiprocessor without work, and little of it empty."""
         if self.filters <= NARROW.columns:
             return NARROW
-        return LARGE if self._is_enough(rows, shares) else MEDIUM
+        return SHORT if self._is_enough(rows, shares) else MEDIUM
 
     def _core_tile(self, rows: int, shares: int = 1) -> CoreTile:
         tiles = TILES[self.numbers]
@@ -272,7 +272,7 @@ class _How:
 
     def _is_enough(self, rows: int, shares: int) -> bool:
         """Whether there is a large tile for every multiprocessor."""
-        tiles = ceil_div(rows, LARGE.rows) * ceil_div(self.filters, LARGE.columns)
+        tiles = ceil_div(rows, SHORT.rows) * ceil_div(self.filters, SHORT.columns)
         is_enough = tiles * self.groups * shares >= runtime().multiprocessors
         return self.filters > MEDIUM.columns and is_enough
 

@@ -18,9 +18,9 @@ from numba import cuda, float32, int32
 from minitorch_ciml.kernels.cuda.intrinsics import i32, load4, smem_addr
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.tiles import (
-    LARGE,
     MEDIUM,
     NARROW,
+    SHORT,
     Side,
     Tile,
     fetch_of,
@@ -42,7 +42,7 @@ from minitorch_ciml.kernels.cuda.windows import (
 
 # The medium one where large ones would leave multiprocessors without work; the narrow one for 32
 # filters or fewer.
-TILES = (LARGE, MEDIUM, NARROW)
+TILES = (SHORT, MEDIUM, NARROW)
 
 
 # --- y = x * w ------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ TILES = (LARGE, MEDIUM, NARROW)
 
 def _correlate(tile: Tile) -> Kernel:
     left, right = Side(tile, tile.rows, True), Side(tile, tile.columns, False)
-    put_x, fetch_w, put_w = put_of(left), fetch_of(right, float32), put_of(right)
+    put_x, fetch_w, put_w = put_of(left, float32), fetch_of(right, float32), put_of(right, float32)
     multiply, finish, write = (
         multiply_of(tile, float32), finish_of(tile, float32), write_of(tile, start_of_target),
     )  # fmt: skip
@@ -164,8 +164,8 @@ def _correlate(tile: Tile) -> Kernel:
                 multiply(total, x_at, w_at)
             if s < slices:
                 turn = i32(s & 1)
-                put_x(xs, i32(turn * x_slice), loaded, thread)
-                put_w(ws, i32(turn * w_slice), w_loaded, thread)
+                put_x(i32(x_start + 4 * turn * x_slice), loaded, thread)
+                put_w(i32(w_start + 4 * turn * w_slice), w_loaded, thread)
                 cuda.syncthreads()
 
         column = i32(tile_column + column)
@@ -190,8 +190,8 @@ def _correlate_grad(tile: Tile) -> Kernel:
     are added afterwards, always in the same order.
     """
     left, right = Side(tile, tile.rows, False), Side(tile, tile.columns, False)
-    put_x, fetch_g, put_g = put_of(left), fetch_of(right, float32), put_of(right)
-    multiply, write = multiply_of(tile, float32), write_of(tile, start_of_target)
+    put_x, fetch_g, put_g = put_of(left, float32), fetch_of(right, float32), put_of(right, float32)
+    multiply, write = multiply_of(tile, float32, unrolled=2), write_of(tile, start_of_target)
     rows, columns, slice_, part, across, threads = (
         tile.rows, tile.columns, tile.slice, tile.part, tile.across, tile.threads,
     )  # fmt: skip
@@ -304,12 +304,12 @@ def _correlate_grad(tile: Tile) -> Kernel:
             if s < slices:
                 turn = i32(s & 1)
                 if by_fours:
-                    put_x(xs, i32(turn * x_slice), loaded, thread)
+                    put_x(i32(x_start + 4 * turn * x_slice), loaded, thread)
                 else:
                     to = i32(turn * x_slice + load_pixel * line + load_row)
                     for j in range(held):
                         xs[to + j * line] = loaded[j]
-                put_g(gs, i32(turn * g_slice), g_loaded, thread)
+                put_g(i32(g_start + 4 * turn * g_slice), g_loaded, thread)
                 cuda.syncthreads()
 
         column = i32(tile_column + column)

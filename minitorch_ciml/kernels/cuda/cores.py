@@ -47,7 +47,7 @@ from minitorch_ciml.kernels.cuda.intrinsics import (
     to_tf32,
 )
 from minitorch_ciml.kernels.cuda.runtime import runtime
-from minitorch_ciml.kernels.cuda.tiles import at_least
+from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
 
 NEEDS = (8, 0)  # the compute capability that has the instructions
 STAGES = 3  # slices in shared memory: one in use, two on their way
@@ -450,19 +450,4 @@ def write_of(tile: CoreTile, numbers: Numbers, is_sum: bool, start_of: Callable)
 
         return write
 
-    return _in_turn([columns(j) for j in range(over)])
-
-
-def _in_turn(functions: list[Callable]) -> Callable:
-    """A device function that calls others with the same arguments."""
-    *before, last = functions
-    if not before:
-        return last
-    earlier = _in_turn(before)
-
-    @cuda.jit(device=True, forceinline=True)
-    def both(*arguments):
-        earlier(*arguments)
-        last(*arguments)
-
-    return both
+    return in_turn([columns(j) for j in range(over)])

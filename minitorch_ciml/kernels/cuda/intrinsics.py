@@ -469,6 +469,16 @@ def _sts4(address, a, b, c, d):
     _words(address, 4, np.float32)[:] = a, b, c, d
 
 
+def _sts_f8(address, value):
+    """Writes a float64 to an address of shared memory."""
+    _words(address, 1, np.float64)[0] = value
+
+
+def _sts4_f8(address, a, b, c, d):
+    """Writes four float64 to an address of shared memory that is a multiple of 16."""
+    _words(address, 4, np.float64)[:] = a, b, c, d
+
+
 lds = _shared_loads(1, types.float32, _lds)
 lds2 = _shared_loads(2, types.float32, _lds2)
 lds4 = _shared_loads(4, types.float32, _lds4)
@@ -476,6 +486,8 @@ lds4_f8 = _shared_loads(4, types.float64, _lds4_f8)
 lds_word = _shared_loads(1, types.int32, _lds_word)
 sts = _shared_stores(1, types.float32, _sts)
 sts4 = _shared_stores(4, types.float32, _sts4)
+sts_f8 = _shared_stores(1, types.float64, _sts_f8)
+sts4_f8 = _shared_stores(4, types.float64, _sts4_f8)
 
 
 def _rows_of_matrices(address: int) -> np.ndarray:

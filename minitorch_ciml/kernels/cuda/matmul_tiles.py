@@ -20,6 +20,7 @@ from minitorch_ciml.kernels.cuda.tiles import (
     LARGE,
     MEDIUM,
     SMALL,
+    WIDE_NUMBERS,
     Side,
     Tile,
     fetch_of,
@@ -64,16 +65,16 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
     dtype = {"f4": float32, "f8": float64}[code]
     left, right = Side(tile, tile.rows, not transpose_a), Side(tile, tile.columns, transpose_b)
     fetch_a, fetch_b = fetch_of(left, dtype), fetch_of(right, dtype)
-    put_a, put_b = put_of(left), put_of(right)
+    put_a, put_b = put_of(left, dtype), put_of(right, dtype)
     multiply, finish, write = (
         multiply_of(tile, dtype), finish_of(tile, dtype), write_of(tile, start_of_row),
     )  # fmt: skip
     rows, columns, slice_, part, across = (
         tile.rows, tile.columns, tile.slice, tile.part, tile.across,
     )  # fmt: skip
-    a_held, b_held, a_slice, b_slice = left.held, right.held, left.numbers, right.numbers
-    a_room, b_room = 2 * a_slice, 2 * b_slice
+    a_held, b_held, a_room, b_room = left.held, right.held, 2 * left.numbers, 2 * right.numbers
     size = dtype.bitwidth // 8
+    a_bytes, b_bytes = size * left.numbers, size * right.numbers
     kind = "nt"[transpose_a] + "nt"[transpose_b]
 
     @kernel(
@@ -106,6 +107,7 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
 
         own_row, own_column = i32(thread // across * 4), i32(thread % across * 4)
         a_base, b_base = smem_addr(a_shared), smem_addr(b_shared)
+        a_own, b_own = i32(a_base + own_row * size), i32(b_base + own_column * size)
         slices = i32((end - first + slice_ - 1) // slice_)
         for s in range(slices + 1):
             if s < slices:
@@ -114,13 +116,11 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
                 fetch_b(b_loaded, b, b_start, column, n, at, end, b_pitch, b_by_fours, thread)
             if s > 0:
                 turn = i32((s - 1) & 1)
-                a_at = i32(a_base + (turn * a_slice + own_row) * size)
-                b_at = i32(b_base + (turn * b_slice + own_column) * size)
-                multiply(total, a_at, b_at)
+                multiply(total, i32(a_own + turn * a_bytes), i32(b_own + turn * b_bytes))
             if s < slices:
                 turn = i32(s & 1)
-                put_a(a_shared, i32(turn * a_slice), a_loaded, thread)
-                put_b(b_shared, i32(turn * b_slice), b_loaded, thread)
+                put_a(i32(a_base + turn * a_bytes), a_loaded, thread)
+                put_b(i32(b_base + turn * b_bytes), b_loaded, thread)
                 cuda.syncthreads()
 
         own_row, own_column = i32(row + own_row), i32(column + own_column)
@@ -133,7 +133,7 @@ def _product(tile: Tile, code: str, transpose_a: bool, transpose_b: bool) -> Ker
     return product
 
 
-TILES = {"f4": (LARGE, MEDIUM, SMALL), "f8": (MEDIUM, SMALL)}
+TILES = {"f4": (LARGE, MEDIUM, SMALL), "f8": (WIDE_NUMBERS, SMALL)}
 PRODUCT = {
     (code, tile, transpose_a, transpose_b): _product(tile, code, transpose_a, transpose_b)
     for code, tiles in TILES.items()

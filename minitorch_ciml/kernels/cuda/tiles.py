@@ -26,9 +26,18 @@ from typing import Any
 
 from numba import cuda, float32
 
-from minitorch_ciml.kernels.cuda.intrinsics import i32, lds4, lds4_f8, load4, store4
+from minitorch_ciml.kernels.cuda.intrinsics import (
+    i32,
+    lds4,
+    lds4_f8,
+    load4,
+    store4,
+    sts,
+    sts4,
+    sts4_f8,
+    sts_f8,
+)
 
-UNROLLED = 2  # steps along k whose numbers the compiler may read ahead
 _PAD = 4  # numbers more in a line of shared memory, so that writing threads do not meet in a bank
 
 
@@ -85,8 +94,10 @@ class Tile:
         return f"{self.rows}x{self.columns}"
 
 
-LARGE = Tile(128, 128, 8, 8, slice=8, speed=1.0)
-MEDIUM = Tile(64, 64, 8, 4, slice=8, speed=0.75)
+LARGE = Tile(128, 128, 8, 8, slice=16, speed=1.0)
+SHORT = Tile(128, 128, 8, 8, slice=8, speed=1.0)  # for convolution, which needs more registers
+MEDIUM = Tile(64, 64, 8, 4, slice=8, speed=0.85)
+WIDE_NUMBERS = Tile(64, 64, 4, 4, slice=8, speed=0.75)  # for float64
 NARROW = Tile(128, 32, 8, 4, slice=8, speed=0.75)
 SMALL = Tile(32, 32, 4, 4, slice=16, speed=0.55)
 
@@ -158,74 +169,109 @@ def fetch_of(side: Side, dtype: Any) -> Callable:
     def fetch(loaded, array, start, first, size, k, end, pitch, by_fours, thread):
         line_at, at = i32(thread // per_line), i32(thread % per_line * 4)
         for i in range(loads):
+            # What does not depend on k is computed once, before the loop over slices.
+            line = i32(line_at + i * step)
             if is_along_k:
-                row, place = i32(first + line_at + i * step), i32(k + at)
-                inside, count = row < size, i32(end - place)
+                row = i32(first + line)
+                place = i32(i32(start + row * pitch + at) + k)
+                inside, count = row < size, i32(i32(end - at) - k)
             else:
-                row, place = i32(k + line_at + i * step), i32(first + at)
-                inside, count = row < end, i32(size - place)
+                place = i32(i32(start + line * pitch + first + at) + i32(k * pitch))
+                inside, count = k < i32(end - line), i32(size - first - at)
             if not (inside and thread < loaders):
                 count = i32(0)
             (
                 loaded[4 * i], loaded[4 * i + 1], loaded[4 * i + 2], loaded[4 * i + 3],
-            ) = four(array, i32(start + row * pitch + place), count, by_fours)  # fmt: skip
+            ) = four(array, place, count, by_fours)  # fmt: skip
 
     return fetch
 
 
-def put_of(side: Side) -> Callable:
-    """Writes what a thread has fetched to a slice in shared memory, from element `base` on."""
+def put_of(side: Side, dtype: Any) -> Callable:
+    """Writes what a thread has fetched to the slice at an address of shared memory."""
     per_line, step, loads, loaders = side.per_line, side.step, side.loads, side.loaders
-    is_along_k, line = side.is_along_k, side.line
+    is_along_k, line, size = side.is_along_k, side.line, dtype.bitwidth // 8
+    put1, put4 = (sts, sts4) if dtype == float32 else (sts_f8, sts4_f8)
 
     @cuda.jit(device=True, forceinline=True)
-    def put(shared, base, loaded, thread):
+    def put(address, loaded, thread):
         line_at, at = i32(thread // per_line), i32(thread % per_line * 4)
         if thread < loaders:
-            for i in range(loads):
-                if is_along_k:
-                    to = i32(base + at * line + line_at + i * step)
+            if is_along_k:
+                to = i32(address + i32((at * line + line_at) * size))
+                for i in range(loads):
                     for j in range(4):
-                        shared[to + j * line] = loaded[4 * i + j]
-                else:
-                    to = i32(base + (line_at + i * step) * line + at)
-                    store4(
-                        shared, to,
+                        put1(i32(to + (j * line + i * step) * size), loaded[4 * i + j])
+            else:
+                to = i32(address + i32((line_at * line + at) * size))
+                for i in range(loads):
+                    put4(
+                        i32(to + i * step * line * size),
                         loaded[4 * i], loaded[4 * i + 1], loaded[4 * i + 2], loaded[4 * i + 3],
                     )  # fmt: skip
 
     return put
 
 
-def multiply_of(tile: Tile, dtype: Any) -> Callable:
-    """Adds the product of two slices in shared memory to what a thread has of the tile."""
-    tall, wide, rounds = tile.tall, tile.wide, tile.slice // UNROLLED
+def multiply_of(tile: Tile, dtype: Any, unrolled: int | None = None) -> Callable:
+    """Adds the product of two slices in shared memory to what a thread has of the tile.
+
+    One function for each k, of a slice or of `unrolled` steps: the compiler would not unroll a loop
+    as much. Where registers are short a loop needs fewer.
+    """
+    unrolled = unrolled or tile.slice
+    rounds = tile.slice // unrolled
+    tall, wide, part = tile.tall, tile.wide, tile.part
     size = dtype.bitwidth // 8
     a_line, b_line = (tile.rows + _PAD) * size, (tile.columns + _PAD) * size
     a_part, b_part = tile.row_part * size, tile.column_part * size
     read = lds4 if dtype == float32 else lds4_f8
 
+    def step(k: int) -> Callable:
+        @cuda.jit(device=True, forceinline=True)
+        def add_products(total, a_at, b_at):
+            left = cuda.local.array(tall, dtype)
+            right = cuda.local.array(wide, dtype)
+            for i in range(tall // 4):
+                (
+                    left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3],
+                ) = read(i32(a_at + k * a_line + i * a_part))  # fmt: skip
+            for j in range(wide // 4):
+                (
+                    right[4 * j], right[4 * j + 1], right[4 * j + 2], right[4 * j + 3],
+                ) = read(i32(b_at + k * b_line + j * b_part))  # fmt: skip
+            for o in range(part):
+                total[o] += left[o // wide] * right[o % wide]
+
+        return add_products
+
+    steps = in_turn([step(k) for k in range(unrolled)])
+    if rounds == 1:
+        return steps
+    a_further, b_further = unrolled * a_line, unrolled * b_line
+
     @cuda.jit(device=True, forceinline=True)
     def multiply(total, a_at, b_at):
-        left = cuda.local.array(tall, dtype)
-        right = cuda.local.array(wide, dtype)
         for _ in range(rounds):
-            for u in range(UNROLLED):
-                for i in range(tall // 4):
-                    (
-                        left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3],
-                    ) = read(a_at + i32(u * a_line + i * a_part))  # fmt: skip
-                for j in range(wide // 4):
-                    (
-                        right[4 * j], right[4 * j + 1], right[4 * j + 2], right[4 * j + 3],
-                    ) = read(b_at + i32(u * b_line + j * b_part))  # fmt: skip
-                for i in range(tall):
-                    for j in range(wide):
-                        total[i * wide + j] += left[i] * right[j]
-            a_at = i32(a_at + UNROLLED * a_line)
-            b_at = i32(b_at + UNROLLED * b_line)
+            steps(total, a_at, b_at)
+            a_at, b_at = i32(a_at + a_further), i32(b_at + b_further)
 
     return multiply
+
+
+def in_turn(functions: list[Callable]) -> Callable:
+    """A device function that calls others with the same arguments."""
+    *before, last = functions
+    if not before:
+        return last
+    earlier = in_turn(before)
+
+    @cuda.jit(device=True, forceinline=True)
+    def both(*arguments):
+        earlier(*arguments)
+        last(*arguments)
+
+    return both
 
 
 def finish_of(tile: Tile, dtype: Any) -> Callable:
