@@ -24,7 +24,7 @@ import struct
 from collections.abc import Callable
 from functools import cache, cached_property
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,19 @@ def of_dtype(kernels: dict[str, Any], dtype: np.dtype) -> Any:
         ) from None
 
 
+class Launch(NamedTuple):
+    """What a kernel is called with."""
+
+    kernel: Kernel
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    arguments: tuple
+
+
+# Where launches are written down instead of being done; None where they are done (`bounds.py`).
+planned: list[Launch] | None = None
+
+
 class Kernel:
     """A function for the GPU. Call it with blocks, threads per block, and its arguments.
 
@@ -112,6 +125,9 @@ class Kernel:
         KERNELS.append(self)
 
     def __call__(self, grid: Size, block: Size, *args: Any) -> None:
+        if planned is not None:
+            planned.append(Launch(self, _three(grid), _three(block), args))
+            return
         key = tuple([_type_of(arg) for arg in args])
         run = self._loaded.get(key)
         if run is None:

@@ -1,6 +1,7 @@
 """What each kernel takes of a GPU: `python -m minitorch_ciml.kernels.cuda.report [part of a name]`.
 
-No GPU is needed: the kernels are compiled for several generations of them.
+No GPU is needed: the kernels are compiled for several generations of them. With `--bounds`, what
+bounds them at named sizes, and the time that predicts (`bounds.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
+from minitorch_ciml.kernels.cuda import bounds
 from minitorch_ciml.kernels.cuda.compiler import Binary, Capability
 from minitorch_ciml.kernels.cuda.launch import KERNELS, Kernel
 
@@ -146,4 +148,7 @@ def main(pattern: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    if sys.argv[1:2] == ["--bounds"]:
+        bounds.main(*sys.argv[2:3])
+    else:
+        main(*sys.argv[1:2])
