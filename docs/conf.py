@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import shutil
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -114,6 +115,13 @@ def _write_keras_page(app) -> None:
     _write_page("keras", lines)
 
 
+def _write_gpu_page(app) -> None:
+    """reference/gpu.rst: the newest results of `benchmarks.gpu`, if there are any."""
+    sys.path.insert(0, str(ROOT))
+    picture = import_module("benchmarks.gpu_picture")
+    _write_page("gpu", picture.page(picture.RESULTS, DOCS / "_static" / "gpu.svg"))
+
+
 def _write_page(name: str, lines: list[str]) -> None:
     """reference/<name>.rst, left alone where it says the same already: Sphinx looks at its date."""
     page = DOCS / "reference" / f"{name}.rst"
@@ -125,4 +133,5 @@ def _write_page(name: str, lines: list[str]) -> None:
 def setup(app) -> None:
     app.connect("builder-inited", _write_ops_page)
     app.connect("builder-inited", _write_keras_page)
+    app.connect("builder-inited", _write_gpu_page)
     app.connect("autodoc-process-docstring", _escape_docstring, priority=400)  # before napoleon
