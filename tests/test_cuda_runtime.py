@@ -13,12 +13,12 @@ pytest.importorskip("numba_cuda")
 
 import minitorch_ciml as mt
 from minitorch_ciml.kernels import steps
-from minitorch_ciml.kernels.cuda import memory, runtime
+from minitorch_ciml.kernels.cuda import memory, runtime, transfer
 from minitorch_ciml.kernels.cuda.elementwise import cast
 from minitorch_ciml.kernels.cuda.graph import Graph
 from minitorch_ciml.kernels.cuda.memory import MemoryInfo, Pool, memory_info, to_device, zeros
 from minitorch_ciml.kernels.cuda.runtime import CudaError, NotCapturable, Runtime
-from minitorch_ciml.kernels.cuda.transfer import Feeder
+from minitorch_ciml.kernels.cuda.transfer import Feeder, Staging
 
 
 class Status(IntEnum):
@@ -314,6 +314,36 @@ def test_the_copy_waits_for_the_place_and_the_kernels_for_the_copy():
     assert last[1][0] == "cuMemcpyHtoDAsync" and last[1][1][-1] == "copies"
     assert last[2] == ("cuEventRecord", ("copied", "copies"))
     assert last[3] == ("cuStreamWaitEvent", ("kernels", "copied", 0))
+
+
+def test_an_array_goes_to_the_host_and_back_and_is_there_in_time():
+    """The simulator copies as late as it may: work that did not wait would see the old elements."""
+    x = to_device(np.arange(3, dtype="float32"))
+    staging = Staging(x)
+    for step in range(3):
+        np.testing.assert_array_equal(staging.fetch(), np.arange(3) * 2.0**step)
+        staging.send(staging.host * 2)
+        y = cast(x, "float64")
+        staging.send(np.arange(3) * 2.0 ** (step + 1))
+        np.testing.assert_array_equal(y.numpy(), np.arange(3) * 2.0 ** (step + 1))
+
+
+def test_the_host_waits_for_nothing_on_the_way_to_the_gpu(monkeypatch):
+    driver = FakeDriver(
+        cuStreamCreate="s", cuMemHostAlloc=(place := np.zeros(64, "u1")).ctypes.data
+    )
+    gpu = Runtime(driver=driver)
+    gpu.stream, gpu.copies = "kernels", "copies"
+    monkeypatch.setattr(transfer, "runtime", lambda: gpu)
+    staging = Staging(SimpleNamespace(pointer=8, nbytes=64, dtype=np.dtype("float32")))
+    driver.calls.clear()
+    staging.send(np.ones(16, "float32"))
+    assert driver.names() == [
+        "cuEventSynchronize",  # of the copy before this one, which is done
+        "cuEventRecord", "cuStreamWaitEvent", "cuMemcpyHtoDAsync", "cuEventRecord",
+        "cuStreamWaitEvent",
+    ]  # fmt: skip
+    assert place.view("float32").sum() == 16 and driver.calls[3][1][-1] == "copies"
 
 
 # --- other libraries ------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ class _OnHost:
         self.parameters, self.slices, self.size = buffer.parameters, buffer.slices, buffer.size
         self.refuse, self.views = buffer.refuse, buffer.views
         self._copied = buffer.device != "cpu"
+        self._staging: Any = kernels.staging(buffer.gradient) if self._copied else None
         self.place(np.zeros(len(buffer.message), buffer.message.dtype))
 
     def place(self, message: np.ndarray) -> None:
@@ -249,13 +250,13 @@ class _OnHost:
         if not self._copied:
             return gradients
         missing = self._original.gather(gradients)
-        arrays = self.views(kernels.to_host(self._original.gradient))
+        arrays = self.views(self._staging.fetch())
         return [None if i in missing else array for i, array in enumerate(arrays)]
 
     def take_back(self) -> None:
         """Puts the sums where the optimizer looks for them."""
         if self._copied:
-            self._original.gradient[...] = self.gradient
+            self._staging.send(self.gradient)
             self._original.present = self.present
 
 

@@ -134,6 +134,11 @@ def from_other_library(array: Any) -> Any:
     return None if interface is None else _cuda_memory().from_interface(interface)
 
 
+def staging(array: Any) -> Any:
+    """Memory on the host for the elements of an array on the GPU; see `cuda/transfer.py`."""
+    return import_module(f"{__name__}.cuda.transfer").Staging(array)
+
+
 def to_dlpack(array: Any, *how: Any) -> Any:
     """A DLPack capsule of an array on the GPU; see `cuda/dlpack.py`."""
     return import_module(f"{__name__}.cuda.dlpack").capsule_of(array, *how)

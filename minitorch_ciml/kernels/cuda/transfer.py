@@ -1,4 +1,4 @@
-"""Batches on their way to the GPU, while it computes on those before.
+"""Batches on their way to the GPU, while it computes on those before; and arrays there and back.
 
 A batch is packed into memory that the GPU reads by itself, and copied in a second stream; what is
 launched afterwards waits for the copy, the host does not. There are two places, so that a batch can
@@ -17,6 +17,40 @@ from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.runtime import runtime
 
 _ALIGNMENT = 256  # bytes: every array starts where vectors can be read
+
+
+class Staging:
+    """Memory that the GPU reads and writes by itself, for an array there that the host changes.
+
+    Args:
+        array: on the GPU.
+
+    Attributes:
+        host: as many elements, flat, in the host's memory.
+    """
+
+    def __init__(self, array: CudaArray):
+        self._array = array
+        self.host = runtime().pinned(array.nbytes).view(array.dtype)
+        self._ready = runtime().event()  # what was there before may be overwritten
+        self._sent = runtime().event()
+
+    def fetch(self) -> np.ndarray:
+        """The array's elements, in `host`; waits for the GPU."""
+        runtime().wait_for(self._sent)
+        runtime().copy_to_host(self.host, self._array)
+        return self.host
+
+    def send(self, values: np.ndarray) -> None:
+        """Gives the array new elements; the GPU's next work waits for them, the host does not."""
+        device = runtime()
+        device.wait_for(self._sent)  # the last ones have been read
+        self.host[...] = values
+        device.mark(self._ready, device.stream)
+        device.follow(device.copies, self._ready)
+        device.copy_ahead(self._array, self.host)
+        device.mark(self._sent, device.copies)
+        device.follow(device.stream, self._sent)
 
 
 class _Place:
