@@ -6,9 +6,9 @@ each a part of a piece; then every one of them adds its part to those of the oth
 the network; then they hand the sums out to each other.
 
 *Blocking*, this begins when backward has ended. *Overlapped*, a piece is sent as soon as backward
-has computed it. MPI moves messages only while it is called, so it is called after every op of
-backward (`Testall`, 0.3 us). Where there is a network, both are tried in the first steps, and rank
-0 decides for all by its clock.
+has computed it. MPI moves messages only while it is called, so a thread calls it every now and then
+while backward computes (`Progress`). Where there is a network, both are tried in the first steps,
+and rank 0 decides for all by its clock.
 """
 
 from __future__ import annotations
@@ -29,18 +29,16 @@ from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.distributed import interruption
 from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
+from minitorch_ciml.distributed.progress import Progress, wait
 from minitorch_ciml.distributed.sums import average_in_fixed_order
 
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
 PIECE = 4 << 20  # bytes
-# Overlapped, a small model too is cut into several pieces, as long as each is worth a message.
+# Overlapped, a piece ends with a parameter, as soon as it is worth a message.
 _SMALLEST = 32 << 10  # bytes
-_PIECES = 8
 
 _OBSERVED = 2  # steps in which it is only seen whether overlap is possible
 _ROUNDS = 3  # steps that each way gets in the trial
-
-Way = tuple[bool, int]  # overlapped?, bytes per piece
 
 
 class GradientExchange:
@@ -65,13 +63,14 @@ class GradientExchange:
         self._buffers: list[FlatBuffer] = []
         self._lanes: list[_Lane] = []
         self._positions: dict[Variable, tuple[_Lane, int]] = {}
-        self._ways: list[Way] = []
+        self._ways: list[bool] = []  # overlapped?
         self._times: list[list[float]] = []
         self._steps = 0
         self._trial = self._faithful = True
-        self._way: Way = (False, PIECE)
+        self._overlapped = False
         self._began: float | None = None
         self._watching = False
+        self._progress = Progress(self._poll)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.average, self.compression, self.overlap)
@@ -89,9 +88,13 @@ class GradientExchange:
         communicator = cast(MPICommunicator, init())  # there is one where this is called
         if self._buffers != buffers:
             self._open(buffers, communicator)
-        with communicator.waiting("gradient exchange"), profile.exchange(communicator):
+        with (
+            communicator.waiting("gradient exchange"),
+            profile.exchange(communicator),
+            self._progress.lock,
+        ):
             for lane, own in zip(self._lanes, gradients):
-                self._faithful &= lane.send_rest(lane.buffer.bring(own), self._way)
+                self._faithful &= lane.send_rest(lane.buffer.bring(own), self._overlapped)
             for lane in self._lanes:
                 lane.receive()
             communicator.node.barrier()
@@ -112,8 +115,8 @@ class GradientExchange:
         self._ways = _ways(self._lanes, self.overlap)
         self._times = [[] for _ in self._ways]
         self._steps, self._faithful = 0, True
-        self._trial = any(overlapped for overlapped, _ in self._ways)
-        self._way = (False, PIECE)
+        self._trial = any(self._ways)
+        self._overlapped = False
         if self._trial:
             engine.watchers.append(self._watch)
             self._watching = True
@@ -152,18 +155,28 @@ class GradientExchange:
                 if x in uses:
                     uses[x] -= 1
                     if uses[x] == 0 and x.hooks is None and x in gradients:
-                        lane, i = positions[x]
-                        lane.arrived(i, gradients[x].value, self._way)
-            for lane in self._lanes:
-                lane.poll()
+                        self._arrived(x, gradients[x].value)
+            self._progress.between_ops()
 
         return after
+
+    def _arrived(self, parameter: Variable, gradient: np.ndarray) -> None:
+        lane, i = self._positions[parameter]
+        with self._progress.lock:
+            lane.arrived(i, gradient, self._overlapped)
+        if self._overlapped:
+            self._progress.wake()
+
+    def _poll(self) -> bool:
+        """Lets MPI move what is on its way; whether something still is."""
+        return any([lane.poll() for lane in self._lanes])
 
     def close(self) -> None:
         """Watches no backward any more."""
         if self._watching:
             engine.watchers.remove(self._watch)
             self._watching = False
+            self._progress.close()
 
     # --- which way -------------------------------------------------------------------------------
 
@@ -183,42 +196,35 @@ class GradientExchange:
                     "DataParallel(overlap=True) needs gradients that go from backward to "
                     "optimizer.apply as they are, and no gradient accumulation; leave overlap out."
                 )
-            self._settle((False, PIECE))
+            self._settle(False)
             return
         if tried > 0 and elapsed is not None:
             self._times[(tried - 1) % len(self._ways)].append(elapsed)
         if 0 <= tried < _ROUNDS * len(self._ways):
-            self._way = self._ways[tried % len(self._ways)]
+            self._overlapped = self._ways[tried % len(self._ways)]
         elif tried > 0:
             means = [median(times) if times else float("inf") for times in self._times]
             best = means.index(min(means))
             self._settle(self._ways[communicator.broadcast_object(best)])
 
-    def _settle(self, way: Way) -> None:
-        self._way, self._trial = way, False
-        if not way[0]:
+    def _settle(self, overlapped: bool) -> None:
+        self._overlapped, self._trial = overlapped, False
+        if not overlapped:
             self.close()
 
     def __repr__(self) -> str:
-        overlapped, size = self._way
-        return (
-            f"<GradientExchange {'overlapped' if overlapped else 'blocking'}, pieces of "
-            f"{size >> 10} KB{', being tried' if self._trial else ''}>"
-        )
+        way = "overlapped" if self._overlapped else "blocking"
+        return f"<GradientExchange {way}{', being tried' if self._trial else ''}>"
 
 
-def _ways(lanes: list[_Lane], overlap: bool | None) -> list[Way]:
-    """How the gradients may be sent: more than one way only where there is a network.
+def _ways(lanes: list[_Lane], overlap: bool | None) -> list[bool]:
+    """Whether to overlap; both ways only where there is a network.
 
     With several lanes, a rank without rows would send their pieces in another order.
     """
-    ways = [(False, PIECE)]
     if overlap is False or len(lanes) > 1 or (overlap is None and lanes[0].across.size == 1):
-        return ways
-    size = lanes[0].message.nbytes
-    small = min(max(size // _PIECES, _SMALLEST), PIECE)
-    overlapped = [(True, piece) for piece in sorted({small, min(size, PIECE)})]
-    return overlapped[:1] if overlap else ways + overlapped
+        return [False]
+    return [True] if overlap else [False, True]
 
 
 class _OnHost:
@@ -299,6 +305,7 @@ class _Lane:
         # keep the size that they had before `scale`, whatever the number of ranks.
         self._transfer: Any = _Halves if halved else _Plain
         self._unscale = 1 / scale if halved else 1.0
+        self._stops = [_even_stops(self.message), _stops_at_parameters(buffer, self.message)]
         self.begin()
 
     def begin(self) -> None:
@@ -312,22 +319,19 @@ class _Lane:
         self._transfers: list[Any] = []
         self.sending = False
 
-    def arrived(self, i: int, gradient: np.ndarray, way: Way) -> None:
+    def arrived(self, i: int, gradient: np.ndarray, overlapped: bool) -> None:
         """Backward has computed the gradient of parameter `i`."""
         self._seen[i] = gradient
-        overlapped, size = way
         if overlapped:
             self._put(i, gradient)
-            self._send(self._complete(), size, overlapped)
+            self._send(self._complete(), overlapped)
 
-    def poll(self) -> None:
-        """Lets MPI move what is on its way."""
-        for transfer in self._transfers:
-            transfer.poll()
+    def poll(self) -> bool:
+        """Lets MPI move what is on its way; whether something still is."""
+        return any([transfer.poll() for transfer in self._transfers])
 
-    def send_rest(self, gradients: Sequence, way: Way) -> bool:
+    def send_rest(self, gradients: Sequence, overlapped: bool) -> bool:
         """Sends what has not been sent; returns whether `arrived` has got the same arrays."""
-        overlapped, size = way
         faithful, missing = True, []
         for i in range(len(gradients) - 1, -1, -1):
             value = _array(gradients[i])
@@ -342,12 +346,12 @@ class _Lane:
             if value is None:
                 missing.append(i)
             self._put(i, value)
-            self._send(self._complete(), size, overlapped)
+            self._send(self._complete(), overlapped)
         buffer = self.buffer
         buffer.present[...] = self._scale
         buffer.present[missing] = 0
         buffer.flag[...] = self._scale * interruption.requested()
-        self._send(len(self.message), size, overlapped, rest=True)
+        self._send(len(self.message), overlapped)
         return faithful
 
     def receive(self) -> None:
@@ -375,13 +379,12 @@ class _Lane:
             self._next -= 1
         return self.buffer.slices[self._next].start if self._next >= 0 else self.buffer.size
 
-    def _send(self, complete: int, size: int, overlapped: bool, rest: bool = False) -> None:
-        """Sends the pieces that are complete; with `rest`, also the last one, a shorter one."""
-        length = max(1, size // self.message.itemsize)
-        while self._sent + length <= complete or (rest and self._sent < complete):
-            stop = min(self._sent + length, complete)
-            self._send_piece(self._sent, stop, overlapped)
-            self._sent, self.sending = stop, True
+    def _send(self, complete: int, overlapped: bool) -> None:
+        """Sends the pieces that are complete."""
+        for stop in self._stops[overlapped]:
+            if self._sent < stop <= complete:
+                self._send_piece(self._sent, stop, overlapped)
+                self._sent, self.sending = stop, True
 
     def _send_piece(self, start: int, stop: int, overlapped: bool) -> None:
         part = slice(start, stop)
@@ -395,6 +398,26 @@ class _Lane:
             self._transfers.append(self._transfer(self.across, values, overlapped, self._unscale))
 
 
+def _even_stops(message: np.ndarray) -> list[int]:
+    """Where the pieces of `PIECE` bytes end."""
+    length = PIECE // message.itemsize
+    return [*range(length, len(message), length), len(message)]
+
+
+def _stops_at_parameters(buffer: _OnHost, message: np.ndarray) -> list[int]:
+    """Where pieces end that are sent while backward runs: what is computed together goes together.
+
+    That depends on nothing but the parameters, so it is the same on all ranks.
+    """
+    fewest, most = _SMALLEST // message.itemsize, PIECE // message.itemsize
+    stops, start = [], 0
+    for end in sorted(part.stop for part in buffer.slices):
+        if end - start >= fewest:
+            stops += [*range(start + most, end, most), end]
+            start = end
+    return [stop for stop in stops if stop < len(message)] + [len(message)]
+
+
 class _Plain:
     """Adds values up over the ranks of `across`, in place."""
 
@@ -406,13 +429,14 @@ class _Plain:
         else:
             across.Allreduce(MPI.IN_PLACE, values)
 
-    def poll(self) -> None:
+    def poll(self) -> bool:
         if self._request is not None and self._request.Test():
             self._request = None
+        return self._request is not None
 
     def wait(self) -> None:
         if self._request is not None:
-            self._request.Wait()
+            wait(self._request)
 
 
 class _Halves:
@@ -426,11 +450,11 @@ class _Halves:
         self._received = np.empty_like(self._sent)
         self._request = across.Ialltoall(_bytes(self._sent), _bytes(self._received))
 
-    def poll(self) -> None:
-        self._request.Test()
+    def poll(self) -> bool:
+        return not self._request.Test()
 
     def wait(self) -> None:
-        self._request.Wait()
+        wait(self._request)
         # The mean, not the sum: it cannot be larger than what was sent.
         mean = self._received.mean(axis=0, dtype=np.float32).astype(np.float16)
         self._across.Allgather(_bytes(mean), _bytes(self._sent))

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.distributed.progress import wait
+
 _SHARED = "/dev/shm"  # files in memory, on Linux
 _PAGE = 4096
 _BLOCK = 1 << 16  # elements added at a time: they stay in the core's cache
@@ -28,7 +30,10 @@ class Node:
     def __init__(self, ranks: Any):
         self._ranks = ranks
         self.rank, self.size = ranks.rank, ranks.size
-        self.barrier = ranks.Barrier
+
+    def barrier(self) -> None:
+        """Waits until all ranks of the machine are here."""
+        wait(self._ranks.Ibarrier())
 
     def allocate(self, size: int, dtype: np.dtype) -> list[np.ndarray] | None:
         """One array per rank, of shape (size,), that all of them see; None if there is no room.
