@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -265,9 +266,14 @@ class Op:
         return self._gradient_kernels[array_type]
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        kind = _kind_of(inputs)
-        inputs = tuple([x if isinstance(x, kind) else kind.lift(x, inputs) for x in inputs])
-        values = [x.value for x in inputs]
+        kind, values = None, []
+        for x in inputs:
+            if isinstance(x, Variable) and (kind is None or x.kind is kind):
+                kind = x.kind
+                values.append(x.value)
+            else:  # a number, an array, or a tensor of another kind
+                kind, inputs, values = _lifted(inputs)
+                break
         array_type = type(values[0])
         try:
             kernel = self._kernels[array_type]
@@ -300,11 +306,11 @@ class Op:
         return self.ref(*inputs, **params)
 
 
-def _kind_of(inputs: Iterable) -> type[Variable]:
-    for x in inputs:
-        if isinstance(x, Variable):
-            return x.kind
-    return Variable.kind
+def _lifted(inputs: tuple) -> tuple[type[Variable], tuple, list]:
+    """The kind of the first variable among the inputs; the inputs as variables of it, and values."""
+    kind = next((x.kind for x in inputs if isinstance(x, Variable)), Variable.kind)
+    inputs = tuple([x if isinstance(x, kind) else kind.lift(x, inputs) for x in inputs])
+    return kind, inputs, [x.value for x in inputs]
 
 
 def _explain(op: Op, inputs: tuple, error: Exception) -> Exception:
@@ -412,16 +418,16 @@ def _backpropagate(
                 continue
             if v.hooks is not None:
                 g = _run_hooks(v, g)
+            record = v.record
             if targets is None:
-                if v.record is None:
+                if record is None:
                     v.accumulate(g)
             elif v in goals:
                 found[v] = g
-            if v.record is None:
+            if record is None:
                 continue
-            record = v.record
             needs = [x.requires_grad and (wanted is None or x in wanted) for x in record.inputs]
-            if not any(needs):
+            if True not in needs:
                 continue
             input_gradients = _input_gradients(v, record, g, needs, create_graph)
             if observer is not None:
@@ -450,7 +456,7 @@ def _seed(y: Variable, seed: Any) -> Variable:
                 "pass the gradient of the final value with respect to it."
             )
         return y.ones_like()
-    seed = _lifted(seed, y)
+    seed = _as_kind(seed, y)
     given = getattr(seed.value, "shape", ())
     if given != expected:
         raise ValueError(
@@ -485,8 +491,7 @@ def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
     return sorted(seen, key=_age)
 
 
-def _age(v: Variable) -> int:
-    return v.serial
+_age = attrgetter("serial")
 
 
 def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] | None:
@@ -504,11 +509,11 @@ def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] 
 def _run_hooks(v: Variable, g: Variable) -> Variable:
     for hook in list(v.hooks or ()):
         replaced = hook(g)
-        g = g if replaced is None else _lifted(replaced, v)
+        g = g if replaced is None else _as_kind(replaced, v)
     return g
 
 
-def _lifted(x: Any, like: Variable) -> Variable:
+def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
@@ -543,12 +548,13 @@ def _fused_gradients(
     kernel: Callable, v: Variable, record: Record, g: Variable, needs: list[bool]
 ) -> list[Variable | None]:
     """First-order gradients of a fused op, from its hand-written kernel."""
+    op, kind = record.op, v.kind
     values = [x.value for x in record.inputs]
-    if record.op.dtypes is not None:
-        values = v.kind.promote(values, record.op.dtypes)
-    saved = {"saved": record.saved} if record.op.saves else {}
-    arrays = kernel(g.value, v.value, *values, needs=tuple(needs), **saved, **record.params)
-    constant = v.kind.constant
+    if op.dtypes is not None:
+        values = kind.promote(values, op.dtypes)
+    params = {**record.params, "saved": record.saved} if op.saves else record.params
+    arrays = kernel(g.value, v.value, *values, needs=tuple(needs), **params)
+    constant = kind.constant
     return [constant(a) if need and a is not None else None for a, need in zip(arrays, needs)]
 
 

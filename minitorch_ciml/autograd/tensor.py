@@ -91,12 +91,14 @@ class Tensor(Variable):
         """
         if mode == "choice":
             return [values[0], *Tensor.promote(values[1:], "common")]
-        dtypes = [v.dtype for v in values]
-        if dtypes.count(dtypes[0]) == len(dtypes) and (
-            mode != "float" or dtypes[0].kind in _NO_INTEGERS
-        ):
-            return values
-        dtype = promoted(*dtypes)
+        first = values[0].dtype
+        for v in values:
+            if v.dtype is not first and v.dtype != first:
+                break
+        else:  # nearly always: all are alike
+            if mode != "float" or first.kind in _NO_INTEGERS:
+                return values
+        dtype = promoted(*[v.dtype for v in values])
         if mode == "float" and dtype.kind not in _NO_INTEGERS:
             dtype = np.dtype(config.floatx())
         return [v if v.dtype == dtype else v.astype(dtype) for v in values]
@@ -106,7 +108,7 @@ class Tensor(Variable):
         g, value = gradient.value, x.value
         if g.shape != value.shape:
             gradient = sum_to(gradient, shape=value.shape)
-        if g.dtype != value.dtype:
+        if g.dtype is not value.dtype and g.dtype != value.dtype:
             gradient = cast(gradient, dtype=value.dtype)
         return gradient
 
