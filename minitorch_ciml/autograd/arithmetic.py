@@ -12,14 +12,27 @@ identity: Op = Op("identity", lambda g, y, x: g, doc="y = x.")
 
 # --- arithmetic ---------------------------------------------------------------------------------
 
-add: Op = Op("add", lambda g, y, a, b: g, lambda g, y, a, b: g, dtypes="common", doc="y = a + b.")
+add: Op = Op(
+    "add",
+    lambda g, y, a, b: g,
+    lambda g, y, a, b: g,
+    gradient_kernel=True,
+    dtypes="common",
+    doc="y = a + b.",
+)
 subtract: Op = Op(
-    "subtract", lambda g, y, a, b: g, lambda g, y, a, b: -g, dtypes="common", doc="y = a - b."
+    "subtract",
+    lambda g, y, a, b: g,
+    lambda g, y, a, b: -g,
+    gradient_kernel=True,
+    dtypes="common",
+    doc="y = a - b.",
 )
 multiply: Op = Op(
     "multiply",
     lambda g, y, a, b: g * b,
     lambda g, y, a, b: g * a,
+    gradient_kernel=True,
     dtypes="common",
     doc="y = a * b.",
 )
@@ -27,10 +40,11 @@ divide: Op = Op(
     "divide",
     lambda g, y, a, b: g / b,
     lambda g, y, a, b: -g * y / b,
+    gradient_kernel=True,
     dtypes="float",
     doc="y = a / b; integers are divided as floats.",
 )
-negative: Op = Op("negative", lambda g, y, x: -g, doc="y = -x.")
+negative: Op = Op("negative", lambda g, y, x: -g, gradient_kernel=True, doc="y = -x.")
 power: Op = Op(
     "power",
     # Where b is 0 the derivative is 0, also at a = 0, where a ** (b - 1) would be infinite.
@@ -43,7 +57,7 @@ power: Op = Op(
 
 # --- exponentials, roots, trigonometry ----------------------------------------------------------
 
-exp: Op = Op("exp", lambda g, y, x: g * y, dtypes="float", doc="y = e ** x.")
+exp: Op = Op("exp", lambda g, y, x: g * y, gradient_kernel=True, dtypes="float", doc="y = e ** x.")
 expm1: Op = Op("expm1", lambda g, y, x: g * (y + 1), dtypes="float", doc="y = e ** x - 1.")
 log: Op = Op("log", lambda g, y, x: g / x, dtypes="float", doc="y = ln(x).")
 log1p: Op = Op("log1p", lambda g, y, x: g / (x + 1), dtypes="float", doc="y = ln(1 + x).")

@@ -19,9 +19,9 @@ Two kinds of variable share all of this: `Scalar` (a Python float, made to be lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from itertools import count
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -99,6 +99,11 @@ class Variable:
         """`gradient` brought to the shape and dtype of `x`: where broadcasting is undone."""
         return gradient
 
+    @staticmethod
+    def added(a: Variable, b: Variable) -> Variable:
+        """Two gradients of one variable, added."""
+        return a + b
+
     def ones_like(self) -> Variable:
         """1, in this variable's shape and dtype: the gradient that `backward` starts from."""
         raise NotImplementedError
@@ -111,10 +116,6 @@ class Variable:
     def detach(self) -> Variable:
         """The same value without its history: no gradient flows through it."""
         return self.kind.constant(self.value)
-
-    def accumulate(self, gradient: Variable) -> None:
-        """Adds `gradient` to `self.grad`."""
-        self.grad = gradient if self.grad is None else self.grad + gradient
 
     def zero_grad(self) -> None:
         """Forgets the accumulated gradient."""
@@ -260,10 +261,13 @@ class Op:
         """The kernel of the first-order gradients for values of this type, or None."""
         if not self._has_gradient_kernel:
             return None
-        if array_type not in self._gradient_kernels:
+        try:
+            return self._gradient_kernels[array_type]
+        except KeyError:
             device = kernels.device_of(array_type)
-            self._gradient_kernels[array_type] = kernels.of_op(device, f"{self.name}_grad")
-        return self._gradient_kernels[array_type]
+            kernel = kernels.of_op(device, f"{self.name}_grad")
+            self._gradient_kernels[array_type] = kernel
+            return kernel
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         kind, values = None, []
@@ -307,7 +311,7 @@ class Op:
 
 
 def _lifted(inputs: tuple) -> tuple[type[Variable], tuple, list]:
-    """The kind of the first variable among the inputs; the inputs as variables of it, and values."""
+    """The kind of the first variable; the inputs as variables of that kind; their values."""
     kind = next((x.kind for x in inputs if isinstance(x, Variable)), Variable.kind)
     inputs = tuple([x if isinstance(x, kind) else kind.lift(x, inputs) for x in inputs])
     return kind, inputs, [x.value for x in inputs]
@@ -401,7 +405,8 @@ def _backpropagate(
     retain = create_graph if retain_graph is None else retain_graph
     gradients: dict[Variable, Variable] = {}
     for y, seed in zip(outputs, seeds):
-        _add(gradients, y, _seed(y, seed))
+        g = _seed(y, seed)
+        gradients[y] = gradients[y] + g if y in gradients else g
     oldest = min((x.serial for x in targets), default=0) if targets is not None else 0
     lineage = _lineage(outputs, oldest)
     goals = set() if targets is None else set(targets)
@@ -410,6 +415,7 @@ def _backpropagate(
     watch = None
     if watchers and targets is not None and not create_graph:
         watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
+    add = operator.add if create_graph else outputs[0].kind.added
     with _Recording(create_graph):
         while lineage:
             v = lineage.pop()
@@ -421,7 +427,7 @@ def _backpropagate(
             record = v.record
             if targets is None:
                 if record is None:
-                    v.accumulate(g)
+                    v.grad = g if v.grad is None else add(v.grad, g)
             elif v in goals:
                 found[v] = g
             if record is None:
@@ -434,7 +440,8 @@ def _backpropagate(
                 observer(v, g, input_gradients)
             for x, gx in zip(record.inputs, input_gradients):
                 if gx is not None:
-                    _add(gradients, x, gx)
+                    so_far = gradients.get(x)
+                    gradients[x] = gx if so_far is None else add(so_far, gx)
             if watch is not None:
                 watch(record)
             if not retain:
@@ -491,7 +498,7 @@ def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
     return sorted(seen, key=_age)
 
 
-_age = attrgetter("serial")
+_age = operator.attrgetter("serial")
 
 
 def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] | None:
@@ -515,11 +522,6 @@ def _run_hooks(v: Variable, g: Variable) -> Variable:
 
 def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
-
-
-def _add(gradients: dict[Variable, Variable], x: Variable, g: Variable) -> None:
-    so_far = gradients.get(x)
-    gradients[x] = g if so_far is None else so_far + g
 
 
 def _input_gradients(

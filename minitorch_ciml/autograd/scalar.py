@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minitorch_ciml.autograd.engine import Variable
+from minitorch_ciml.autograd.engine import Variable, _serials
 
 
 class Scalar(Variable):
@@ -26,8 +26,12 @@ class Scalar(Variable):
 
     @classmethod
     def constant(cls, value: Any) -> Scalar:
+        # Called for every result: written out, this takes half of the time of __init__.
         scalar = cls.__new__(cls)
-        Variable.__init__(scalar, value)
+        scalar.value = value
+        scalar.grad = scalar.record = scalar.hooks = scalar.name = None
+        scalar.requires_grad = False
+        scalar.serial = next(_serials)
         return scalar
 
     @classmethod
@@ -39,6 +43,10 @@ class Scalar(Variable):
                 f"a Scalar can be computed with numbers only, not with {type(x).__name__}; use "
                 "Tensor for arrays."
             ) from None
+
+    @staticmethod
+    def added(a: Variable, b: Variable) -> Scalar:
+        return Scalar.constant(a.value + b.value)
 
     def ones_like(self) -> Scalar:
         return Scalar.constant(1.0)

@@ -113,8 +113,8 @@ class Tensor(Variable):
         return gradient
 
     def ones_like(self) -> Tensor:
-        one = kernels.constant(1, self.dtype, self.device)
-        return broadcast_to(Tensor.constant(one), shape=self.shape)
+        one = Tensor.constant(kernels.constant(1, self.dtype, self.device))
+        return broadcast_to(one, shape=self.shape) if self.shape else one
 
     # --- what it is -----------------------------------------------------------------------------
 

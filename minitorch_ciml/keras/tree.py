@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+_NESTS = (list, tuple, dict)
+
 
 def flatten(structure: Any) -> list:
     """The leaves, depth first; a dictionary's in the order of its sorted keys."""
+    if not isinstance(structure, _NESTS):
+        return [structure]
     return list(_leaves(structure))
 
 
@@ -24,14 +28,14 @@ def _leaves(structure: Any) -> Iterator:
 
 def map_structure(function: Callable, structure: Any) -> Any:
     """The same structure with `function(leaf)` in place of every leaf."""
+    if not isinstance(structure, _NESTS):
+        return function(structure)
     if isinstance(structure, (list, tuple)):
         items = [map_structure(function, item) for item in structure]
         if hasattr(structure, "_fields"):  # a named tuple
             return type(structure)(*items)
         return type(structure)(items)
-    if isinstance(structure, dict):
-        return {key: map_structure(function, structure[key]) for key in sorted(structure)}
-    return function(structure)
+    return {key: map_structure(function, structure[key]) for key in sorted(structure)}
 
 
 def pack_as(structure: Any, leaves: list) -> Any:

@@ -39,8 +39,9 @@ _CPU = {
         "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
     ),
     "elementwise": (
-        "add", "divide", "elu", "erf", "erfc", "exp", "leaky_relu", "multiply", "relu",
-        "relu_grad", "sigmoid", "sqrt", "square", "subtract", "tanh", "where",
+        "add", "divide", "divide_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",
+        "multiply", "multiply_grad", "relu", "relu_grad", "sigmoid", "sqrt", "square",
+        "subtract", "tanh", "where",
     ),
     "indexing": ("put",),
     "products": ("matmul",),

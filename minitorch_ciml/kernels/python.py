@@ -17,10 +17,11 @@ sqrt, erf, log1p, expm1 = math.sqrt, math.erf, math.log1p, math.expm1
 maximum, minimum, absolute = max, min, abs
 
 __all__ = [
-    "absolute", "add", "cos", "cosh", "divide", "equal", "erf", "exp", "expm1", "greater",
-    "greater_equal", "identity", "less", "less_equal", "log", "log1p", "maximum", "minimum",
-    "multiply", "negative", "not_equal", "power", "relu", "sigmoid", "sign", "sin", "sinh",
-    "sqrt", "subtract", "tan", "tanh", "where",
+    "absolute", "add", "add_grad", "cos", "cosh", "divide", "divide_grad", "equal", "erf", "exp",
+    "exp_grad", "expm1", "greater", "greater_equal", "identity", "less", "less_equal", "log",
+    "log1p", "maximum", "minimum", "multiply", "multiply_grad", "negative", "negative_grad",
+    "not_equal", "power", "relu", "relu_grad", "sigmoid", "sigmoid_grad", "sign", "sin", "sinh",
+    "sqrt", "subtract", "subtract_grad", "tan", "tanh", "tanh_grad", "where",
 ]  # fmt: skip
 
 
@@ -56,3 +57,43 @@ def sign(x):
 
 def where(condition, x, y):
     return x if condition else y
+
+
+# --- gradients in one step, where the rule takes several ops --------------------------------------
+# Backward through a product of two floats takes a third of the time that two recorded ops would.
+
+
+def add_grad(g, y, a, b, *, needs):
+    return g, g
+
+
+def subtract_grad(g, y, a, b, *, needs):
+    return g, -g
+
+
+def multiply_grad(g, y, a, b, *, needs):
+    return g * b, g * a
+
+
+def divide_grad(g, y, a, b, *, needs):
+    return g / b, -g * y / b
+
+
+def negative_grad(g, y, x, *, needs):
+    return (-g,)
+
+
+def exp_grad(g, y, x, *, needs):
+    return (g * y,)
+
+
+def tanh_grad(g, y, x, *, needs):
+    return (g * (1 - y * y),)
+
+
+def sigmoid_grad(g, y, x, *, needs):
+    return (g * y * (1 - y),)
+
+
+def relu_grad(g, y, x, *, needs):
+    return (g if y > 0 else 0.0,)

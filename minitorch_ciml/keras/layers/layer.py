@@ -68,7 +68,8 @@ class Layer(Configurable):
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
         cls._call_names = tuple(inspect.signature(cls.call).parameters)[1:]
         cls._takes_training = "training" in cls._call_names
-        cls._makes_masks = cls.compute_mask is not Layer.compute_mask
+        if "compute_mask" in cls.__dict__:
+            cls._makes_masks = cls.__dict__.get("_makes_masks", True)
         if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
             cls.supports_masking = True
 
@@ -355,6 +356,9 @@ class Layer(Configurable):
         self.built = True
 
     def _check_inputs(self, args: tuple) -> None:
+        if type(args[0]) is Tensor and isinstance(self.input_spec, InputSpec):  # nearly always
+            self.input_spec.check(args[0].value.shape, self)
+            return
         inputs = flatten(args[0])
         specs = self.input_spec if isinstance(self.input_spec, list) else [self.input_spec]
         for x, spec in zip(inputs, specs):

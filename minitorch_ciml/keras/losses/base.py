@@ -11,7 +11,6 @@ from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
-from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
 from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops import logical_and, mean
@@ -75,7 +74,7 @@ class Loss(Configurable):
                 if left out.
         """
         if mask is None:
-            mask = mask_of(y_pred) if isinstance(y_pred, Tensor) else None
+            mask = getattr(y_pred, "_keras_mask", None)
         p = as_float(y_pred, self._dtype or _wide(y_pred))
         t = self.targets(y_true, p)
         told = self.mask(t)

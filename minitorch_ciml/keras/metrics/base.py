@@ -268,7 +268,9 @@ class Mean(Metric):
             return
         self._move("cpu")
         values = as_array(array)
-        if sample_weight is None:
+        if values.ndim == 0 and isinstance(sample_weight, (int, float)):  # the loss of a batch
+            total, count = float(values) * sample_weight, sample_weight
+        elif sample_weight is None:
             total, count = values.sum(dtype=np.float64), values.size
         else:
             values, weight = align(values, sample_weight, np.mean)

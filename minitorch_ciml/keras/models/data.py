@@ -389,12 +389,15 @@ def _target_dtype(dtype: np.dtype) -> np.dtype | str:
 def _cut(part: Any, rows: Any, dtype_for: Callable | None) -> Any:
     if part is None:
         return None
+    if isinstance(part, np.ndarray):
+        return _cut_array(part, rows, dtype_for)
+    return map_structure(lambda array: _cut_array(array, rows, dtype_for), part)
 
-    def cut(array: np.ndarray) -> np.ndarray:
-        picked = np.asarray(array[rows])  # a part of a memory-mapped array is one, too
-        return picked if dtype_for is None else picked.astype(dtype_for(array.dtype), copy=False)
 
-    return cut(part) if isinstance(part, np.ndarray) else map_structure(cut, part)
+def _cut_array(array: np.ndarray, rows: Any, dtype_for: Callable | None) -> np.ndarray:
+    picked = array[rows] if isinstance(rows, slice) else array.take(rows, 0)
+    picked = np.asarray(picked)  # a part of a memory-mapped array is one, too
+    return picked if dtype_for is None else picked.astype(dtype_for(array.dtype), copy=False)
 
 
 def _whole(part: Any, dtype_for: Callable) -> Any:

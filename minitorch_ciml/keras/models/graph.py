@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
@@ -38,21 +39,26 @@ class LayerGraph:
 
     def __call__(self, inputs: Any) -> Any:
         """Runs the calls on data; returns tensors in the structure of `outputs`."""
-        values = {id(t): x for t, x in zip(flatten(self.inputs), self._in_order(inputs))}
+        if type(self.inputs) is KerasTensor and isinstance(inputs, Tensor):  # nearly always
+            values: dict[int, Any] = {id(self.inputs): inputs}
+        else:
+            values = {id(t): x for t, x in zip(flatten(self.inputs), self._in_order(inputs))}
+
+        def value(x: Any) -> Any:
+            return values[id(x)] if isinstance(x, KerasTensor) else x
+
         for node in self.nodes:
             args, kwargs = node.args, node.kwargs
             if len(args) == 1 and type(args[0]) is KerasTensor and not kwargs:
                 result = node.layer(values[id(args[0])])
             else:
-
-                def value(x: Any) -> Any:
-                    return values[id(x)] if isinstance(x, KerasTensor) else x
-
                 result = node.layer(*map_structure(value, args), **map_structure(value, kwargs))
             if type(node.outputs) is KerasTensor:
                 values[id(node.outputs)] = result
             else:
                 values.update(zip(map(id, flatten(node.outputs)), flatten(result)))
+        if type(self.outputs) is KerasTensor:
+            return values[id(self.outputs)]
         return map_structure(lambda t: values[id(t)], self.outputs)
 
     def _in_order(self, inputs: Any) -> list:

@@ -30,6 +30,8 @@ class Model(Trainer, Layer):
         name: made from the class name if left out.
     """
 
+    _makes_masks = False  # the layers inside do
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Model and (args or "inputs" in kwargs):
             cls = Functional

@@ -676,5 +676,7 @@ def _number(value: Any) -> Any:
 
 
 def _plain_number(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = kernels.to_host(value.value)
     array = np.asarray(value)
     return float(array) if array.ndim == 0 else array

@@ -107,6 +107,11 @@ def _elu(x, rest, alpha):
         rest[i] = alpha * rest[i] if x[i] <= 0 else x[i]
 
 
+def _fits(x: Array) -> bool:
+    """Whether numba's loops take the array as it lies."""
+    return x.dtype.char in "fd" and x.flags.c_contiguous
+
+
 def _is_simple(x: Array) -> bool:
     return x.size > SMALL and x.dtype.char in "fd" and x.flags.c_contiguous
 
@@ -130,7 +135,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    if not _is_simple(x):
+    if not _fits(x):
         return reference.sigmoid(x)
     small = np.absolute(x)
     np.negative(small, out=small)
@@ -187,6 +192,19 @@ def _into_used_memory(ufunc: np.ufunc) -> Callable:
 
 subtract, multiply, divide = map(_into_used_memory, (np.subtract, np.multiply, np.divide))
 exp, tanh, square, sqrt = map(_into_used_memory, (np.exp, np.tanh, np.square, np.sqrt))
+
+
+def multiply_grad(g: Array, y: Array, a: Array, b: Array, *, needs: tuple) -> tuple:
+    return multiply(g, b) if needs[0] else None, multiply(g, a) if needs[1] else None
+
+
+def divide_grad(g: Array, y: Array, a: Array, b: Array, *, needs: tuple) -> tuple:
+    db = divide(multiply(np.negative(g), y), b) if needs[1] else None
+    return divide(g, b) if needs[0] else None, db
+
+
+def exp_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
+    return (multiply(g, y),)
 
 
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:

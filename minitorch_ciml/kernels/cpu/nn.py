@@ -39,7 +39,11 @@ def _rows(x: Array) -> Array:
 
 def _is_simple(*arrays: Array) -> bool:
     """Whether numba takes these arrays: all float32, or all float64."""
-    return all(x.dtype.char in "fd" and x.dtype == arrays[0].dtype for x in arrays)
+    dtype = arrays[0].dtype
+    for x in arrays:
+        if x.dtype is not dtype and x.dtype != dtype:
+            return False
+    return dtype.char in "fd"
 
 
 # --- softmax ------------------------------------------------------------------------------------
@@ -175,6 +179,7 @@ def log_softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -
 
 # Elements of g that a thread masks and adds up at a time.
 PIECE = 1 << 15
+SMALL = 512  # with fewer elements NumPy is faster than a call of a kernel
 
 
 @task
@@ -197,6 +202,8 @@ def _mask_and_sum(rows, g, y, relu, masked, totals):
 
 
 def _masked(g: Array, y: Array, relu: bool) -> tuple[Array, Array]:
+    if g.size <= SMALL and not relu:
+        return g, np.add.reduce(g, 0)
     rows = max(1, PIECE // max(1, g.shape[1]))
     masked = empty(g.shape, g.dtype) if relu else g
     totals = np.empty((-(-g.shape[0] // rows), g.shape[1]), g.dtype)

@@ -51,6 +51,7 @@ LAST_TILE = 4
 ROWS, DEPTH, WIDTHS, PARTS = 22 * TILE, 392, (256, 128, 64), 24
 # So many multiplications OpenBLAS still does on one thread.
 SMALL = 1 << 18
+TINY = 1 << 10
 # A small result of a long sum is computed in up to so many parts, each of which adds so many.
 UNITS, INNER = 32, 512
 # Rows that are a multiple of so many bytes apart share one set of lines of the first cache: what a
@@ -247,7 +248,8 @@ def multiply(
     (rows, inner), columns = a.shape, b.shape[1]
     multiplications = rows * inner * columns
     if multiplications <= SMALL or simd.VECTOR_BITS < 256:
-        y = reference.matmul(a, b)
+        # Copies for BLAS are worth more than NumPy's plain loop from some size on only.
+        y = np.matmul(a, b) if multiplications <= TINY else reference.matmul(a, b)
         if bias is not None:
             y += bias
         return np.maximum(y, 0, out=y) if relu else y

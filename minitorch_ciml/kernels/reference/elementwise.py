@@ -86,3 +86,15 @@ def sigmoid_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -
 
 def relu_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
     return (np.where(y > 0, g, g.dtype.type(0)),)
+
+
+def multiply_grad(g: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, needs: tuple):
+    return g * b if needs[0] else None, g * a if needs[1] else None
+
+
+def divide_grad(g: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, needs: tuple):
+    return g / b if needs[0] else None, -g * y / b if needs[1] else None
+
+
+def exp_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple):
+    return (g * y,)
