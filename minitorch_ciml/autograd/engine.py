@@ -100,8 +100,13 @@ class Variable:
         return gradient
 
     @staticmethod
-    def added(a: Variable, b: Variable) -> Variable:
-        """Two gradients of one variable, added."""
+    def fit(gradient: Any, x: Variable) -> Any:
+        """As `match`, for the values that a gradient kernel gives."""
+        return gradient
+
+    @staticmethod
+    def plus(a: Any, b: Any) -> Any:
+        """The sum of two values of one shape and dtype."""
         return a + b
 
     def ones_like(self) -> Variable:
@@ -401,21 +406,28 @@ def _backpropagate(
 
     With `targets`, returns their gradients and visits only what leads to them; without, adds to
     `.grad` of the leaves. `observer(variable, gradient, input_gradients)` sees every step.
+
+    Where nothing is recorded, gradients travel as plain values, without a variable around each.
     """
     retain = create_graph if retain_graph is None else retain_graph
-    gradients: dict[Variable, Variable] = {}
+    plain = not create_graph
+    kind = outputs[0].kind
+    if plain:
+        wrap, unwrap, add, pass_on = kind.constant, _value, kind.plus, _plain_gradients
+    else:
+        wrap, unwrap, add, pass_on = _itself, _itself, operator.add, _recorded_gradients
+    gradients: dict[Variable, Any] = {}
     for y, seed in zip(outputs, seeds):
-        g = _seed(y, seed)
-        gradients[y] = gradients[y] + g if y in gradients else g
+        g = unwrap(_seed(y, seed))
+        gradients[y] = add(gradients[y], g) if y in gradients else g
     oldest = min((x.serial for x in targets), default=0) if targets is not None else 0
     lineage = _lineage(outputs, oldest)
     goals = set() if targets is None else set(targets)
     wanted = None if targets is None else _leading_to(goals, lineage)
     found: dict[Variable, Variable] = {}
     watch = None
-    if watchers and targets is not None and not create_graph:
+    if watchers and targets is not None and plain:
         watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
-    add = operator.add if create_graph else outputs[0].kind.added
     with _Recording(create_graph):
         while lineage:
             v = lineage.pop()
@@ -423,30 +435,36 @@ def _backpropagate(
             if g is None or (wanted is not None and v not in wanted):
                 continue
             if v.hooks is not None:
-                g = _run_hooks(v, g)
+                g = unwrap(_run_hooks(v, wrap(g)))
             record = v.record
-            if targets is None:
-                if record is None:
-                    v.grad = g if v.grad is None else add(v.grad, g)
-            elif v in goals:
-                found[v] = g
+            if v in goals:
+                found[v] = wrap(g)
+            elif record is None and targets is None:
+                v.grad = wrap(g if v.grad is None else add(unwrap(v.grad), g))
             if record is None:
                 continue
-            needs = [x.requires_grad and (wanted is None or x in wanted) for x in record.inputs]
+            inputs = record.inputs
+            needs = [x.requires_grad and (wanted is None or x in wanted) for x in inputs]
             if True not in needs:
                 continue
-            input_gradients = _input_gradients(v, record, g, needs, create_graph)
+            input_gradients = pass_on(v, record, g, needs)
             if observer is not None:
-                observer(v, g, input_gradients)
-            for x, gx in zip(record.inputs, input_gradients):
+                observer(v, wrap(g), [gx if gx is None else wrap(gx) for gx in input_gradients])
+            for x, gx in zip(inputs, input_gradients):
                 if gx is not None:
-                    so_far = gradients.get(x)
-                    gradients[x] = gx if so_far is None else add(so_far, gx)
+                    gradients[x] = add(gradients[x], gx) if x in gradients else gx
             if watch is not None:
                 watch(record)
             if not retain:
                 v.record = FREED
     return found
+
+
+_value = operator.attrgetter("value")
+
+
+def _itself(x: Variable) -> Variable:
+    return x
 
 
 def _seed(y: Variable, seed: Any) -> Variable:
@@ -524,16 +542,37 @@ def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
-def _input_gradients(
+def _plain_gradients(v: Variable, record: Record, g: Any, needs: list[bool]) -> list:
+    """First-order gradients, as values: from the op's gradient kernel, or from its rules."""
+    op, kind, inputs = record.op, v.kind, record.inputs
+    kernel = op.gradient_kernel(type(v.value))
+    if kernel is None:
+        variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
+        return [None if gx is None else gx.value for gx in variables]
+    values = [x.value for x in inputs]
+    if op.dtypes is not None:
+        values = kind.promote(values, op.dtypes)
+    params = {**record.params, "saved": record.saved} if op.saves else record.params
+    found = kernel(g, v.value, *values, needs=tuple(needs), **params)
+    fit = kind.fit
+    return [fit(gx, x) if need and gx is not None else None
+            for gx, x, need in zip(found, inputs, needs)]  # fmt: skip
+
+
+def _recorded_gradients(
+    v: Variable, record: Record, g: Variable, needs: list[bool]
+) -> list[Variable | None]:
+    """Gradients that can be differentiated again: from rules, which are recorded."""
+    return _by_rules(v, record, g, needs, create_graph=True)
+
+
+def _by_rules(
     v: Variable, record: Record, g: Variable, needs: list[bool], create_graph: bool
 ) -> list[Variable | None]:
     """One gradient per input of the op that made `v` (None where not needed)."""
     op, inputs, params = record.op, record.inputs, record.params
-    fused = None if create_graph else op.gradient_kernel(type(v.value))
     gradients: Sequence[Variable | None]
-    if fused is not None:
-        gradients = _fused_gradients(fused, v, record, g, needs)
-    elif op.rules:
+    if op.rules:
         gradients = [
             rule(g, v, *inputs, **params) if need and rule is not None else None
             for rule, need in zip(op.rules, needs)
@@ -544,20 +583,6 @@ def _input_gradients(
         gradients = _reference_gradients(record, g, needs, create_graph)
     match = v.kind.match
     return [gx if gx is None else match(gx, x) for gx, x in zip(gradients, inputs)]
-
-
-def _fused_gradients(
-    kernel: Callable, v: Variable, record: Record, g: Variable, needs: list[bool]
-) -> list[Variable | None]:
-    """First-order gradients of a fused op, from its hand-written kernel."""
-    op, kind = record.op, v.kind
-    values = [x.value for x in record.inputs]
-    if op.dtypes is not None:
-        values = kind.promote(values, op.dtypes)
-    params = {**record.params, "saved": record.saved} if op.saves else record.params
-    arrays = kernel(g.value, v.value, *values, needs=tuple(needs), **params)
-    constant = kind.constant
-    return [constant(a) if need and a is not None else None for a, need in zip(arrays, needs)]
 
 
 def _reference_gradients(

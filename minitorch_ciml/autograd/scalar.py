@@ -44,10 +44,6 @@ class Scalar(Variable):
                 "Tensor for arrays."
             ) from None
 
-    @staticmethod
-    def added(a: Variable, b: Variable) -> Scalar:
-        return Scalar.constant(a.value + b.value)
-
     def ones_like(self) -> Scalar:
         return Scalar.constant(1.0)
 

@@ -155,7 +155,7 @@ class GradientExchange:
                 if x in uses:
                     uses[x] -= 1
                     if uses[x] == 0 and x.hooks is None and x in gradients:
-                        self._arrived(x, gradients[x].value)
+                        self._arrived(x, gradients[x])
             self._progress.between_ops()
 
         return after

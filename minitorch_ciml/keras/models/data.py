@@ -86,6 +86,7 @@ class RowBatches(Batches):
         self.size = size
         self.batch_size = int(batch_size)
         self.seed = seed
+        self._orders = _Orders(seed)
         self.steps = -(-self.size // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple]:
@@ -100,7 +101,9 @@ class RowBatches(Batches):
         """One rank's part of every batch; the order is the same on all ranks."""
         order = None
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, number]).permutation(self.size)
+            if self._orders.seed != self.seed:  # training resumes with the order of another run
+                self._orders = _Orders(self.seed)
+            order = self._orders.of(self.size, number)
         for start in range(0, self.size, self.batch_size):
             part = part_of(min(self.batch_size, self.size - start), rank, ranks)
             first = start + part.first
@@ -252,7 +255,7 @@ class DatasetBatches(Batches):
         self.steps = len(self.source)
         order = np.arange(self.steps)
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, number]).permutation(self.steps)
+            order = _Orders(self.seed).of(self.steps, number)
         for index in order:
             yield unpack(self.source[int(index)])
 
@@ -318,6 +321,25 @@ def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
 
 
 # --- helpers ------------------------------------------------------------------------------------
+
+
+class _Orders:
+    """Orders of rows, each of which follows from (seed, epoch).
+
+    To seed a generator takes as long as a small model's forward pass. So it is done once, and epoch
+    e begins e times 2^64 draws after the first.
+    """
+
+    def __init__(self, seed: int | None):
+        self.seed = seed
+        self._bits = np.random.PCG64(seed)
+        self._start = self._bits.state
+
+    def of(self, size: int, epoch: int) -> np.ndarray:
+        """The numbers below `size` in the order of that epoch."""
+        self._bits.state = self._start
+        self._bits.advance(epoch << 64)
+        return np.random.Generator(self._bits).permutation(size)
 
 
 def _is_iterable(x: Any) -> bool:

@@ -137,7 +137,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 def sigmoid(x: Array) -> Array:
     if not _fits(x):
         return reference.sigmoid(x)
-    small = np.absolute(x)
+    small = np.absolute(x, out=np.empty_like(x))
     np.negative(small, out=small)
     np.exp(small, out=small)
     _sigmoid(x.reshape(-1), small.reshape(-1))
