@@ -86,7 +86,7 @@ class RowBatches(Batches):
         self.size = size
         self.batch_size = int(batch_size)
         self.seed = seed
-        self._orders = _Orders(seed)
+        self._orders: _Orders | None = None
         self.steps = -(-self.size // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple]:
@@ -101,7 +101,7 @@ class RowBatches(Batches):
         """One rank's part of every batch; the order is the same on all ranks."""
         order = None
         if self.seed is not None:
-            if self._orders.seed != self.seed:  # training resumes with the order of another run
+            if self._orders is None or self._orders.seed != self.seed:  # another run's, to resume
                 self._orders = _Orders(self.seed)
             order = self._orders.of(self.size, number)
         for start in range(0, self.size, self.batch_size):
@@ -330,7 +330,7 @@ class _Orders:
     e begins e times 2^64 draws after the first.
     """
 
-    def __init__(self, seed: int | None):
+    def __init__(self, seed: int):
         self.seed = seed
         self._bits = np.random.PCG64(seed)
         self._start = self._bits.state
