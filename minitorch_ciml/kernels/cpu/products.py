@@ -247,7 +247,8 @@ def multiply(
     """
     (rows, inner), columns = a.shape, b.shape[1]
     multiplications = rows * inner * columns
-    if multiplications <= SMALL or simd.VECTOR_BITS < 256:
+    # One row is bound by the memory of b, which is read once and must not be copied first.
+    if multiplications <= SMALL or rows == 1 or simd.VECTOR_BITS < 256:
         # Copies for BLAS are worth more than NumPy's plain loop from some size on only.
         y = np.matmul(a, b) if multiplications <= TINY else reference.matmul(a, b)
         if bias is not None:

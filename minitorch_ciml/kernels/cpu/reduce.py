@@ -61,8 +61,10 @@ def _in_three(shape: Axes, axis: Axes) -> Axes | None:
 
 def mean(x: Array, *, axis: Axes, keepdims: bool) -> Array:
     """``y`` = the mean of x along the axes."""
+    if x.size < SMALL or x.dtype.char not in "fd":
+        return reference.mean(x, axis, keepdims)
     sizes = _in_three(x.shape, axis)
-    if sizes is None or x.size < SMALL or x.dtype.char not in "fd" or 0 in sizes:
+    if sizes is None or 0 in sizes:
         return reference.mean(x, axis, keepdims)
     kept = [1 if i in axis else n for i, n in enumerate(x.shape) if keepdims or i not in axis]
     y = empty(kept, x.dtype)
@@ -75,8 +77,8 @@ def mean_grad(
 ) -> tuple[Array]:
     """``dx`` = g / n at each of the n elements that a mean is of."""
     dx = empty(x.shape, x.dtype)
-    sizes = _in_three(x.shape, axis)
-    if sizes is not None and x.size >= SMALL and x.dtype == g.dtype and x.dtype.char in "fd":
+    sizes = _in_three(x.shape, axis) if x.size >= SMALL else None
+    if sizes is not None and x.dtype == g.dtype and x.dtype.char in "fd":
         _spread(ready(g, g.dtype).reshape(sizes[0], sizes[2]), sizes[1], dx.reshape(sizes))
         return (dx,)
     if not keepdims:

@@ -46,8 +46,9 @@ if "NUMBA_NUM_THREADS" not in os.environ:
 # As many threads as `numba.set_num_threads` allows.
 ALL = 1 << 30
 
-# Waking the threads takes up to 40 us, in which one thread does some million multiplications.
-WORTH_THREADS = 1 << 20
+# Waking the threads takes up to 40 us, in which one thread does some million multiplications; where
+# they have gone to sleep, as between single images, it may take a millisecond.
+WORTH_THREADS = 1 << 21
 
 
 def threads_for(operations: int) -> int:
