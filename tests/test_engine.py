@@ -15,6 +15,7 @@ from minitorch_ciml.autograd import (
     Scalar,
     Tensor,
     Variable,
+    arithmetic,
     check_grads,
     grad,
 )
@@ -433,6 +434,25 @@ def test_scalars_and_tensors_give_the_same():
         assert math.isclose(float(y), float(z), rel_tol=1e-14)
         for s, t in zip(scalars, tensors):
             assert math.isclose(float(s.grad), float(t.grad), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
+def test_the_gradient_kernels_of_two_floats_are_the_rules(name):
+    op = getattr(arithmetic, name)
+    for a, b in [(1.5, -0.75), (0.0, 2.0), (-3.0, 0.1)]:
+        x, y = Scalar(a), Scalar(b)
+        by_kernel = grad(op(x, y) * 0.7, [x, y])
+        by_rule = grad(op(x, y) * 0.7, [x, y], create_graph=True)
+        assert [float(g) for g in by_kernel] == [float(g) for g in by_rule]
+
+
+@pytest.mark.parametrize("name", ["negative", "exp", "tanh", "sigmoid", "relu"])
+def test_the_gradient_kernels_of_a_float_are_the_rules(name):
+    op = getattr(arithmetic, name)
+    for value in (-2.5, 0.0, 0.3, 40.0):
+        x = Scalar(value)
+        by_rule = grad(op(x) * 0.7, x, create_graph=True)
+        assert float(grad(op(x) * 0.7, x)) == float(by_rule)
 
 
 def test_scalars_explain_what_they_cannot_do():

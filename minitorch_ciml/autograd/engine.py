@@ -104,10 +104,8 @@ class Variable:
         """As `match`, for the values that a gradient kernel gives."""
         return gradient
 
-    @staticmethod
-    def plus(a: Any, b: Any) -> Any:
-        """The sum of two values of one shape and dtype."""
-        return a + b
+    # The sum of two values of one shape and dtype.
+    plus: Callable[[Any, Any], Any] = staticmethod(operator.add)
 
     def ones_like(self) -> Variable:
         """1, in this variable's shape and dtype: the gradient that `backward` starts from."""
@@ -413,9 +411,13 @@ def _backpropagate(
     plain = not create_graph
     kind = outputs[0].kind
     if plain:
-        wrap, unwrap, add, pass_on = kind.constant, _value, kind.plus, _plain_gradients
+        wrap, unwrap, add, fit, pass_on = (
+            kind.constant, _value, kind.plus, kind.fit, _plain_gradients,
+        )  # fmt: skip
     else:
-        wrap, unwrap, add, pass_on = _itself, _itself, operator.add, _recorded_gradients
+        wrap, unwrap, add, fit, pass_on = (
+            _itself, _itself, operator.add, kind.match, _recorded_gradients,
+        )  # fmt: skip
     gradients: dict[Variable, Any] = {}
     for y, seed in zip(outputs, seeds):
         g = unwrap(_seed(y, seed))
@@ -447,11 +449,14 @@ def _backpropagate(
             needs = [x.requires_grad and (wanted is None or x in wanted) for x in inputs]
             if True not in needs:
                 continue
-            input_gradients = pass_on(v, record, g, needs)
+            shares = pass_on(v, record, g, needs)
             if observer is not None:
-                observer(v, wrap(g), [gx if gx is None else wrap(gx) for gx in input_gradients])
-            for x, gx in zip(inputs, input_gradients):
-                if gx is not None:
+                shown = [wrap(fit(gx, x)) if need and gx is not None else None
+                         for x, gx, need in zip(inputs, shares, needs)]  # fmt: skip
+                observer(v, wrap(g), shown)
+            for x, gx, need in zip(inputs, shares, needs):
+                if need and gx is not None:
+                    gx = fit(gx, x)
                     gradients[x] = add(gradients[x], gx) if x in gradients else gx
             if watch is not None:
                 watch(record)
@@ -542,47 +547,40 @@ def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
-def _plain_gradients(v: Variable, record: Record, g: Any, needs: list[bool]) -> list:
+def _plain_gradients(v: Variable, record: Record, g: Any, needs: list[bool]) -> Sequence:
     """First-order gradients, as values: from the op's gradient kernel, or from its rules."""
-    op, kind, inputs = record.op, v.kind, record.inputs
+    op, kind = record.op, v.kind
     kernel = op.gradient_kernel(type(v.value))
     if kernel is None:
         variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
         return [None if gx is None else gx.value for gx in variables]
-    values = [x.value for x in inputs]
+    values = [x.value for x in record.inputs]
     if op.dtypes is not None:
         values = kind.promote(values, op.dtypes)
     params = {**record.params, "saved": record.saved} if op.saves else record.params
-    found = kernel(g, v.value, *values, needs=tuple(needs), **params)
-    fit = kind.fit
-    return [fit(gx, x) if need and gx is not None else None
-            for gx, x, need in zip(found, inputs, needs)]  # fmt: skip
+    return kernel(g, v.value, *values, needs=tuple(needs), **params)
 
 
 def _recorded_gradients(
     v: Variable, record: Record, g: Variable, needs: list[bool]
-) -> list[Variable | None]:
+) -> Sequence[Variable | None]:
     """Gradients that can be differentiated again: from rules, which are recorded."""
     return _by_rules(v, record, g, needs, create_graph=True)
 
 
 def _by_rules(
     v: Variable, record: Record, g: Variable, needs: list[bool], create_graph: bool
-) -> list[Variable | None]:
+) -> Sequence[Variable | None]:
     """One gradient per input of the op that made `v` (None where not needed)."""
     op, inputs, params = record.op, record.inputs, record.params
-    gradients: Sequence[Variable | None]
     if op.rules:
-        gradients = [
+        return [
             rule(g, v, *inputs, **params) if need and rule is not None else None
             for rule, need in zip(op.rules, needs)
         ]
-    elif op.joint is not None:
-        gradients = op.joint(g, v, *inputs, needs=needs, **params)
-    else:
-        gradients = _reference_gradients(record, g, needs, create_graph)
-    match = v.kind.match
-    return [gx if gx is None else match(gx, x) for gx, x in zip(gradients, inputs)]
+    if op.joint is not None:
+        return op.joint(g, v, *inputs, needs=needs, **params)
+    return _reference_gradients(record, g, needs, create_graph)
 
 
 def _reference_gradients(

@@ -51,7 +51,11 @@ LAST_TILE = 4
 ROWS, DEPTH, WIDTHS, PARTS = 22 * TILE, 392, (256, 128, 64), 24
 # So many multiplications OpenBLAS still does on one thread.
 SMALL = 1 << 18
+# Up to here BLAS' preparations cost more than NumPy's plain loop.
 TINY = 1 << 10
+# Products of so few rows are bound by the memory of b, which must not be copied first: measured,
+# 1 x 2304 by 2304 x 128 took 17 us with BLAS and over 100 us here.
+FEW = 4
 # A small result of a long sum is computed in up to so many parts, each of which adds so many.
 UNITS, INNER = 32, 512
 # Rows that are a multiple of so many bytes apart share one set of lines of the first cache: what a
@@ -243,13 +247,11 @@ def multiply(
     a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, relu: bool = False
 ) -> np.ndarray:
     """a b, or max(a b + bias, 0) and the like, for matrices of float32 or float64, also transposed
-    ones. The sums are the same for any number of threads.
+    ones. The sums of more than a few rows are the same for any number of threads.
     """
     (rows, inner), columns = a.shape, b.shape[1]
     multiplications = rows * inner * columns
-    # One row is bound by the memory of b, which is read once and must not be copied first.
-    if multiplications <= SMALL or rows == 1 or simd.VECTOR_BITS < 256:
-        # Copies for BLAS are worth more than NumPy's plain loop from some size on only.
+    if multiplications <= SMALL or rows <= FEW or simd.VECTOR_BITS < 256:
         y = np.matmul(a, b) if multiplications <= TINY else reference.matmul(a, b)
         if bias is not None:
             y += bias
