@@ -1,10 +1,12 @@
-"""`Trainer`: compile, fit, evaluate, predict. The part of a model that knows data and loss."""
+"""`Trainer`: fit, evaluate, predict. The part of a model that knows data and loss.
+
+What `compile` settles is in `compilation.py`, what the loops go through in `epochs.py`, the device
+in `placement.py`, and a GPU's recorded steps in `stepper.py`.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -12,12 +14,11 @@ import numpy as np
 
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Tensor, grad
-from minitorch_ciml.keras import distribution, optimizers
+from minitorch_ciml.keras import distribution
 from minitorch_ciml.keras import metrics as metrics_module
 from minitorch_ciml.keras.callbacks import CallbackList
-from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
+from minitorch_ciml.keras.models.compilation import Compiled
 from minitorch_ciml.keras.models.data import (
-    ArrayBatches,
     Batches,
     RowBatches,
     Shard,
@@ -25,101 +26,20 @@ from minitorch_ciml.keras.models.data import (
     batches,
     class_weights,
 )
+from minitorch_ciml.keras.models.epochs import Stream, only_batch, training_data
+from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts
+from minitorch_ciml.keras.models.placement import Placed, tensors_of, where_the_model_is
 from minitorch_ciml.keras.models.position import Position
-from minitorch_ciml.keras.models.stepper import Stepper
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
 
-# Arguments of Keras 2, Horovod and graph mode that change nothing here.
-_OLD_COMPILE_ARGUMENTS = {"experimental_run_tf_function", "target_tensors", "sample_weight_mode"}
 
-
-def _where_the_model_is(method: Callable) -> Callable:
-    """Within the method, the model's device is the current one."""
-
-    @wraps(method)
-    def on_its_device(self: Any, *args: Any, **kwargs: Any) -> Any:
-        device = self._device()
-        if device == config.get_device():
-            return method(self, *args, **kwargs)
-        with config.device(device):
-            return method(self, *args, **kwargs)
-
-    return on_its_device
-
-
-class Trainer:
+class Trainer(Compiled, Placed):
     """Mixed into `Model`. `train_step`, `test_step` and `predict_step` may be overridden."""
 
-    optimizer: Any = None
     history: Any = None
-    compiled: bool = False
-    stop_training: bool = False
     _position: Position | None = None
     _resumed: Any = None
-    _compile_loss: CompiledLoss | None = None
-    _compile_metrics: CompiledMetrics | None = None
-    _loss_tracker: Any = None
-    _compile_arguments: dict | None = None
-    _stepper: Stepper | None = None
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        jit_compile: Any = "auto",
-        auto_scale_loss: bool = True,
-        **old_arguments: Any,
-    ) -> None:
-        """Settles how the model is trained.
-
-        Args:
-            optimizer: a name such as "adam", or an optimizer.
-            loss: a name, a loss, a function `loss(y_true, y_pred)`, or one per output (list, or
-                dictionary by output name).
-            loss_weights: factors of the outputs' losses.
-            metrics: names, metrics or functions to report; per output for several outputs.
-            weighted_metrics: metrics that take sample weights into account.
-            run_eagerly: True: never record a step on a GPU.
-            jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
-                also with the user's own Python code in it, which then runs only once; False: never.
-            auto_scale_loss: train a model of the policy "mixed_float16" with a
-                `LossScaleOptimizer` around the optimizer.
-            steps_per_execution: accepted as Keras has it.
-        """
-        unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
-        if unknown:
-            raise TypeError(f"compile: unknown argument {sorted(unknown)[0]!r}.")
-        self.optimizer = optimizers.get(optimizer)
-        in_float16 = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
-        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
-        if auto_scale_loss and in_float16 and self.optimizer is not None and not scaled:
-            self.optimizer = optimizers.LossScaleOptimizer(
-                self.optimizer, name="loss_scale_optimizer"
-            )
-        names = self._output_names(None)
-        self._compile_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
-        if self._compile_loss is not None and names:
-            self._compile_loss.build(len(names), names)
-        self._compile_metrics = CompiledMetrics(metrics, weighted_metrics)
-        self._loss_tracker = metrics_module.Mean(name="loss")
-        self._compile_arguments = {
-            "optimizer": self.optimizer,
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-            "run_eagerly": run_eagerly,
-            "jit_compile": jit_compile,
-        }
-        self._stepper = None
-        self.compiled = True
-        self.stop_training = False
 
     # --- one step: what users override -----------------------------------------------------------
 
@@ -189,7 +109,7 @@ class Trainer:
     def get_metrics_result(self) -> dict[str, Any]:
         """The metrics so far, by name: as floats, on a GPU as tensors there."""
         results = {metric.name: metric.result() for metric in self.metrics}
-        return _named(results) if config.get_device() == "cuda" else _logs(results)
+        return by_name(results) if config.get_device() == "cuda" else as_floats(results)
 
     @property
     def metrics(self) -> list:
@@ -215,7 +135,7 @@ class Trainer:
 
     # --- loops -----------------------------------------------------------------------------------
 
-    @_where_the_model_is
+    @where_the_model_is
     def fit(
         self,
         x: Any = None,
@@ -264,7 +184,7 @@ class Trainer:
         crew = distribution.crew(self.optimizer)
         verbose = crew.verbose(verbose)
         seed = crew.agree(draw_seed()) if shuffle else None
-        source, validation = _training_data(
+        source, validation = training_data(
             (x, y, sample_weight), batch_size, steps_per_epoch, seed,
             validation_data, validation_split, validation_steps, validation_batch_size,
         )  # fmt: skip
@@ -287,7 +207,7 @@ class Trainer:
         position.restore(crew.agree(self._resumed))
         source = crew.share(source, training=True)
         validation = None if validation is None else crew.share(validation)
-        stream = _Stream(source, steps_per_epoch)
+        stream = Stream(source, steps_per_epoch)
         logs: dict = {}
         with self._keeping_inventory():  # type: ignore[attr-defined]
             while position.epoch < epochs and not self.stop_training:
@@ -330,14 +250,14 @@ class Trainer:
             if position.add_metrics():
                 logs = self.get_metrics_result()
             if together and (crew.company or callbacks.reads_logs()):
-                logs = crew.logs(self, _logs(logs))
+                logs = crew.logs(self, as_floats(logs))
             callbacks.on_train_batch_end(step, logs)
             if together:
                 # A rank that stopped by itself would leave the others waiting.
                 self.stop_training = crew.stops(self.stop_training)
                 if self.stop_training:
                     break
-        logs = _logs(logs)
+        logs = as_floats(logs)
         return logs if together or not logs else dict(crew.logs(self, logs))
 
     def _build_on(self, source: Batches) -> None:
@@ -354,7 +274,7 @@ class Trainer:
             for shard in batch:
                 rewind()
                 all_logs.append(self._train_batch(shard, class_weight))
-            return {name: _mean([logs[name] for logs in all_logs]) for name in all_logs[0]}
+            return {name: mean_of_parts([logs[name] for logs in all_logs]) for name in all_logs[0]}
         if isinstance(batch, Shard):
             with config.working_on(batch.part):
                 return self._train_batch(tuple(batch), class_weight)
@@ -364,10 +284,10 @@ class Trainer:
             sample_weight = factors if sample_weight is None else sample_weight * factors
         self._clear_losses()  # type: ignore[attr-defined]
         if config.get_device() == "cuda":
-            return _named(self._on_gpu().train((x, y, sample_weight)))  # floats when they are read
-        return _logs(self.train_step(_tensors(x, y, sample_weight)))
+            return by_name(self._on_gpu().train((x, y, sample_weight)))  # floats when they are read
+        return as_floats(self.train_step(tensors_of(x, y, sample_weight)))
 
-    @_where_the_model_is
+    @where_the_model_is
     def evaluate(
         self,
         x: Any = None,
@@ -409,19 +329,19 @@ class Trainer:
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
                 with config.working_on(getattr(batch, "part", None)):
-                    logs = _named(self.test_step(self._as_tensors(*batch)))
+                    logs = by_name(self.test_step(self._as_tensors(*batch)))
                 if together or config.get_device() == "cpu":
-                    logs = _logs(logs)
+                    logs = as_floats(logs)
                 if together:
                     logs = crew.logs(self, logs)
                 callbacks.on_test_batch_end(step, logs)
-        logs = _logs(logs)
+        logs = as_floats(logs)
         if logs and not together:
             logs = crew.logs(self, logs)
         callbacks.on_test_end(logs)
         return dict(logs)
 
-    @_where_the_model_is
+    @where_the_model_is
     def predict(
         self,
         x: Any,
@@ -458,7 +378,7 @@ class Trainer:
 
     # --- single batches --------------------------------------------------------------------------
 
-    @_where_the_model_is
+    @where_the_model_is
     def train_on_batch(
         self,
         x: Any,
@@ -469,14 +389,14 @@ class Trainer:
     ) -> Any:
         """Trains on one batch; returns its loss and metrics."""
         self._check_compiled("train_on_batch")
-        batch = distribution.part_of_batch(_only_batch(x, y, sample_weight))
+        batch = distribution.part_of_batch(only_batch(x, y, sample_weight))
         self.reset_metrics()
         with self._keeping_inventory():  # type: ignore[attr-defined]
             logs = self._train_batch(batch, class_weight)
         logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
-    @_where_the_model_is
+    @where_the_model_is
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -485,15 +405,15 @@ class Trainer:
         self.reset_metrics()
         with config.no_grad():
             self._clear_losses()  # type: ignore[attr-defined]
-            batch = self._as_tensors(*_only_batch(x, y, sample_weight))
-            logs = _logs(self.test_step(batch))
+            batch = self._as_tensors(*only_batch(x, y, sample_weight))
+            logs = as_floats(self.test_step(batch))
         return self._in_order(logs, return_dict)
 
-    @_where_the_model_is
+    @where_the_model_is
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         with config.no_grad():
-            outputs = self.predict_step(self._as_tensors(_only_batch(x)[0]))
+            outputs = self.predict_step(self._as_tensors(only_batch(x)[0]))
         return map_structure(lambda y: kernels.to_host(_array(y)).copy(), outputs)
 
     def _in_order(self, logs: dict, return_dict: bool) -> Any:
@@ -508,120 +428,6 @@ class Trainer:
         values = [logs[name] for name in (*names, *(name for name in logs if name not in names))]
         return values[0] if len(values) == 1 else values
 
-    @property
-    def why_not_recorded(self) -> str | None:
-        """Why training steps on a GPU are not recorded; None where they are, or may yet be."""
-        return None if self._stepper is None else self._stepper.why_not
-
-    # --- helpers ---------------------------------------------------------------------------------
-
-    def _device(self) -> str:
-        """Where the weights are; without any, the current device."""
-        weights = self.weights if self.built else []  # type: ignore[attr-defined]
-        return weights[0].device if weights else config.get_device()
-
-    def _on_gpu(self) -> Stepper:
-        if self._stepper is None:
-            self._stepper = Stepper(self)
-        return self._stepper
-
-    def _as_tensors(self, *batch: Any) -> tuple:
-        """A batch as tensors on the model's device."""
-        return self._on_gpu().send(batch) if config.get_device() == "cuda" else _tensors(*batch)
-
-    def _check_compiled(self, what: str) -> None:
-        if not self.compiled:
-            raise ValueError(f"{what}: call compile(optimizer=..., loss=...) first.")
-
-    def _output_names(self, y_pred: Any) -> list[str]:
-        """The names of the outputs: of the layers that make them, or `output_1`, ..."""
-        outputs = self.__dict__.get("outputs")
-        if outputs:
-            return [t.node.layer.name for t in outputs]
-        if isinstance(y_pred, dict):
-            return sorted(y_pred)
-        count = 0 if y_pred is None else len(flatten(y_pred))
-        return [f"output_{i + 1}" for i in range(count)]
-
-    def get_compile_config(self) -> dict | None:
-        """The arguments of `compile` as plain data, or None."""
-        from minitorch_ciml.keras.serialization import serialize_keras_object
-
-        if not self.compiled:
-            return None
-        return serialize_keras_object(self._compile_arguments)
-
-    def compile_from_config(self, config: dict) -> None:
-        """Compiles with the arguments that `get_compile_config` gave."""
-        from minitorch_ciml.keras.serialization import deserialize_keras_object
-
-        self.compile(**deserialize_keras_object(config))
-
-
-def _training_data(
-    data: tuple,
-    batch_size: int | None,
-    steps: int | None,
-    seed: int | None,
-    validation_data: Any,
-    validation_split: float,
-    validation_steps: int | None,
-    validation_batch_size: int | None,
-) -> tuple[Batches, Batches | None]:
-    """The batches to train on and those to validate on, from the arguments of `fit`."""
-    x, y, weight = data
-    source = batches(x, y, weight, batch_size, steps, seed)
-    if validation_split and validation_data is None:
-        if not isinstance(source, ArrayBatches):
-            raise ValueError("validation_split needs arrays; pass validation_data instead.")
-        (x, y, weight), validation_data = source.split(validation_split)
-        source = batches(x, y, weight, batch_size, None, seed)
-    if validation_data is None:
-        return source, None
-    held_out = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
-    x, y, weight = (*held_out, None, None)[:3]
-    size = validation_batch_size or batch_size
-    return source, batches(x, y, weight, size, validation_steps)
-
-
-class _Stream:
-    """The epochs of a source; with a number of steps, each goes on where the last one ended.
-
-    Data that end within such an epoch end it, with a warning; the next one starts them again.
-    """
-
-    def __init__(self, source: Batches, steps: int | None):
-        self.source, self.steps = source, steps
-        self.exhausted = False
-        self._running: Iterator | None = None
-        self._seen = 0
-
-    def epoch(self, number: int, first: int = 0) -> Iterator:
-        """The batches of an epoch, from batch `first` on."""
-        if self.steps is None:
-            yield from islice(self.source.epoch(number), first, None)
-            return
-        if self._running is None or self._seen == self.source.steps:
-            self._running, self._seen = islice(self.source.epoch(number), first, None), first
-        for done in range(first, self.steps):
-            batch = next(self._running, None)
-            if batch is None:
-                warnings.warn(
-                    f"the data ended after {done} of {self.steps} steps of this epoch; give fewer "
-                    "steps_per_epoch, or a source that goes on.",
-                    stacklevel=2,
-                )
-                self._running = None
-                self.exhausted = getattr(self.source, "endless", False)
-                return
-            self._seen += 1
-            yield batch
-
-
-def _mean(values: list) -> Any:
-    """The mean of the parts' logs; what is no number is taken from the last part."""
-    return sum(values) / len(values) if isinstance(values[0], float) else values[-1]
-
 
 def _has_rows() -> bool:
     """Whether there is anything in this process' part of the batch."""
@@ -635,48 +441,5 @@ def _samples(x: Any) -> float:
     return len(flatten(x)[0]) if rows is None else rows.even
 
 
-def _only_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:
-    """Arrays as the one batch that they are."""
-    source = batches(x, y, sample_weight)
-    if not isinstance(source, ArrayBatches):
-        raise ValueError("expected arrays for a single batch; use fit for generators.")
-    return source.batch(slice(None))
-
-
-def _tensors(*parts: Any) -> tuple:
-    """A batch as tensors, without the parts that it lacks at its end."""
-    while parts and parts[-1] is None:
-        parts = parts[:-1]
-    return tuple([None if part is None else _tensor(part) for part in parts])
-
-
-def _tensor(part: Any) -> Any:
-    return Tensor.constant(part) if isinstance(part, np.ndarray) else map_structure(_tensor, part)
-
-
-def _logs(results: dict) -> dict[str, float]:
-    """Results as Python floats, by name. Those on a GPU are waited for."""
-    return {name: _number(value) for name, value in _named(results).items()}
-
-
-def _named(results: dict) -> dict[str, Any]:
-    """Results with nested dictionaries flattened, sorted by name as Keras has them."""
-    flat: dict[str, Any] = {}
-    for name, value in results.items():
-        flat.update(value if isinstance(value, dict) else {name: value})
-    return {name: flat[name] for name in sorted(flat)}
-
-
 def _array(y: Any) -> Any:
     return y.value if isinstance(y, Tensor) else y
-
-
-def _number(value: Any) -> Any:
-    return value if isinstance(value, float) else _plain_number(value)
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        value = kernels.to_host(value.value)
-    array = np.asarray(value)
-    return float(array) if array.ndim == 0 else array

@@ -3,6 +3,7 @@
 `apply` gathers the gradients into one array (`FlatBuffer`), treats them (accumulation, clipping),
 and calls the rule's kernel once, over all parameters. Large gradients that need no treatment are
 used where they lie: then the kernel is called once per parameter, and nothing is copied.
+`gradients.py` has what happens before the rule, `averages.py` the moving averages.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
-from minitorch_ciml.distributed import average_in_fixed_order, exchange_for_part, init
+from minitorch_ciml.distributed import average_in_fixed_order, exchange_for_part
+from minitorch_ciml.keras.optimizers.averages import MovingAverages
+from minitorch_ciml.keras.optimizers.gradients import Exchange, Gradients, kernel_of
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
     Configurable,
@@ -29,15 +32,8 @@ from minitorch_ciml.keras.serialization import (
 from minitorch_ciml.keras.symbolic import unique_name
 from minitorch_ciml.kernels import steps
 
-# Combines the gradients of several ranks, given for each buffer, in `buffer.gradient`, and says in
-# `buffer.present` which there are; returns False if some are still to come.
-Exchange = Callable[[list[FlatBuffer], list[list]], bool]
 
-# From so many elements per parameter on, a copy costs more than another call of the kernel.
-_LARGE = 4096
-
-
-class Optimizer(Configurable):
+class Optimizer(Gradients, MovingAverages, Configurable):
     """The base of all optimizers. A rule gives `kernel`, `slots` and `hyperparameters(step)`.
 
     An optimizer of your own may instead give `update_step(gradient, variable, learning_rate)`, as
@@ -183,7 +179,7 @@ class Optimizer(Configurable):
             for k in range(len(self._buffers))
         ]
         if self.kernel is not None:
-            self._kernels = [_kernel(buffer, self.kernel) for buffer in self._buffers]
+            self._kernels = [kernel_of(buffer, self.kernel) for buffer in self._buffers]
         self._constrained = [
             v for v in self._trainable_variables if getattr(v, "constraint", None) is not None
         ]
@@ -365,117 +361,6 @@ class Optimizer(Configurable):
             if not any(variable is self._trainable_variables[i] for i in missing):
                 variable.assign(variable.constraint(variable))  # type: ignore[attr-defined]
 
-    def _in_order(
-        self, grads: Sequence, variables: Sequence[Parameter]
-    ) -> tuple[Sequence, set[int]]:
-        """The gradients in the order of `build`, and the positions that were not given."""
-        known = self._trainable_variables
-        if len(variables) == len(known):
-            for a, b in zip(variables, known):
-                if a is not b:
-                    break
-            else:
-                return grads, set()
-        if len(grads) != len(variables):
-            raise ValueError(
-                f"apply: got {len(grads)} gradients for {len(variables)} parameters; expected one "
-                "for each, in the same order."
-            )
-        ordered: list = [None] * len(known)
-        skipped = set(range(len(known)))
-        for gradient, variable in zip(grads, variables):
-            position = self._positions.get(id(variable))
-            if position is None:
-                raise ValueError(
-                    f"optimizer {self.name!r} was not built with parameter {variable.name!r}; "
-                    "make a new optimizer, or build it with all parameters first."
-                )
-            ordered[position] = gradient
-            skipped.discard(position)
-        return ordered, skipped
-
-    def _exchanged(self, grads: Sequence, exchange: Exchange) -> list | None:
-        """The gradients of all ranks together, None where no rank has one; or None: not yet."""
-        own = [[grads[i] for i in members] for members in self._members]
-        if not exchange(self._buffers, own):
-            return None
-        together: list = [None] * len(grads)
-        for buffer, members in zip(self._buffers, self._members):
-            for i, view, ranks in zip(members, buffer.gradient_views, buffer.present):
-                together[i] = view if ranks else None
-        return together
-
-    def _check_missing(self, grads: Sequence, skipped: set[int]) -> list[int]:
-        """The positions of parameters without a gradient; warns of those not in `skipped`."""
-        missing = [i for i, g in enumerate(grads) if g is None]
-        if missing:
-            if len(missing) == len(grads):
-                raise ValueError("apply: there is no gradient for any parameter.")
-            unused = [self._trainable_variables[i] for i in missing if i not in skipped]
-            if unused:
-                names = ", ".join(str(getattr(v, "path", v.name)) for v in unused)
-                warnings.warn(
-                    f"no gradient for {names}: the loss does not depend on it, so it stays as it "
-                    "is.",
-                    stacklevel=3,
-                )
-        return missing
-
-    def _take(self, k: int, grads: Sequence) -> list[np.ndarray | None] | None:
-        """Brings the gradients into buffer `k` (None), or gives them as they lie, one by one."""
-        buffer, members = self._buffers[k], self._members[k]
-        own = grads if len(members) == len(grads) else [grads[i] for i in members]
-        treated = (
-            self.clipnorm or self.clipvalue or self.global_clipnorm
-            or self.gradient_accumulation_steps or self.loss_scale_factor
-        )  # fmt: skip
-        # On a GPU a copy is a launch, as a call of the kernel is.
-        large = buffer.device == "cuda" or buffer.size >= _LARGE * len(members)
-        if self.kernel is not None and not treated and large:
-            return buffer.borrow(own)
-        buffer.gather(own)
-        return None
-
-    def _accumulate(self, grads: Sequence, update: bool) -> list | None:
-        """Adds the gradients to those so far; to `update`, returns their mean."""
-        for buffer, members, total in zip(
-            self._buffers, self._members, self._slot_arrays["gradient_accumulator"]
-        ):
-            missing = buffer.gather([grads[i] for i in members])
-            self._accumulated |= set(members) - {members[k] for k in missing}
-            if update:
-                buffer.gradient += total
-                buffer.gradient /= self.gradient_accumulation_steps
-                total[...] = 0
-            else:
-                total += buffer.gradient
-        if not update:
-            return None
-        means: list = [None] * len(grads)
-        for buffer, members in zip(self._buffers, self._members):
-            for i, view in zip(members, buffer.gradient_views):
-                means[i] = view if i in self._accumulated else None
-        self._accumulated.clear()
-        return means
-
-    def share_accumulated(self) -> None:
-        """Before rank 0 writes the state for all: gradients that wait become the ranks' mean."""
-        for total in self._slot_arrays.get("gradient_accumulator", ()):
-            init().allreduce(total, "mean")
-
-    def _clip(self) -> None:
-        if self.clipnorm:
-            for buffer in self._buffers:
-                clip = _kernel(buffer, "clip_norm")
-                for part in buffer.slices:
-                    clip(buffer.gradient[part], self.clipnorm)
-        elif self.clipvalue:
-            for buffer in self._buffers:
-                _kernel(buffer, "clip_value")(buffer.gradient, self.clipvalue)
-        elif self.global_clipnorm:
-            clip = _kernel(self._buffers[0], "clip_global_norm")
-            clip([buffer.gradient for buffer in self._buffers], self.global_clipnorm)
-
     def _count_step(self) -> None:
         self._iterations.value[()] += 1
 
@@ -574,35 +459,6 @@ class Optimizer(Configurable):
         """Subtracts from a variable."""
         variable.assign_sub(value)
 
-    def _average(self, updates: int) -> None:
-        momentum = self.ema_momentum if updates else 0.0
-        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
-            _kernel(buffer, "moving_average")(average, buffer.data, momentum)
-        every = self.ema_overwrite_frequency
-        if every and (updates + 1) % every == 0:
-            self.finalize_variable_values()
-
-    def swap_average(self) -> None:
-        """Puts the moving averages in the parameters' place, and these in theirs."""
-        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
-            parameters = kernels.full(buffer.data.shape, 0, buffer.data.dtype, buffer.device)
-            parameters[...] = buffer.data
-            buffer.data[...] = average
-            average[...] = parameters
-            buffer.touch()
-
-    def keep_average(self) -> None:
-        """Takes the parameters as they are for their moving averages."""
-        for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
-            average[...] = buffer.data
-
-    def finalize_variable_values(self, var_list: Any = None) -> None:
-        """Replaces the parameters by their moving averages, if there are any."""
-        if self.use_ema and self.built:
-            for buffer, average in zip(self._buffers, self._slot_arrays["average"]):
-                buffer.data[...] = average
-                buffer.touch()
-
     def scale_loss(self, loss: Any) -> Any:
         """`loss` times `loss_scale_factor`: what to differentiate."""
         return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
@@ -660,12 +516,6 @@ class Optimizer(Configurable):
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> Any:
         """An optimizer from the dictionary that `get_config` gave."""
         return cls(**{k: deserialize_keras_object(v, custom_objects) for k, v in config.items()})
-
-
-def _kernel(buffer: FlatBuffer, name: str) -> Callable:
-    kernel = kernels.find(kernels.device_of(type(buffer.gradient)), name)
-    assert kernel is not None, name
-    return kernel
 
 
 def _on_view(view: np.ndarray, name: str) -> Parameter:

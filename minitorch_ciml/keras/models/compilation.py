@@ -1,0 +1,113 @@
+"""`compile`: how a model is to be trained, and what of that goes into its file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml.keras import metrics as metrics_module
+from minitorch_ciml.keras import optimizers
+from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
+from minitorch_ciml.keras.models.stepper import Stepper
+from minitorch_ciml.keras.tree import flatten
+
+# Arguments of Keras 2, Horovod and graph mode that change nothing here.
+_OLD_COMPILE_ARGUMENTS = {"experimental_run_tf_function", "target_tensors", "sample_weight_mode"}
+
+
+class Compiled:
+    """Mixed into `Trainer`: the optimizer, the loss and the metrics."""
+
+    optimizer: Any = None
+    compiled: bool = False
+    stop_training: bool = False
+    _compile_loss: CompiledLoss | None = None
+    _compile_metrics: CompiledMetrics | None = None
+    _loss_tracker: Any = None
+    _compile_arguments: dict | None = None
+    _stepper: Stepper | None = None
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        **old_arguments: Any,
+    ) -> None:
+        """Settles how the model is trained.
+
+        Args:
+            optimizer: a name such as "adam", or an optimizer.
+            loss: a name, a loss, a function `loss(y_true, y_pred)`, or one per output (list, or
+                dictionary by output name).
+            loss_weights: factors of the outputs' losses.
+            metrics: names, metrics or functions to report; per output for several outputs.
+            weighted_metrics: metrics that take sample weights into account.
+            run_eagerly: True: never record a step on a GPU.
+            jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
+                also with the user's own Python code in it, which then runs only once; False: never.
+            auto_scale_loss: train a model of the policy "mixed_float16" with a
+                `LossScaleOptimizer` around the optimizer.
+            steps_per_execution: accepted as Keras has it.
+        """
+        unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
+        if unknown:
+            raise TypeError(f"compile: unknown argument {sorted(unknown)[0]!r}.")
+        self.optimizer = optimizers.get(optimizer)
+        in_float16 = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+        if auto_scale_loss and in_float16 and self.optimizer is not None and not scaled:
+            self.optimizer = optimizers.LossScaleOptimizer(
+                self.optimizer, name="loss_scale_optimizer"
+            )
+        names = self._output_names(None)
+        self._compile_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
+        if self._compile_loss is not None and names:
+            self._compile_loss.build(len(names), names)
+        self._compile_metrics = CompiledMetrics(metrics, weighted_metrics)
+        self._loss_tracker = metrics_module.Mean(name="loss")
+        self._compile_arguments = {
+            "optimizer": self.optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "jit_compile": jit_compile,
+        }
+        self._stepper = None
+        self.compiled = True
+        self.stop_training = False
+
+    def _check_compiled(self, what: str) -> None:
+        if not self.compiled:
+            raise ValueError(f"{what}: call compile(optimizer=..., loss=...) first.")
+
+    def _output_names(self, y_pred: Any) -> list[str]:
+        """The names of the outputs: of the layers that make them, or `output_1`, ..."""
+        outputs = self.__dict__.get("outputs")
+        if outputs:
+            return [t.node.layer.name for t in outputs]
+        if isinstance(y_pred, dict):
+            return sorted(y_pred)
+        count = 0 if y_pred is None else len(flatten(y_pred))
+        return [f"output_{i + 1}" for i in range(count)]
+
+    def get_compile_config(self) -> dict | None:
+        """The arguments of `compile` as plain data, or None."""
+        from minitorch_ciml.keras.serialization import serialize_keras_object
+
+        if not self.compiled:
+            return None
+        return serialize_keras_object(self._compile_arguments)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles with the arguments that `get_compile_config` gave."""
+        from minitorch_ciml.keras.serialization import deserialize_keras_object
+
+        self.compile(**deserialize_keras_object(config))
