@@ -26,8 +26,8 @@ from minitorch_ciml.kernels.cuda.tiles import four_of
 from minitorch_ciml.kernels.cuda.windows import divided
 
 LOG2_E = math.log2(math.e)  # e^x = 2^(x log2 e), and 2^x is one instruction
-_LN_2 = math.log(2)
-_LOWEST = -math.inf
+LN_2 = math.log(2)
+LOWEST = -math.inf
 _four = four_of(float32)
 
 
@@ -196,7 +196,7 @@ def mask_allowed(mask, start, t, s, steps, sources, by_step, by_source):
     return t < steps and s < sources and mask[i32(start + t * by_step + s * by_source)] != 0
 
 
-def _any_allowed(threads: int) -> Callable:
+def any_allowed_of(threads: int) -> Callable:
     warps = threads // 32
 
     @cuda.jit(device=True, forceinline=True)
@@ -238,7 +238,7 @@ def _across(side: int) -> tuple[Callable, Callable]:
 
 # --- forward --------------------------------------------------------------------------------------
 
-_MASK = " i4 i4 i4 i4"  # steps from one element of the mask to the next, along N, H, T and S
+MASK = " i4 i4 i4 i4"  # steps from one element of the mask to the next, along N, H, T and S
 
 
 def _forward(head: Head) -> Kernel:
@@ -248,11 +248,11 @@ def _forward(head: Head) -> Kernel:
     acc, warps = 4 * wide, head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
     put_weights = _put_weights(head)
-    any_allowed, (largest, summed) = _any_allowed(head.threads), _across(side)
+    any_allowed, (largest, summed) = any_allowed_of(head.threads), _across(side)
     kv_at, p_at = rows * line, 2 * rows * line
 
     @kernel(
-        "f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + MASK,
         threads=head.threads, blocks=head.blocks, shared=head.shared(2),
         name=f"attention_tiles.forward_{head.size}",
     )  # fmt: skip
@@ -274,7 +274,7 @@ def _forward(head: Head) -> Kernel:
         for i in range(acc):
             total[i] = float32(0.0)
         for i in range(4):
-            top[i] = float32(_LOWEST)
+            top[i] = float32(LOWEST)
             mass[i] = float32(0.0)
         one_head, number = divided(i32(cuda.blockIdx.x), tiles)
         n, h = divided(one_head, heads)
@@ -306,13 +306,13 @@ def _forward(head: Head) -> Kernel:
                 dots(scores, left, right, q_rows, kv_rows)
                 for i in range(16):
                     is_allowed = allowed & (1 << i) != 0
-                    scores[i] = scores[i] * scale if is_allowed else float32(_LOWEST)
+                    scores[i] = scores[i] * scale if is_allowed else float32(LOWEST)
                 for i in range(4):
                     old = top[i]
                     for j in range(4):
                         top[i] = max(top[i], scores[4 * i + j])
                     top[i] = largest(top[i])
-                    shift[i] = float32(0.0) if top[i] == float32(_LOWEST) else top[i]
+                    shift[i] = float32(0.0) if top[i] == float32(LOWEST) else top[i]
                     shrink[i] = exp2_fast(old - shift[i])
                     mass[i] *= shrink[i]
                 for i in range(4):
@@ -344,7 +344,7 @@ def _forward(head: Head) -> Kernel:
             for i in range(4):
                 t = i32(first + 4 * ty + i)
                 if t < steps:
-                    known = float32(_LN_2) * top[i] + math.log(mass[i])
+                    known = float32(LN_2) * top[i] + math.log(mass[i])
                     nothing = mass[i] == float32(0.0)
                     log_sums[i32(one_head * steps + t)] = float32(math.inf) if nothing else known
 
@@ -364,11 +364,11 @@ def _query_grad(head: Head) -> Kernel:
     rows, side, line, score_line = head.rows, head.side, head.line, head.score_line
     acc, warps = 16 * (head.size // (4 * side)), head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
-    put_weights, any_allowed = _put_weights(head), _any_allowed(head.threads)
+    put_weights, any_allowed = _put_weights(head), any_allowed_of(head.threads)
     g_at, kv_at, p_at = rows * line, 2 * rows * line, 3 * rows * line
 
     @kernel(
-        "f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + MASK,
         threads=head.threads, blocks=3 if head.size < 128 else 2, shared=head.shared(3),
         name=f"attention_tiles.query_grad_{head.size}",
     )  # fmt: skip
@@ -447,11 +447,11 @@ def _source_grads(head: Head) -> Kernel:
     rows, side, line, score_line = head.rows, head.side, head.line, head.score_line
     acc, warps = 16 * (head.size // (4 * side)), head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
-    put_weights, any_allowed = _put_weights(head), _any_allowed(head.threads)
+    put_weights, any_allowed = _put_weights(head), any_allowed_of(head.threads)
     v_at, q_at, g_at, p_at = (i * rows * line for i in (1, 2, 3, 4))
 
     @kernel(
-        "f4* f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + _MASK,
+        "f4* f4* f4* f4* f4* f4* f4* f4* b1* i4 i4 i4 i4 i4 i4 i4 i4 f4" + MASK,
         threads=head.threads, blocks=4 if head.size < 128 else 2, shared=head.shared(4),
         needs=(7, 5) if head.size < 128 else (8, 0),
         name=f"attention_tiles.source_grads_{head.size}",

@@ -52,7 +52,7 @@ from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
 NEEDS = (8, 0)  # the compute capability that has the instructions
 STAGES = 3  # slices in shared memory: one in use, two on their way
 _LINE = 64  # bytes of a slice along k
-_STEPS = 2  # products of tensor cores along a slice: 32 bytes each
+_STEP = 32  # bytes along k that a product of tensor cores takes
 _WARP_ROWS, _WARP_COLUMNS = 16, 8  # of one product
 
 
@@ -116,7 +116,8 @@ class Side:
         is_along_k: whether lines, in global memory as well, go along k.
         is_left: whether it is the left factor.
         size: bytes of a number.
-        depth: k of a slice.
+        depth: k of a slice; 64 bytes of them, if nothing else is said.
+        steps: products of tensor cores along it.
         lines: of a slice.
         pitch: bytes from line to line.
         chunks: of 16 bytes, in a line.
@@ -126,10 +127,13 @@ class Side:
         bytes: of a slice.
     """
 
-    def __init__(self, tile: CoreTile, size: int, is_left: bool, is_along_k: bool):
+    def __init__(
+        self, tile: CoreTile, size: int, is_left: bool, is_along_k: bool, depth: int | None = None
+    ):
         width = tile.rows if is_left else tile.columns
         self.is_along_k, self.is_left, self.size = is_along_k, is_left, size
-        self.depth = _LINE // size
+        self.depth = depth or _LINE // size
+        self.steps = self.depth * size // _STEP
         self.lines, length = (width, self.depth) if is_along_k else (self.depth, width)
         # Words of four bytes are read by rows t, t + 4 and columns g; rows of 16 bytes by eights.
         pad = 32 if size == 4 and not is_along_k else 16
@@ -153,20 +157,21 @@ def copy_of(side: Side) -> Callable:
     @cuda.jit(device=True, forceinline=True)
     def copy(address, array, start, first, extent, k, end, line_length, by_chunks, thread):
         line, at = i32(thread // chunks), i32(thread % chunks * each)
+        if is_along_k:
+            row, place, rows, places = i32(first + line), i32(k + at), extent, end
+        else:
+            row, place, rows, places = i32(k + line), i32(first + at), end, extent
+        to = i32(address + line * pitch + at * size)
+        source = i32(start + row * line_length + place)
         for i in range(rounds):
-            own = i32(line + i * step)
-            if is_along_k:
-                row, place, rows, places = i32(first + own), i32(k + at), extent, end
-            else:
-                row, place, rows, places = i32(k + own), i32(first + at), end, extent
-            to = i32(address + own * pitch + at * size)
-            source = i32(start + row * line_length + place)
+            own, here = i32(to + i * step * pitch), i32(source + i * step * line_length)
+            is_line = row + i * step < rows
             if by_chunks:
-                cp_async16(to, array, source, row < rows and place < places)
+                cp_async16(own, array, here, is_line and place < places)
             else:
                 for w in range(4):
-                    is_valid = row < rows and place + w * word < places
-                    cp_async4(i32(to + 4 * w), array, i32(source + w * word), is_valid)
+                    is_valid = is_line and place + w * word < places
+                    cp_async4(i32(own + 4 * w), array, i32(here + w * word), is_valid)
 
     return copy
 
@@ -203,14 +208,14 @@ def _read_of(side: Side) -> Callable:
     """
     pitch, size, is_left = side.pitch, side.size, side.is_left
     across = 16 * size  # bytes from one 16 rows or columns to the next, in a line of them
-    below = (_LINE // _STEPS) // size * pitch  # bytes from one product's k to the next
+    below = _STEP // size * pitch  # bytes from one product's k to the next
 
     if side.is_along_k:
         read_rows = ldsm4 if size == 4 else ldsm4_words
 
         @cuda.jit(device=True, forceinline=True)
         def read(address, step, i):
-            return read_rows(i32(address + i * 16 * pitch + step * 32))
+            return read_rows(i32(address + i * 16 * pitch + step * _STEP))
 
     elif size == 4:
 
@@ -235,11 +240,44 @@ def _read_of(side: Side) -> Callable:
 def multiply_of(tile: CoreTile, numbers: Numbers, left: Side, right: Side) -> Callable:
     """Adds the product of two slices to what a warp has of the tile."""
     make = _multiply_thrice if numbers.is_thrice else _multiply_once
-    return make(tile, numbers, _read_of(left), _read_of(right))
+    return make(tile, numbers, left.steps, _read_of(left), _read_of(right))
+
+
+def multiply_held_of(tile: CoreTile, numbers: Numbers, right: Side) -> Callable:
+    """Adds the product of numbers of two bytes, which a warp holds as sums of others, and a slice.
+
+    `held` are 16 rows of them. One function for each step, as in `tiles.multiply_of`.
+    """
+    (_, over), multiply, pack, read_b = (
+        tile.products,
+        numbers.multiply,
+        numbers.pack,
+        _read_of(right),
+    )
+
+    def step_of(step: int) -> Callable:
+        @cuda.jit(device=True, forceinline=True)
+        def add_product(total, held, b_at):
+            o = 8 * step
+            a0, a1 = pack(held[o], held[o + 1]), pack(held[o + 2], held[o + 3])
+            a2, a3 = pack(held[o + 4], held[o + 5]), pack(held[o + 6], held[o + 7])
+            for j in range(over // 2):
+                b0, b1, b2, b3 = read_b(b_at, step, j)
+                o = 8 * j
+                total[o], total[o + 1], total[o + 2], total[o + 3] = multiply(
+                    a0, a1, a2, a3, b0, b1, total[o], total[o + 1], total[o + 2], total[o + 3]
+                )
+                total[o + 4], total[o + 5], total[o + 6], total[o + 7] = multiply(
+                    a0, a1, a2, a3, b2, b3, total[o + 4], total[o + 5], total[o + 6], total[o + 7]
+                )
+
+        return add_product
+
+    return in_turn([step_of(step) for step in range(right.steps)])
 
 
 def _multiply_once(
-    tile: CoreTile, numbers: Numbers, read_a: Callable, read_b: Callable
+    tile: CoreTile, numbers: Numbers, steps: int, read_a: Callable, read_b: Callable
 ) -> Callable:
     (down, over), multiply = tile.products, numbers.multiply
     a_held, b_held, register = 4 * down, 2 * over, numbers.register
@@ -248,7 +286,7 @@ def _multiply_once(
     def add_product(total, a_at, b_at):
         a = cuda.local.array(a_held, register)
         b = cuda.local.array(b_held, register)
-        for step in range(_STEPS):
+        for step in range(steps):
             for i in range(down):
                 a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = read_a(a_at, step, i)
             for j in range(over // 2):
@@ -265,7 +303,7 @@ def _multiply_once(
 
 
 def _multiply_thrice(
-    tile: CoreTile, numbers: Numbers, read_a: Callable, read_b: Callable
+    tile: CoreTile, numbers: Numbers, steps: int, read_a: Callable, read_b: Callable
 ) -> Callable:
     """`_multiply_once` for 3xTF32; the small products are added first."""
     (down, over), multiply = tile.products, numbers.multiply
@@ -277,7 +315,7 @@ def _multiply_thrice(
         a2 = cuda.local.array(a_held, float32)
         b = cuda.local.array(4, float32)
         b2 = cuda.local.array(4, float32)
-        for step in range(_STEPS):
+        for step in range(steps):
             for i in range(down):
                 a[4 * i], a[4 * i + 1], a[4 * i + 2], a[4 * i + 3] = read_a(a_at, step, i)
             for i in range(4 * down):
@@ -363,6 +401,7 @@ class Numbers:
         widen: a number as float32.
         put: writes two float32 as numbers of the kind, as `_put_f4` does.
         multiply: one product of tensor cores.
+        pack: two float32 as numbers of two bytes in one register.
         is_thrice: three of them for each product.
     """
 
@@ -372,6 +411,7 @@ class Numbers:
     widen: Callable
     put: Callable
     multiply: Callable
+    pack: Callable | None = None
     is_thrice: bool = False
 
     @property
@@ -382,8 +422,8 @@ class Numbers:
 
 TF32 = Numbers("tf32", "f4", 4, _as_it_is, _put_f4, _multiply_tf32)
 TF32X3 = Numbers("tf32x3", "f4", 4, _as_it_is, _put_f4, mma_tf32, is_thrice=True)
-BF16 = Numbers("bf16", "bf2", 2, bf16_to_f32, _put_packed(pack_bf16), mma_bf16)
-F16 = Numbers("f16", "f2", 2, _f16_to_f32, _put_packed(pack_f16), mma_f16)
+BF16 = Numbers("bf16", "bf2", 2, bf16_to_f32, _put_packed(pack_bf16), mma_bf16, pack_bf16)
+F16 = Numbers("f16", "f2", 2, _f16_to_f32, _put_packed(pack_f16), mma_f16, pack_f16)
 
 # Which tiles there are, the largest first, and whether they can compute a share of a sum. Shares
 # are kept in float32: for smaller numbers that takes kernels of their own. Float32 that is too
