@@ -273,7 +273,8 @@ class Op:
             return kernel
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        kind, values = None, []
+        kind: Any = None
+        values = []
         for x in inputs:
             if isinstance(x, Variable) and (kind is None or x.kind is kind):
                 kind = x.kind
@@ -410,14 +411,10 @@ def _backpropagate(
     retain = create_graph if retain_graph is None else retain_graph
     plain = not create_graph
     kind = outputs[0].kind
+    way: tuple[Callable, ...] = (_itself, _itself, operator.add, kind.match, _recorded_gradients)
     if plain:
-        wrap, unwrap, add, fit, pass_on = (
-            kind.constant, _value, kind.plus, kind.fit, _plain_gradients,
-        )  # fmt: skip
-    else:
-        wrap, unwrap, add, fit, pass_on = (
-            _itself, _itself, operator.add, kind.match, _recorded_gradients,
-        )  # fmt: skip
+        way = (kind.constant, _value, kind.plus, kind.fit, _plain_gradients)
+    wrap, unwrap, add, fit, pass_on = way
     gradients: dict[Variable, Any] = {}
     for y, seed in zip(outputs, seeds):
         g = unwrap(_seed(y, seed))
