@@ -83,6 +83,7 @@ class Slices:
 
     Attributes:
         kind: of the numbers.
+        is_copied: whether they lie in shared memory as they do in memory.
         depth: k of a slice.
         left, right: how the factors lie.
         stages: slices in shared memory.
@@ -96,10 +97,10 @@ class Slices:
         self.kind = _KINDS[numbers]
         self.is_copied = self.kind.size == 2
         self.depth = self.kind.depth
-        group = self.depth * LINE
+        along_k, across = Factor(True, 0), Factor(False, self.depth * LINE)
         self.left, self.right = (
-            Factor(along_k or not self.is_copied, 0 if along_k or not self.is_copied else group)
-            for along_k in (a_along_k, b_along_k)
+            along_k if is_along_k or not self.is_copied else across
+            for is_along_k in (a_along_k, b_along_k)
         )
         self.ahead = 2 if self.is_copied and tile.resident == 1 else 1
         self.stages = self.ahead + 2
