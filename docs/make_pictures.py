@@ -3,6 +3,7 @@
 They are kept in the repository because the README shows them where nothing can be run.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,11 +11,15 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from minitorch_ciml import Scalar, datasets, keras, viz
 from minitorch_ciml.ops import tanh
+from minitorch_ciml.viz import style
 
 FOLDER = Path(__file__).parent / "_static"
 TUTORIALS = Path(__file__).parent.parent / "tutorials"
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 # The pictures of tutorials that the first page shows.
 SHOWN = {
     "05_autoencoder": "atlas", "06_residual_connections": "gradient_flow",
@@ -71,8 +76,49 @@ def tutorials() -> None:
             shutil.copy(Path(folder) / f"{script[:2]}_{picture}.png", FOLDER / f"{picture}.png")
 
 
+# The kernels of a roofline: what they are called there, and how they are drawn.
+ROOFLINE = {
+    "matmul": ("matrix product", style.INK, "s"),
+    "conv": ("convolution", style.BLUE, "o"),
+    "conv_input_grad": ("its input's gradient", style.GREEN, "^"),
+    "conv_kernel_grad": ("its kernel's gradient", style.ORANGE, "v"),
+}
+
+
+def roofline() -> None:
+    """Every measured kernel's speed over its arithmetic per byte, under the machine's two limits.
+
+    From the newest file in `benchmarks/results` in which kernels were measured (group j).
+    """
+    files = sorted(RESULTS.glob("20*.json"), reverse=True)
+    reports = (json.loads(file.read_text()) for file in files)
+    report = next(r for r in reports if any(row["group"] == "j" for row in r["results"]))
+    peak, cpu = report["peak"], report["machine"]["cpu"]
+    rows = [
+        row for row in report["results"] if row["group"] == "j" and row["flop"] and row["bytes"]
+    ]
+    figure = style.new_figure(7, 4.5)
+    axes = figure.add_subplot()
+    density = np.geomspace(1, 1000, 100)
+    limit = np.minimum(peak["flops"], density * peak["bytes"]) / 1e9
+    axes.loglog(density, limit, color=style.INK, linewidth=1.5)
+    for kernel, (label, colour, marker) in ROOFLINE.items():
+        points = [
+            (row["flop"] / row["bytes"], row["flop"] / ours["seconds"]["median"] / 1e9)
+            for row in rows
+            if row["model"] == kernel
+            for ours in [row["frameworks"]["minitorch_ciml"]["modes"]["default"]]
+        ]
+        axes.scatter(*zip(*points), s=22, color=colour, marker=marker, alpha=0.7, label=label)
+    style.plain_axes(axes, "arithmetic per byte (FLOP / byte)", "speed (GFLOP/s)")
+    style.heading(axes, f"{cpu}, {report['settings']['threads']} threads")
+    axes.legend(frameon=False, fontsize=style.SMALL)
+    style.finished(figure, FOLDER / "roofline.png")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    roofline()
     neuron()
     network()
     tutorials()

@@ -75,6 +75,17 @@ def _fused(*shapes, **params):
     return Row(conv_bias_act, shaped(REAL, *shapes), params, torch=peer)
 
 
+def _residual(*shapes, **params):
+    def peer(x, w, b, r, activation=None, **how):
+        y = _torch_conv(x, w, b, **how) + r
+        return torch.relu(y) if activation == "relu" else y
+
+    def call(x, w, b, r, **how):
+        return conv_bias_act(x, w, b, residual=r, **how)
+
+    return Row(conv_bias_act, shaped(REAL, *shapes), params, torch=peer, call=call)
+
+
 def _transpose(*shapes, **params):
     return Row(conv_transpose, shaped(REAL, *shapes), params, jax=_jax_transpose)
 
@@ -104,6 +115,9 @@ ROWS = [
     _fused((2, 5, 4, 4), (2, 2, 2, 2), (2,), activation="relu", padding="same"),
     _fused((1, 3, 4, 3, 2), (2, 2, 2, 2, 3), (3,), activation="relu", padding="same"),
     _fused((2, 5, 4, 3), (2, 2, 3, 2), activation="relu"),
+    _residual((2, 5, 4, 3), (1, 1, 3, 5), (5,), (2, 5, 4, 5), activation="relu"),
+    _residual((2, 5, 4, 3), (3, 2, 3, 2), (2,), (2, 5, 4, 2), padding="same"),
+    _residual((2, 7, 3), (3, 3, 2), (2,), (2, 3, 2), activation="relu", strides=2),
     Row(
         depthwise_conv,
         shaped(REAL, (2, 5, 4, 3), (3, 2, 3, 2)),

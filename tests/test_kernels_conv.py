@@ -134,6 +134,20 @@ def check_convolution(x, w, b, how):
         expected = reference.conv_bias_act_grad(g, y, x, w, b, **full)
         for got, wanted in zip(cpu_conv.conv_bias_act_grad(g, y, x, w, b, **full), expected):
             assert_close(got, wanted, tolerance)
+    check_residual(x, w, b, g, how)
+
+
+def check_residual(x, w, b, g, how):
+    """The convolution to which something is added, both behind it and before its ReLU."""
+    tolerance = TOLERANCE[x.dtype.type]
+    (r,) = random_arrays(2, x.dtype, g.shape)
+    full = {**how, "activation": "relu"}
+    y = reference.conv_bias_add_act(x, w, b, r, **full)
+    assert_close(cpu_conv.conv_bias_add_act(x, w, b, r, **full), y, tolerance)
+    full["needs"] = (True, True, True, True)
+    expected = reference.conv_bias_add_act_grad(g, y, x, w, b, r, **full)
+    for got, wanted in zip(cpu_conv.conv_bias_add_act_grad(g, y, x, w, b, r, **full), expected):
+        assert_close(got, wanted, tolerance)
 
 
 # Around the vector widths (4, 8 and 16 floats) and one and two panels of them.
@@ -251,6 +265,16 @@ def check_winograd():
 def test_windows_of_one_place(stride, pad, groups):
     x, w, b = random_arrays(0, np.float32, (3, 9, 8, 40), (1, 1, 40 // groups, 24), (24,))
     check_convolution(x, w, b, simple(2, pad, stride, groups))
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(64, 16), (16, 64), (40, 48), (8, 32)])
+def test_one_place_is_one_product_of_matrices(channels, filters):
+    """All gradients in one pass over x and g."""
+    x, w, b = random_arrays(
+        0, np.float32, (17, 9, 8, channels), (1, 1, channels, filters), (filters,)
+    )
+    check_convolution(x, w, b, simple(2))
+    assert cpu_conv._is_product(x.shape, w.shape, (1, 1), ((0, 0),) * 2, 1, x.dtype)
 
 
 def test_rows():

@@ -36,7 +36,8 @@ _REFERENCE = (
 # is here, and not found by importing, because those modules import numba.
 _CPU = {
     "conv": (
-        "conv", "conv_input_grad", "conv_kernel_grad", "conv_bias_act", "conv_bias_act_grad",
+        "conv", "conv_bias_act", "conv_bias_act_grad", "conv_bias_add_act",
+        "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad",
     ),
     "elementwise": (
         "add", "divide", "divide_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",

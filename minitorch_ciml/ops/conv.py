@@ -65,6 +65,16 @@ _conv_bias_act = Op(
     doc="y = activation(conv(x, w) + b), with activation 'linear' or 'relu'.",
 )
 
+
+_conv_bias_add_act = Op(
+    "conv_bias_add_act",
+    ref=lambda x, w, b, r, activation, **how: activate(
+        add(_conv_bias_act(x, w, b, activation="linear", **how), r), activation
+    ),
+    dtypes="float",
+    doc="y = activation(conv(x, w) + b + r), with activation 'linear' or 'relu'.",
+)
+
 # --- the public functions -----------------------------------------------------------------------
 
 
@@ -108,8 +118,9 @@ def conv_bias_act(
     padding: str = "valid",
     data_format: str | None = None,
     dilation_rate: int | Ints = 1,
+    residual: Any = None,
 ) -> Tensor:
-    """y = activation(conv(inputs, kernel) + bias), in one pass over memory where possible.
+    """y = activation(conv(inputs, kernel) + bias + residual), in one pass over memory if possible.
 
     Args:
         inputs: as for `conv`, like the arguments that are not listed here.
@@ -121,7 +132,11 @@ def conv_bias_act(
         padding: as for `conv`.
         data_format: as for `conv`.
         dilation_rate: as for `conv`.
+        residual: floats of the result's shape, or None: what a residual block goes past it.
     """
+    if residual is not None and (bias is None or is_channels_first(data_format)):
+        y = conv_bias_act(inputs, kernel, bias, None, strides, padding, data_format, dilation_rate)
+        return activate(add(y, residual), activation)
     if is_channels_first(data_format):
         x = channels_last(inputs)
         y = conv_bias_act(x, kernel, bias, None, strides, padding, None, dilation_rate)
@@ -136,7 +151,11 @@ def conv_bias_act(
             f"conv_bias_act: the bias has shape {given}, expected ({filters},): one per filter."
         )
     fused = FUSED_ACTIVATIONS.get(activation)
-    y = _conv_bias_act(inputs, kernel, bias, activation=fused or "linear", **how)
+    if residual is None:
+        y = _conv_bias_act(inputs, kernel, bias, activation=fused or "linear", **how)
+    else:
+        _check_residual(shape_of(inputs), filters, shape_of(kernel)[:-2], shape_of(residual), how)
+        y = _conv_bias_add_act(inputs, kernel, bias, residual, activation=fused or "linear", **how)
     return y if fused else activate(y, activation)
 
 
@@ -306,6 +325,18 @@ def _transposed_geometry(
         pads.append((before, max(spread + reach - out - before, 0)))
     how = {"strides": steps, "padding": tuple(pads), "dilation": gaps, "groups": 1}
     return (inputs[0], *sizes, kernel[-2]), how
+
+
+def _check_residual(inputs: Ints, filters: int, window: Ints, given: Ints, how: dict) -> None:
+    dimensions = zip(inputs[1:-1], window, how["strides"], how["padding"], how["dilation"])
+    sizes = [
+        (n + sum(pads) - gap * (k - 1) - 1) // step + 1 for n, k, step, pads, gap in dimensions
+    ]
+    expected = (inputs[0], *sizes, filters)
+    if given != expected:
+        raise ValueError(
+            f"conv_bias_act: the residual has shape {given}, expected the result's {expected}."
+        )
 
 
 def _spatial_rank(name: str, inputs: Ints, kernel: Ints) -> int:

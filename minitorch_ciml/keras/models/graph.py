@@ -6,6 +6,7 @@ from typing import Any
 
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.models.fusion import fused
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 
@@ -28,6 +29,7 @@ class LayerGraph:
                     f"it, got {type(x).__name__}."
                 )
         self.nodes, discovered = _sorted_nodes(flatten(inputs), flatten(outputs))
+        self.calls = fused(self.nodes, outputs)
         self.layers = _sorted_layers(flatten(inputs), self.nodes, discovered)
         names = [layer.name for layer in self.layers]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -47,7 +49,7 @@ class LayerGraph:
         def value(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
 
-        for node in self.nodes:
+        for node in self.calls:
             args, kwargs = node.args, node.kwargs
             if len(args) == 1 and type(args[0]) is KerasTensor and not kwargs:
                 result = node.layer(values[id(args[0])])

@@ -26,6 +26,7 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
 from minitorch_ciml.kernels.cpu.correlate_rows import RowPlan, correlate_rows, fits, row_plan
+from minitorch_ciml.kernels.cpu.elementwise import add_into, relu_grad
 from minitorch_ciml.kernels.cpu.geometry import (
     Window,
     as_record,
@@ -142,12 +143,13 @@ def _run(
     mask: np.ndarray,
     w: np.ndarray,
     bias: np.ndarray,
+    plus: np.ndarray,
     clip: bool,
     y: np.ndarray,
     by: np.ndarray,
     depthwise: bool,
 ) -> None:
-    """The correlation that a plan describes."""
+    """The correlation that a plan describes; one along rows adds no ``plus``."""
     if isinstance(plan, RowPlan):
         chunks, places, apart, record, *tables = plan
         correlate_rows(
@@ -155,8 +157,8 @@ def _run(
         )
     else:
         correlate(
-            most, plan.plan.chunks, source, mask, w, bias, clip, y, plan.pix, plan.to, plan.taps,
-            plan.order, plan.record, by, depthwise or None,
+            most, plan.plan.chunks, source, mask, w, bias, plus, clip, y, plan.pix, plan.to,
+            plan.taps, plan.order, plan.record, by, depthwise or None,
         )  # fmt: skip
 
 
@@ -215,6 +217,22 @@ def conv_bias_act(
     return _conv(x, w, b, strides, padding, dilation, groups, activation == "relu")
 
 
+def conv_bias_add_act(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    r: np.ndarray,
+    *,
+    strides: Ints,
+    padding: Pads,
+    dilation: Ints,
+    groups: int,
+    activation: str,
+) -> np.ndarray:
+    """``y = activation(conv(x, w) + b + r)`` in one pass; r has y's shape."""
+    return _conv(x, w, b, strides, padding, dilation, groups, activation == "relu", r)
+
+
 def _conv(
     x: np.ndarray,
     w: np.ndarray,
@@ -224,6 +242,7 @@ def _conv(
     dilation: Ints,
     groups: int,
     clip: bool,
+    plus: np.ndarray | None = None,
 ) -> np.ndarray:
     dtype = np.result_type(x, w)
     depthwise = _is_depthwise(x.shape[-1], groups)
@@ -236,13 +255,19 @@ def _conv(
     how = (x.shape, w.shape, strides, padding, dilation, groups)
     most = threads_for(y.size * w.size // shape[-1])
     nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
-    if winograd.fits(w.shape, strides, dilation, groups, dtype):
+    by_winograd = winograd.fits(w.shape, strides, dilation, groups, dtype)
+    plan = None if by_winograd else _forward_rows(*how, _lanes(dtype)) or _forward_window(*how)
+    if plus is not None and not isinstance(plan, Window):
+        y = _conv(x, w, b, strides, padding, dilation, groups, False)
+        add_into(y, plus, clip)
+        return y
+    if plan is None:
         winograd.correlate(most, x, nothing, w, padding, bias, clip, y)
         return y
-    plan = _forward_rows(*how, _lanes(dtype)) or _forward_window(*how)
     by = _forward_weights(w.shape, groups, depthwise)
     flat_x, flat_w = ready(x, dtype), ready(w, dtype)
-    _run(plan, most, flat_x, nothing, flat_w, bias, clip, y.reshape(-1), by, depthwise)
+    flat_plus = nothing if plus is None else ready(plus, dtype)
+    _run(plan, most, flat_x, nothing, flat_w, bias, flat_plus, clip, y.reshape(-1), by, depthwise)
     return y
 
 
@@ -297,7 +322,10 @@ def _input_grad(
         return dx
     how = (tuple(input_shape), w.shape, strides, padding, dilation, groups)
     for plan in _backward_plans(*how, mask is not None, _lanes(dtype)):
-        _run(plan, most, flat_g, flat_mask, flat_w, bias, False, dx.reshape(-1), by, depthwise)
+        _run(
+            plan, most, flat_g, flat_mask, flat_w, bias, bias[:0], False, dx.reshape(-1), by,
+            depthwise,
+        )  # fmt: skip
     return dx
 
 
@@ -331,6 +359,35 @@ def _product_grad(
         np.empty(0, dtype) if mask is None else ready(mask, dtype),
     )
     return dw.reshape(kernel_shape), db
+
+
+def _is_product(
+    x_shape: Ints, w_shape: Ints, strides: Ints, padding: Pads, groups: int, dtype: np.dtype
+) -> bool:
+    """Whether the convolution is one product of matrices, as `pointwise` does it."""
+    one_place = max(*w_shape[:-2], *strides, groups) == 1 and not any(map(any, padding))
+    return one_place and 0 not in x_shape and pointwise.fits(*w_shape[-2:], dtype)
+
+
+def _product_grads(
+    x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, w: np.ndarray, with_masked: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """The gradients ``(dx, dw, db)`` of such a convolution, and the masked g if it is wanted."""
+    channels, filters = w.shape[-2:]
+    dtype = np.result_type(x, w)
+    dx = empty(x.shape, dtype)
+    masked = g if mask is None else empty(g.shape, dtype) if with_masked else None
+    dw, db = pointwise.product_grad(
+        threads_for(g.size * channels),
+        ready(x, dtype).reshape(-1, channels),
+        ready(g, dtype).reshape(-1, filters),
+        np.empty(0, dtype) if mask is None else ready(mask, dtype),
+        ready(w, dtype),
+        _backward_weights(w.shape, 1, False),
+        dx.reshape(-1),
+        None if masked is None or masked is g else masked.reshape(-1),
+    )
+    return dx, dw.reshape(w.shape), db, masked
 
 
 # Work units of the kernel gradient: their number depends on the shapes only, never on the threads,
@@ -420,7 +477,32 @@ def conv_bias_act_grad(
     output.
     """
     mask = y if activation == "relu" else None
+    if all(needs) and _is_product(x.shape, w.shape, strides, padding, groups, y.dtype):
+        return _product_grads(x, g, mask, w, False)[:3]
     how = (strides, padding, dilation, groups)
     dx = _input_grad(g, mask, w, x.shape, *how) if needs[0] else None
     dw, db = _kernel_grad(x, g, mask, w.shape, *how) if needs[1] or needs[2] else (None, None)
     return dx, dw if needs[1] else None, db if needs[2] else None
+
+
+def conv_bias_add_act_grad(
+    g: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    r: np.ndarray,
+    *,
+    needs: tuple[bool, bool, bool, bool],
+    activation: str,
+    **how,
+) -> tuple[np.ndarray | None, ...]:
+    """``(dx, dw, db, dr)`` of :func:`conv_bias_add_act`, each None unless ``needs`` asks for it."""
+    kinds = (x.shape, w.shape, how["strides"], how["padding"], how["groups"])
+    if needs[0] and needs[3] and _is_product(*kinds, np.result_type(x, w)):
+        return _product_grads(x, g, y if activation == "relu" else None, w, True)
+    if activation == "relu" and needs[3]:  # what the masked g is needed for itself
+        (g,) = relu_grad(g, y, y, needs=(True,))
+        activation = "linear"
+    grads = conv_bias_act_grad(g, y, x, w, b, needs=needs[:3], activation=activation, **how)
+    return (*grads, g if needs[3] else None)

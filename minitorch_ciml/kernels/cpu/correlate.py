@@ -1,6 +1,6 @@
 """The correlation kernel of convolution, as a register-tiled matrix product.
 
-    y[p, f] = act(b[f] + sum over k of x[at(p, k)] w[k, f])
+    y[p, f] = act(b[f] + sum over k of x[at(p, k)] w[k, f] + plus[p, f])
 
 where k counts taps and channels, and ``geometry`` has the addresses.  It is the forward pass, and
 also the input gradient: the gradient correlated with the flipped kernel.
@@ -14,6 +14,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.simd import (
+    add,
     addresses,
     clear,
     copy,
@@ -21,6 +22,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     lane_fma,
     lanes,
     load,
+    load_at,
     outer_fma,
     relu,
     store,
@@ -94,12 +96,12 @@ def fill_slab(slab, source, mask, plan, image, row):
 
 
 @kernel
-def _pack(w, order, bys):
-    by = bys[0]
-    width = lanes(w) if by.lanewise else 2 * lanes(w)
+def pack_weights(w, order, bys):
     """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap
     by tap.
     """
+    by = bys[0]
+    width = lanes(w) if by.lanewise else 2 * lanes(w)
     step = lanes(w)
     padded = round_up(by.outputs, step)
     packed = np.zeros(by.groups * order.size * by.inputs * padded, w.dtype)
@@ -124,7 +126,7 @@ def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
     """
 
     @kernel
-    def panel(x, base, count, pix, taps, run, w, first, bias, clip, y, y_base, to, valid):
+    def panel(x, base, count, pix, taps, run, w, first, bias, plus, clip, y, y_base, to, valid):
         width = vectors * lanes(x)
         spill = np.empty(pixels * width, x.dtype)
         for p in range(0, count, pixels):
@@ -139,21 +141,25 @@ def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
                     for q in range(base + tap, base + tap + run):
                         acc = outer_fma(acc, x, at, q, load(w, k, vectors))
                         k += width
-            if clip:
-                acc = relu(acc)
             if p + pixels <= count and valid >= width:
-                store_at(y, addresses(to, p, count - 1, pixels), y_base, acc)
+                y_at = addresses(to, p, count - 1, pixels)
+                if plus.size > 0:
+                    acc = add(acc, load_at(plus, y_at, y_base, vectors))
+                store_at(y, y_at, y_base, relu(acc) if clip else acc)
             else:
                 store(spill, 0, acc)
                 for t in range(min(pixels, count - p)):
                     for f in range(min(width, valid)):
-                        y[y_base + to[p + t] + f] = spill[t * width + f]
+                        place, value = y_base + to[p + t] + f, spill[t * width + f]
+                        if plus.size > 0:
+                            value += plus[place]
+                        y[place] = 0 if clip and value <= 0 else value
 
     return panel
 
 
-_wide_panel = _panel(WIDE, 2, False)
-_narrow_panel = _panel(NARROW, 1, False)
+wide_panel = _panel(WIDE, 2, False)
+narrow_panel = _panel(NARROW, 1, False)
 _lanewise_panel = _panel(NARROW, 1, True)
 
 
@@ -173,7 +179,9 @@ def chunk_outputs(plan, image, row):
 
 
 @task
-def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans, bys, lanewise):
+def _correlate_chunk(
+    chunk, source, mask, w, bias, plus, clip, y, pix, to, taps, plans, bys, lanewise
+):
     """All outputs of one chunk; ``lanewise`` is None or True, and compiled for either."""
     plan, by = plans[0], bys[0]
     image, row, base = chunk_start(plan, chunk)
@@ -193,24 +201,30 @@ def _correlate_chunk(chunk, source, mask, w, bias, clip, y, pix, to, taps, plans
             b, y_at, left = bias[f:], y_base + f, end - f
             if lanewise is not None:
                 x_at = base + f
-                _lanewise_panel(x, x_at, count, pix, taps, 1, w, k, b, clip, y, y_at, to, left)
+                _lanewise_panel(
+                    x, x_at, count, pix, taps, 1, w, k, b, plus, clip, y, y_at, to, left
+                )
                 k += taps.size * step
                 f += step
             elif left > step:
                 x_at = base + group * by.inputs
-                _wide_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
+                wide_panel(
+                    x, x_at, count, pix, taps, plan.run, w, k, b, plus, clip, y, y_at, to, left
+                )
                 k += taps.size * plan.run * 2 * step
                 f += 2 * step
             else:
                 x_at = base + group * by.inputs
-                _narrow_panel(x, x_at, count, pix, taps, plan.run, w, k, b, clip, y, y_at, to, left)
+                narrow_panel(
+                    x, x_at, count, pix, taps, plan.run, w, k, b, plus, clip, y, y_at, to, left
+                )
                 f += step
 
 
 @entry
 def correlate(
-    most, chunks, source, mask, w, bias, clip, y, pix, to, taps, order, plan, by, lanewise
+    most, chunks, source, mask, w, bias, plus, clip, y, pix, to, taps, order, plan, by, lanewise
 ):
-    packed = _pack(w, order, by)
-    work = (source, mask, packed, bias, clip, y, pix, to, taps, plan, by, lanewise)
+    packed = pack_weights(w, order, by)
+    work = (source, mask, packed, bias, plus, clip, y, pix, to, taps, plan, by, lanewise)
     _correlate_chunk(chunks, most, work)

@@ -94,6 +94,19 @@ def _add(pieces, a, b, y):
     _add_piece(pieces, ALL, (a, b, y))
 
 
+@task
+def _add_into_piece(i, a, relu, y):
+    a, y = _piece(a, i), _piece(y, i)
+    for k in range(y.size):
+        total = a[k] + y[k]
+        y[k] = 0 if relu and total <= 0 else total
+
+
+@entry
+def _add_into(pieces, a, relu, y):
+    _add_into_piece(pieces, ALL, (a, relu, y))
+
+
 @compiled
 def _leaky(x, slope, y):
     for i in range(x.size):
@@ -174,6 +187,11 @@ def add(a: Array, b: Array) -> Array:
     y = empty(a.shape, a.dtype)
     _add(_pieces(y), *_flat(a, b, y))
     return y
+
+
+def add_into(y: Array, a: Array, relu: bool) -> None:
+    """``y += a``, or ``y = max(y + a, 0)``, for a contiguous y."""
+    _add_into(_pieces(y), ready(a, y.dtype), relu, y.reshape(-1))
 
 
 def _into_used_memory(ufunc: np.ufunc) -> Callable:

@@ -176,6 +176,32 @@ def conv_bias_act_grad(
     )
 
 
+def conv_bias_add_act(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray, r: np.ndarray, *, activation: str, **how
+) -> np.ndarray:
+    """``y = activation(conv(x, w) + b + r)``; r has y's shape, the rest is as above."""
+    z = conv(x, w, **how) + b + r
+    return np.maximum(z, 0) if activation == "relu" else z
+
+
+def conv_bias_add_act_grad(
+    g: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    r: np.ndarray,
+    *,
+    needs: tuple[bool, bool, bool, bool],
+    activation: str,
+    **how,
+) -> tuple[np.ndarray | None, ...]:
+    """``(dx, dw, db, dr)`` of :func:`conv_bias_add_act`, each None unless ``needs`` asks for it."""
+    grads = conv_bias_act_grad(g, y, x, w, b, needs=needs[:3], activation=activation, **how)
+    dr = np.where(y > 0, g, 0) if activation == "relu" else g
+    return (*grads, dr if needs[3] else None)
+
+
 def max_pool(
     x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> tuple[np.ndarray, np.ndarray]:

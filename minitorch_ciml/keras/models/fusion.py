@@ -1,0 +1,105 @@
+"""Calls of layers that one kernel does together, so that memory is walked once instead of thrice.
+
+    Conv -> Add -> ReLU    the end of a residual block: the sum and the ReLU are part of the
+                           convolution's last instructions, and what it adds to is read there
+
+Only what nobody else asks for is left out: the result of a layer that another layer uses too, or
+that is an output of the model, is computed as always.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from minitorch_ciml import ops
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.activations import linear, relu
+from minitorch_ciml.keras.layers.activation import ReLU
+from minitorch_ciml.keras.layers.convolutional import BaseConv, Conv1D, Conv2D, Conv3D
+from minitorch_ciml.keras.layers.core import Activation
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.merging import Add
+from minitorch_ciml.keras.masks import any_mask
+from minitorch_ciml.keras.symbolic import KerasTensor, Node
+from minitorch_ciml.keras.tree import flatten
+
+
+class Call(NamedTuple):
+    """Stands for several `Node`s, of which the last makes `outputs`."""
+
+    layer: Callable
+    args: tuple
+    kwargs: dict
+    outputs: KerasTensor
+
+
+class _ResidualEnd:
+    """relu(conv(x) + other)."""
+
+    def __init__(self, conv: BaseConv, add: Add, activation: Layer, conv_comes_first: bool):
+        self.conv, self.add, self.activation = conv, add, activation
+        self.conv_comes_first = conv_comes_first
+
+    def __call__(self, x: Any, other: Any) -> Any:
+        conv = self.conv
+        if self._is_simple(x, other):
+            return ops.conv_bias_act(
+                x, conv.kernel, conv.bias, "relu", conv.strides, conv.padding, None,
+                conv.dilation_rate, other,
+            )  # fmt: skip
+        y = conv(x)
+        return self.activation(self.add([y, other] if self.conv_comes_first else [other, y]))
+
+    def _is_simple(self, x: Any, other: Any) -> bool:
+        """Whether the layers do nothing beside their formula; a user may change them any time."""
+        conv, activation = self.conv, self.activation
+        layers = (conv, self.add, activation)
+        dtype = conv.compute_dtype
+        return (
+            all(type(t) is Tensor and t.value.dtype == dtype for t in (x, other))
+            and all(a.compute_dtype == dtype and not a.dtype_policy.mixed for a in layers)
+            and all(a.activity_regularizer is None for a in layers)
+            and not any_mask((x, other), {})
+            and conv.activation is linear
+            and _is_relu(activation)
+        )
+
+
+def _is_relu(layer: Layer) -> bool:
+    if type(layer) is ReLU:
+        return layer.max_value is None and not layer.negative_slope and not layer.threshold
+    return type(layer) is Activation and layer.activation is relu
+
+
+def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
+    """The calls of a model, in order, with one `Call` where one kernel does several."""
+    uses = Counter(id(x) for node in nodes for x in node.inputs)
+    uses.update(map(id, flatten(outputs)))
+    made_by = {id(node.outputs): node for node in nodes if type(node.outputs) is KerasTensor}
+    calls: dict[Node, Node | Call] = {node: node for node in nodes}
+
+    def maker(x: KerasTensor, kinds: tuple) -> Node | None:
+        """The call that made x, if it is of such a layer and x is needed once."""
+        node = made_by.get(id(x))
+        is_one = node is not None and type(node.layer) in kinds and uses[id(x)] == 1
+        return node if is_one else None
+
+    for node in nodes:
+        add = maker(node.inputs[0], (Add,)) if type(node.layer) in (Activation, ReLU) else None
+        if add is None or len(add.inputs) != 2 or add.inputs[0].shape != add.inputs[1].shape:
+            continue
+        for place, x in enumerate(add.inputs):
+            conv = maker(x, (Conv1D, Conv2D, Conv3D))
+            if conv is not None and _can_add(conv.layer):
+                end = _ResidualEnd(conv.layer, add.layer, node.layer, place == 0)
+                args = (conv.inputs[0], add.inputs[1 - place])
+                calls[node] = Call(end, args, {}, node.outputs)
+                del calls[conv], calls[add]
+                break
+    return list(calls.values())
+
+
+def _can_add(conv: BaseConv) -> bool:
+    return conv.use_bias and conv.data_format == "channels_last"

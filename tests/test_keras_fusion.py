@@ -1,0 +1,90 @@
+"""Layers whose calls are fused give what they give one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import grad, keras
+from minitorch_ciml.keras import layers
+from minitorch_ciml.keras.models.fusion import Call
+
+
+def residual_block(conv=None, activation=None, swapped=False):
+    x = keras.Input((6, 5, 8))
+    y = (conv or layers.Conv2D(8, 3, padding="same"))(x)
+    y = layers.Add()([y, x] if swapped else [x, y])
+    return x, y, (activation or layers.ReLU())(y)
+
+
+def fused_calls(model):
+    return [call for call in model._graph.calls if isinstance(call, Call)]
+
+
+def data():
+    return np.random.default_rng(0).normal(size=(3, 6, 5, 8)).astype("float32")
+
+
+def one_by_one(model, x):
+    """What the layers of the block compute when each is called for itself."""
+    conv, add, activation = (
+        next(layer for layer in model.layers if isinstance(layer, kind))
+        for kind in (layers.Conv2D, layers.Add, (layers.ReLU, layers.Activation))
+    )
+    return activation(add([x, conv(x)]))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_end_of_a_residual_block_is_one_op(size, swapped):
+    conv = layers.Conv2D(8, size, padding="same", bias_initializer="ones")
+    x, _, y = residual_block(conv, layers.Activation("relu"), swapped)
+    model = keras.Model(x, y)
+    assert len(fused_calls(model)) == 1
+    images = keras.ops.convert_to_tensor(data())
+    images.requires_grad = True
+    result, expected = model(images), one_by_one(model, images)
+    assert result.record.op.name == "conv_bias_add_act"
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-5, atol=1e-5)
+    wanted = [images, *model.trainable_weights]
+    for got, right in zip(
+        grad((result * result).sum(), wanted), grad((expected * expected).sum(), wanted)
+    ):
+        np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_result_that_is_needed_elsewhere_is_computed():
+    x, added, y = residual_block()
+    assert not fused_calls(keras.Model(x, [added, y]))
+    assert not fused_calls(keras.Model(x, layers.Add()([added, y])))
+    assert fused_calls(keras.Model(x, y))
+
+
+@pytest.mark.parametrize(
+    ("conv", "activation"),
+    [
+        (layers.Conv2D(8, 1, use_bias=False), None),
+        (None, layers.Activation("tanh")),
+        (None, layers.ReLU(max_value=1.0)),
+        (layers.Conv2D(8, 1, activation="relu"), None),
+        (layers.Conv2D(8, 1, activity_regularizer="l2"), None),
+    ],
+    ids=["no bias", "tanh", "bounded", "activated", "regularized"],
+)
+def test_other_layers_run_one_by_one(conv, activation):
+    x, _, y = residual_block(conv, activation)
+    model = keras.Model(x, y)
+    result = model(data())
+    regularized = conv is not None and conv.activity_regularizer is not None
+    assert len(model.losses) == regularized
+    expected = one_by_one(model, keras.ops.convert_to_tensor(data()))
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_of_the_users_own_is_called():
+    class Mine(layers.Conv2D):
+        def call(self, inputs):
+            return super().call(inputs) * 0
+
+    x, _, y = residual_block(Mine(8, 1))
+    np.testing.assert_array_equal(keras.Model(x, y)(data()).numpy(), np.maximum(data(), 0))
