@@ -277,6 +277,24 @@ def test_one_place_is_one_product_of_matrices(channels, filters):
     assert cpu_conv._is_product(x.shape, w.shape, (1, 1), ((0, 0),) * 2, 1, x.dtype)
 
 
+def check_one_filter():
+    """Vectors run along the channels, with every kind of window and number of outputs."""
+    lanes = simd.VECTOR_BITS // 32
+    for size, channels, window, pad, dtype in (
+        ((9, 8), 4 * lanes, (3, 3), 1, np.float32),
+        ((3, 3), lanes, (3, 3), 0, np.float32),
+        ((7, 21), 2 * lanes, (2, 5), 1, np.float64),
+        ((40,), lanes, (4,), 3, np.float32),
+    ):
+        x, w, b = random_arrays(0, dtype, (3, *size, channels), (*window, channels, 1), (1,))
+        check_convolution(x, w, b, simple(len(size), pad))
+        check_convolution(x, w, b, simple(len(size), pad, stride=2))
+
+
+def test_one_filter():
+    check_one_filter()
+
+
 def test_rows():
     check_rows()
 
@@ -453,6 +471,7 @@ def check_processor():
     check_convolution(x, w, b, simple(2, pad=1, stride=2, groups=17))
     x, w, b = random_arrays(0, np.float32, (3, 9, 12, 17), (3, 3, 17, 9), (9,))
     check_convolution(x, w, b, simple(2, pad=1))
+    check_one_filter()
     check_pooling(x, {"pool_size": (3, 2), "strides": (2, 2), "padding": ((1, 1), (0, 1))})
 
 

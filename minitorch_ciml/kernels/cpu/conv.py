@@ -91,6 +91,11 @@ def _forward_window(
     )
 
 
+def _is_alone(channels: int, filters: int, step: int) -> bool:
+    """Whether a filter has no other beside it, so that vectors run along the channels."""
+    return filters == 1 and channels % step == 0
+
+
 @lru_cache(maxsize=1024)
 def _forward_rows(
     x_shape: Ints,
@@ -103,7 +108,7 @@ def _forward_rows(
 ) -> RowPlan | None:
     """The plan along rows, where that is the faster kernel."""
     axes = _axes(forward_axis, x_shape[1:-1], w_shape[:-2], strides, padding, dilation)
-    if groups > 1 or not fits(axes, w_shape[-1], step):
+    if groups > 1 or _is_alone(x_shape[-1], w_shape[-1], step) or not fits(axes, w_shape[-1], step):
         return None
     order = tap_order(axes, as_three(w_shape[:-2], 1))
     how = {"masked": False, "step": step}
@@ -125,7 +130,8 @@ def _backward_plans(
     shape = as_three(w_shape[:-2], 1)
     plans = []
     for phase in product(*axes):
-        if groups == 1 and fits(phase, x_shape[-1], step):
+        alone = _is_alone(w_shape[-1], x_shape[-1], step)
+        if groups == 1 and not alone and fits(phase, x_shape[-1], step):
             order = tap_order(phase, shape)
             how = {"masked": masked, "step": step}
             plans.append(row_plan(x_shape[0], phase, order, w_shape[-1], x_shape[-1], **how))
@@ -361,6 +367,24 @@ def _product_grad(
     return dw.reshape(kernel_shape), db
 
 
+def _kernel_grad_of_one(
+    x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, kernel_shape: Ints, padding: Pads
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_kernel_grad` of one filter: x and g change places, so that vectors run along the channels.
+
+    dw[k, c] = sum over p of x[p + k - before, c] g[p] is the gradient of a convolution of g whose
+    result has x's shape; its window is flipped.
+    """
+    if mask is not None:
+        g = np.where(mask > 0, g, g.dtype.type(0))
+    window, ones = kernel_shape[:-2], (1,) * len(padding)
+    padding = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window, padding))
+    turned = (*window, 1, kernel_shape[-2])
+    dw, _ = _kernel_grad(g, x, None, turned, ones, padding, ones, 1)
+    dw = np.flip(dw, tuple(range(len(window)))).reshape(kernel_shape)
+    return np.ascontiguousarray(dw), g.sum(dtype=dw.dtype).reshape(1)
+
+
 def _is_product(
     x_shape: Ints, w_shape: Ints, strides: Ints, padding: Pads, groups: int, dtype: np.dtype
 ) -> bool:
@@ -426,6 +450,11 @@ def _kernel_grad(
         no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
         winograd.correlate_grad(most, x, g, no_mask, padding, dw, db)
         return dw, db
+    reach = tuple(size - 1 for size in kernel_shape[:-2])
+    inside = all(max(pads) <= last for pads, last in zip(padding, reach))
+    if filters == 1 and x.shape[-1] >= _lanes(dtype) and max(*strides, *dilation, groups) == 1:
+        if inside:
+            return _kernel_grad_of_one(x, g, mask, kernel_shape, padding)
     where = _forward_window(x.shape, kernel_shape, strides, padding, dilation, groups)
     plan = where.plan
     by = _forward_weights(kernel_shape, groups, depthwise)

@@ -18,6 +18,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     addresses,
     clear,
     copy,
+    full,
     keep_positive,
     lane_fma,
     lanes,
@@ -25,6 +26,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     load_at,
     outer_fma,
     relu,
+    row_sums,
     store,
     store_at,
     tile,
@@ -38,6 +40,8 @@ from minitorch_ciml.kernels.cpu.threads import task
 # gradient: too few registers), 6 x 4 217; 8 x 1 182, 12 x 1 190, 14 x 1 155.
 WIDE = 6
 NARROW = 12
+# Outputs in a tile of a filter that is alone.
+ALONE = 8
 
 
 class Weights(NamedTuple):
@@ -158,6 +162,49 @@ def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
     return panel
 
 
+@kernel
+def is_alone(run, by, step):
+    """Whether there is one filter only, whose window is a few runs of whole vectors."""
+    return by.outputs == 1 and by.groups == 1 and not by.lanewise and run % step == 0
+
+
+@kernel
+def _weights_of_one(w, order, by):
+    """The weights of a filter that is alone, one after the other."""
+    packed, to = np.empty(order.size * by.inputs, w.dtype), 0
+    for tap in order:
+        for i in range(by.inputs):
+            packed[to] = w[tap * by.tap_step + i * by.input_step]
+            to += 1
+    return packed
+
+
+@kernel
+def _panel_of_one(x, base, count, pix, taps, run, w, bias, plus, clip, y, y_base, to):
+    """The outputs of a filter that is alone: vectors run along the channels.
+
+    Each output has a vector of sums; a square of them is turned to be added up.
+    """
+    step = lanes(x)
+    rows = max(step, ALONE)
+    sums = np.empty(rows * step, x.dtype)
+    for p in range(0, count, step):
+        for t in range(0, rows, ALONE):
+            at = addresses(pix, p + t, count - 1, ALONE)
+            acc, k = full(x, 0.0, ALONE), 0
+            for tap in taps:
+                for q in range(base + tap, base + tap + run, step):
+                    acc = lane_fma(acc, x, at, q, load(w, k, 1))
+                    k += step
+            store(sums, t * step, acc)
+        store(sums, 0, row_sums(sums, 0))
+        for t in range(min(step, count - p)):
+            place, value = y_base + to[p + t], sums[t] + bias[0]
+            if plus.size > 0:
+                value += plus[place]
+            y[place] = 0 if clip and value <= 0 else value
+
+
 wide_panel = _panel(WIDE, 2, False)
 narrow_panel = _panel(NARROW, 1, False)
 _lanewise_panel = _panel(NARROW, 1, True)
@@ -193,6 +240,9 @@ def _correlate_chunk(
         base = 0
         fill_slab(x, source, mask, plan, image, row)
     y_base = plan.out_first + image * plan.out_image_step + row * plan.out_row_step
+    if is_alone(plan.run, by, step):
+        _panel_of_one(x, base, count, pix, taps, plan.run, w, bias, plus, clip, y, y_base, to)
+        return
     group_size = taps.size * plan.run * round_up(by.outputs, step)
     for group in range(by.groups):
         f, k = group * by.outputs, group * group_size
@@ -225,6 +275,9 @@ def _correlate_chunk(
 def correlate(
     most, chunks, source, mask, w, bias, plus, clip, y, pix, to, taps, order, plan, by, lanewise
 ):
-    packed = pack_weights(w, order, by)
+    if is_alone(plan[0].run, by[0], lanes(source)):
+        packed = _weights_of_one(w, order, by[0])
+    else:
+        packed = pack_weights(w, order, by)
     work = (source, mask, packed, bias, plus, clip, y, pix, to, taps, plan, by, lanewise)
     _correlate_chunk(chunks, most, work)

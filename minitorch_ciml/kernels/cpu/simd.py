@@ -190,6 +190,23 @@ def load_turned(typingctx, x, i, step):
     return result(x, types.intp, types.intp), codegen
 
 
+@intrinsic
+def row_sums(typingctx, x, i):
+    """One vector whose element t is the sum of the vector that starts at ``x[i + t * lanes]``."""
+    kind = Vector(x.dtype)
+    result = types.UniTuple(kind, 1)
+
+    def codegen(context, builder, signature, arguments):
+        start = _address(context, builder, signature.args[0], *arguments)
+        rows = [_read(context, builder, kind, start, t) for t in range(kind.lanes)]
+        sums = _turned(builder, rows)
+        while len(sums) > 1:
+            sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2])]
+        return context.make_tuple(builder, result, sums)
+
+    return result(x, types.intp), codegen
+
+
 def _turned(builder: ir.IRBuilder, rows: list) -> list:
     """The columns of a square of vectors: pairs of rows change places of ever smaller blocks."""
     count, half = len(rows), len(rows) // 2
