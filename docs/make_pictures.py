@@ -109,7 +109,8 @@ def roofline() -> None:
             if row["model"] == kernel
             for ours in [row["frameworks"]["minitorch_ciml"]["modes"]["default"]]
         ]
-        axes.scatter(*zip(*points), s=22, color=colour, marker=marker, alpha=0.7, label=label)
+        densities, speeds = zip(*points)
+        axes.scatter(densities, speeds, s=22, color=colour, marker=marker, alpha=0.7, label=label)
     style.plain_axes(axes, "arithmetic per byte (FLOP / byte)", "speed (GFLOP/s)")
     style.heading(axes, f"{cpu}, {report['settings']['threads']} threads")
     axes.legend(frameon=False, fontsize=style.SMALL)
