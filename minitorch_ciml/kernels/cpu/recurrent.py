@@ -1,9 +1,10 @@
 """Recurrent layers on the CPU.
 
-The inputs of all steps are multiplied by their weights at once, and so is everything that the
-gradients of the weights need: a few large products. The steps are left. Samples do not depend
-on each other, so each thread takes some of them through all steps and waits for nobody; per step
-it computes one product with the state and one pass over the gates.
+Samples do not depend on each other, so each thread takes some of them through all steps and waits
+for nobody; per step it computes one product and one pass over the gates. Where states and inputs
+are only added up (LSTM, the simple one), a row of state, inputs and a 1 is multiplied by all
+weights and the bias at once, and the gradients of all these are one large product. A GRU needs its
+sums with the state alone: there the inputs of all steps are multiplied first.
 
 Within a pass every loop starts at 0, writes one array and reads few: then the compiler can tell
 that no index is negative and no two arrays overlap, and vectorises it.
@@ -21,22 +22,22 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import sigmoid, tanh
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.products import (
-    TILE,
+    LAST_TILE,
     multiply,
     pack,
     packed_size,
     places,
     product,
 )
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import ALL, get_num_threads, task
 from minitorch_ciml.kernels.reference import recurrent as reference
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
 Gradients = tuple[Array | None, ...]
 
-# The samples that a thread takes through all steps at a time.
-BLOCK = 2 * TILE
+# The most samples that a thread takes through all steps at a time: their gates stay in its cache.
+BLOCK = 64
 
 
 def _is_simple(*arrays: Array) -> bool:
@@ -54,6 +55,34 @@ def _contiguous(*arrays: Array) -> list[Array]:
 def _projected(x: Array, w: Array) -> Array:
     """x w for all steps."""
     return multiply(_flat(x), w).reshape(*x.shape[:-1], w.shape[1])
+
+
+def _blocks(h: Array) -> tuple[int, int]:
+    """The number of blocks of samples, and their size: one for each thread, of whole tiles."""
+    share = -(-len(h) // get_num_threads())
+    size = min(BLOCK, max(1, -(-share // LAST_TILE)) * LAST_TILE)
+    return -(-len(h) // size), size
+
+
+def _rows_with(x: Array, h: Array) -> Array:
+    """(T + 1, N, H + I + 1): rows of a state, here the first step's, the step's inputs, and a 1."""
+    (steps, samples, inputs), units = x.shape, h.shape[1]
+    rows = empty((steps + 1, samples, units + inputs + 1), x.dtype)
+    rows[0, :, :units] = h
+    rows[:-1, :, units:-1] = x
+    rows[..., -1] = 1
+    return rows
+
+
+def _gradients_of_rows(needs: Needs, rows: Array, w: Array, dz: Array) -> tuple:
+    """The gradients for x, w, u and b from those of rows times (u, w, b), (T, N, k H)."""
+    steps, samples, columns = dz.shape
+    inputs, units = len(w), rows.shape[2] - len(w) - 1
+    dx = multiply(_flat(dz), w.T).reshape(steps, samples, inputs) if needs[0] else None
+    if not any(needs[1:]):
+        return dx, None, None, None
+    together = multiply(_flat(rows[:-1]).T, _flat(dz))
+    return dx, together[units:-1], together[:units], together[-1]
 
 
 def _history(x: Array, start: Array, more: int = 0) -> Array:
@@ -108,13 +137,11 @@ def _times(a, t, first, last, packed, y, y_first):
 
 
 @kernel
-def _lstm_step(z, hu, b, cs, hs, t, first, last):
-    """Gates in the place of z[t] = x w, and the next states."""
+def _lstm_step(z, rows, cs, hs, t, first, last):
+    """Gates in the place of z[t], their sums, and the next states."""
     units = cs.shape[2]
     for n in range(first, last):
-        row, c, c_next, h_next, p = z[t, n], cs[t, n], cs[t + 1, n], hs[t + 1, n], hu[n - first]
-        for j in range(4 * units):
-            row[j] += p[j] + b[j]
+        row, c, c_next, h_next = z[t, n], cs[t, n], cs[t + 1, n], hs[t + 1, n]
         for j in range(2 * units):
             row[j] = sigmoid(row[j])
         for j in range(units):
@@ -125,6 +152,7 @@ def _lstm_step(z, hu, b, cs, hs, t, first, last):
             c_next[j] = row[units + j] * c[j] + row[j] * row[2 * units + j]
         for j in range(units):
             h_next[j] = row[3 * units + j] * tanh(c_next[j])
+        rows[t + 1, n, :units] = h_next
 
 
 @kernel
@@ -155,34 +183,31 @@ def _lstm_step_grad(dhs, g, dcs, gates, cs, dzs, t, first, last):
 
 
 @task
-def _lstm_block(i, z, packed, b, cs, hs):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
-    hu = np.empty((last - first, z.shape[2]), z.dtype)
-    for t in range(z.shape[0]):
-        _times(hs, t, first, last, packed, hu, 0)
-        _lstm_step(z, hu, b, cs, hs, t, first, last)
+def _lstm_block(i, size, rows, packed, z, cs, hs):
+    steps, samples, columns = z.shape
+    first, last = i * size, min((i + 1) * size, samples)
+    sums = z.reshape(steps * samples, columns)
+    for t in range(steps):
+        _times(rows, t, first, last, packed, sums, t * samples + first)
+        _lstm_step(z, rows, cs, hs, t, first, last)
 
 
 @task
-def _lstm_grad_block(i, packed, dh, g, dc, gates, cs, dz):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, dh.shape[0])
+def _lstm_grad_block(i, size, packed, dh, g, dc, gates, cs, dz):
+    first, last = i * size, min((i + 1) * size, dh.shape[0])
     for t in range(dz.shape[0] - 1, -1, -1):
         _lstm_step_grad(dh, g, dc, gates, cs, dz, t, first, last)
         _times(dz, t, first, last, packed, dh, first)
 
 
 @entry
-def _lstm(blocks, z, u, b, cs, hs):
-    _lstm_block(blocks, ALL, (z, _packed(u, False), b, cs, hs))
+def _lstm(blocks, rows, weights, z, cs, hs):
+    _lstm_block(blocks[0], ALL, (blocks[1], rows, _packed(weights, False), z, cs, hs))
 
 
 @entry
 def _lstm_grad(blocks, u, dh, g, dc, gates, cs, dz):
-    _lstm_grad_block(blocks, ALL, (_packed(u, True), dh, g, dc, gates, cs, dz))
-
-
-def _blocks(h: Array) -> int:
-    return -(-len(h) // BLOCK)
+    _lstm_grad_block(blocks[0], ALL, (blocks[1], _packed(u, True), dh, g, dc, gates, cs, dz))
 
 
 def lstm(
@@ -190,13 +215,13 @@ def lstm(
 ) -> tuple[Array, tuple]:
     if not _is_simple(x, h, c, w, u, b):
         return reference.lstm(x, h, c, w, u, b, sequences=sequences)
-    x, u, b = _contiguous(x, u, b)
-    gates, hs, cs = _projected(x, w), _history(x, h, more=1), _history(x, c)
-    _lstm(_blocks(h), gates, u, b, cs, hs)
+    rows, hs, cs = _rows_with(x, h), _history(x, h, more=1), _history(x, c)
+    gates = empty((*x.shape[:2], w.shape[1]), x.dtype)
+    _lstm(_blocks(h), rows, np.concatenate((u, w, b[None])), gates, cs, hs)
     if not sequences:
-        return np.stack([hs[len(x)], cs[-1]]), (hs[:-1], cs, gates)
+        return np.stack([hs[len(x)], cs[-1]]), (rows, cs, gates)
     hs[-1] = cs[-1]
-    return hs[1:], (hs[:-1], cs, gates)
+    return hs[1:], (rows, cs, gates)
 
 
 def lstm_grad(
@@ -207,13 +232,13 @@ def lstm_grad(
         return reference.lstm_grad(
             g, y, x, h, c, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
-    hs, cs, gates = saved
+    rows, cs, gates = saved
     dz = empty(gates.shape, gates.dtype)
     dh, dc = np.zeros(h.shape, h.dtype) if sequences else g[0].copy(), g[-1].copy()
     steps = np.ascontiguousarray(g[:-1]) if sequences else _incoming(g, sequences)
     _lstm_grad(_blocks(h), *_contiguous(u), dh, steps, dc, gates, cs, dz)
-    dx, dw, du = _weight_gradients((needs[0], *needs[3:5]), x, hs, w, dz, dz)
-    return dx, dh, dc, dw, du, _column_sums(dz) if needs[5] else None
+    dx, *others = _gradients_of_rows((needs[0], *needs[3:]), rows, w, dz)
+    return dx, dh, dc, *others
 
 
 # --- GRU ----------------------------------------------------------------------------------------
@@ -266,8 +291,8 @@ def _gru_step_grad(dhs, g, gates, inners, hs, dxs, dps, t, first, last):
 
 
 @task
-def _gru_block(i, z, packed, b, inner, hs):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
+def _gru_block(i, size, z, packed, b, inner, hs):
+    first, last = i * size, min((i + 1) * size, z.shape[1])
     hu = np.empty((last - first, z.shape[2]), z.dtype)
     for t in range(z.shape[0]):
         _times(hs, t, first, last, packed, hu, 0)
@@ -275,8 +300,8 @@ def _gru_block(i, z, packed, b, inner, hs):
 
 
 @task
-def _gru_grad_block(i, packed, dh, g, gates, inner, hs, dx, dp):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, dh.shape[0])
+def _gru_grad_block(i, size, packed, dh, g, gates, inner, hs, dx, dp):
+    first, last = i * size, min((i + 1) * size, dh.shape[0])
     back = np.empty((last - first, dh.shape[1]), dh.dtype)
     for t in range(dx.shape[0] - 1, -1, -1):
         _gru_step_grad(dh, g, gates, inner, hs, dx, dp, t, first, last)
@@ -289,12 +314,13 @@ def _gru_grad_block(i, packed, dh, g, gates, inner, hs, dx, dp):
 
 @entry
 def _gru(blocks, z, u, b, inner, hs):
-    _gru_block(blocks, ALL, (z, _packed(u, False), b, inner, hs))
+    _gru_block(blocks[0], ALL, (blocks[1], z, _packed(u, False), b, inner, hs))
 
 
 @entry
 def _gru_grad(blocks, u, dh, g, gates, inner, hs, dx, dp):
-    _gru_grad_block(blocks, ALL, (_packed(u, True), dh, g, gates, inner, hs, dx, dp))
+    packed = _packed(u, True)
+    _gru_grad_block(blocks[0], ALL, (blocks[1], packed, dh, g, gates, inner, hs, dx, dp))
 
 
 def gru(
@@ -331,22 +357,22 @@ def gru_grad(
 
 
 @task
-def _simple_block(i, z, packed, b, hs):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, z.shape[1])
-    hu = np.empty((last - first, z.shape[2]), z.dtype)
-    for t in range(z.shape[0]):
-        _times(hs, t, first, last, packed, hu, 0)
+def _simple_block(i, size, rows, packed, hs):
+    steps, samples, units = hs.shape
+    first, last = i * size, min((i + 1) * size, samples)
+    sums = hs.reshape(steps * samples, units)
+    for t in range(steps - 1):
+        _times(rows, t, first, last, packed, sums, (t + 1) * samples + first)
         for n in range(first, last):
-            h, row, p = hs[t + 1, n], z[t, n], hu[n - first]
-            for j in range(h.size):
-                h[j] = row[j] + p[j] + b[j]
-            for j in range(h.size):
+            h = hs[t + 1, n]
+            for j in range(units):
                 h[j] = tanh(h[j])
+            rows[t + 1, n, :units] = h
 
 
 @task
-def _simple_grad_block(i, packed, dhs, g, hs, dzs):
-    first, last = i * BLOCK, min((i + 1) * BLOCK, dhs.shape[0])
+def _simple_grad_block(i, size, packed, dhs, g, hs, dzs):
+    first, last = i * size, min((i + 1) * size, dhs.shape[0])
     one = hs.dtype.type(1)
     for t in range(dzs.shape[0] - 1, -1, -1):
         for n in range(first, last):
@@ -357,36 +383,36 @@ def _simple_grad_block(i, packed, dhs, g, hs, dzs):
 
 
 @entry
-def _simple(blocks, z, u, b, hs):
-    _simple_block(blocks, ALL, (z, _packed(u, False), b, hs))
+def _simple(blocks, rows, weights, hs):
+    _simple_block(blocks[0], ALL, (blocks[1], rows, _packed(weights, False), hs))
 
 
 @entry
 def _simple_grad(blocks, u, dh, g, hs, dz):
-    _simple_grad_block(blocks, ALL, (_packed(u, True), dh, g, hs, dz))
+    _simple_grad_block(blocks[0], ALL, (blocks[1], _packed(u, True), dh, g, hs, dz))
 
 
 def simple_rnn(
     x: Array, h: Array, w: Array, u: Array, b: Array, *, sequences: bool
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple]:
     if not _is_simple(x, h, w, u, b):
         return reference.simple_rnn(x, h, w, u, b, sequences=sequences)
-    x, u, b = _contiguous(x, u, b)
-    z, hs = _projected(x, w), _history(x, h)
-    _simple(_blocks(h), z, u, b, hs)
-    return hs[1:] if sequences else hs[-1].copy(), hs
+    rows, hs = _rows_with(x, h), _history(x, h)
+    _simple(_blocks(h), rows, np.concatenate((u, w, b[None])), hs)
+    return hs[1:] if sequences else hs[-1].copy(), (rows, hs)
 
 
 def simple_rnn_grad(
     g: Array, y: Array, x: Array, h: Array, w: Array, u: Array, b: Array, *,
-    needs: Needs, saved: Array, sequences: bool,
+    needs: Needs, saved: tuple, sequences: bool,
 ) -> Gradients:  # fmt: skip
     if not _is_simple(g, x, h, w, u, b):
         return reference.simple_rnn_grad(
             g, y, x, h, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
-    dz = empty(saved[1:].shape, saved.dtype)
+    rows, hs = saved
+    dz = empty(hs[1:].shape, hs.dtype)
     dh = np.zeros(h.shape, h.dtype) if sequences else g.copy()
-    _simple_grad(_blocks(h), *_contiguous(u), dh, _incoming(g, sequences), saved, dz)
-    dx, dw, du = _weight_gradients((needs[0], *needs[2:4]), x, saved, w, dz, dz)
-    return dx, dh, dw, du, _column_sums(dz) if needs[4] else None
+    _simple_grad(_blocks(h), *_contiguous(u), dh, _incoming(g, sequences), hs, dz)
+    dx, *others = _gradients_of_rows((needs[0], *needs[2:]), rows, w, dz)
+    return dx, dh, *others
