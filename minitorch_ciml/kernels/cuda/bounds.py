@@ -202,6 +202,42 @@ _LAYER = ((128, 784), (784, 128), (128,))
 _HEADS, _EVERYWHERE = (8, 1024, 8, 64), ((1, 1), "bool")
 _SQUARE = (4096, 4096)
 _TO_HALF = np.dtype("float16")
+_POOL: dict[str, Any] = {"pool_size": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
+_POOLED, _WHERE = (128, 14, 14, 64), ((128, 14, 14, 64), "uint8")
+_ROWS, _FEATURES = (16384, 1024), (1024,)
+_STATISTICS = (_FILTERS[-1:],) * 4
+_HALF_HEADS = (_HEADS, "float16")
+_SCORES = 2.0 * 8 * 8 * 1024 * 1024 * 64  # of one product of an attention
+_GATES = (28, 128, 28), (128, 128), (128, 128), (28, 512), (128, 512), (512,)
+_TOKENS = ((128, 512), "int64")
+
+
+def _attention_grad(heads: Any) -> Callable[[], Any]:
+    def run() -> Any:
+        gradient = kernels.find("cuda", "attention_grad")
+        g, y, q, k, v = (_array(heads) for _ in range(5))
+        log_sums, needs = array(8, 8, 1024), (True, True, True, False)
+        return gradient(g, y, q, k, v, _array(_EVERYWHERE), needs=needs, saved=log_sums, scale=0.1)
+
+    return run
+
+
+def _layer_normalization_grad() -> Any:
+    gradient = kernels.find("cuda", "layer_normalization_grad")
+    arrays = (_array(shape) for shape in (_ROWS, _ROWS, _ROWS, _FEATURES, _FEATURES))
+    saved = array(_ROWS[0]), array(_ROWS[0])
+    return gradient(*arrays, needs=(True,) * 3, saved=saved, epsilon=1e-3)
+
+
+def _embedding() -> Any:
+    table, tokens = array(32768, 256), _array(_TOKENS)
+    return kernels.find("cuda", "getitem")(table, index=(tokens,))
+
+
+def _embedding_grad() -> Any:
+    g, tokens = array(128, 512, 256), _array(_TOKENS)
+    return kernels.find("cuda", "put")(g, index=(tokens,), shape=(32768, 256))
+
 
 # Of functions such as exp, a few operations are counted for each element.
 PROBLEMS = [
@@ -231,6 +267,36 @@ PROBLEMS = [
     Problem(
         "attention 8x1024x8x64", _call("attention", _HEADS, _HEADS, _HEADS, _EVERYWHERE, scale=0.1),
         4.0 * 8 * 8 * 1024 * 1024 * 64,
+    ),
+    Problem("attention 8x1024x8x64, float16",
+        _call("attention", *(_HALF_HEADS,) * 3, _EVERYWHERE, scale=0.1), 2 * _SCORES, "16 bits",
+    ),
+    Problem("gradients of attention, float32", _attention_grad(_HEADS), 5 * _SCORES),
+    Problem("gradients of attention, float16",
+        _attention_grad(_HALF_HEADS), 5 * _SCORES, "16 bits",
+    ),
+    Problem("max pooling 2x2, 128x28x28x64", _call("max_pool", _RESULT, **_POOL), 0),
+    Problem("gradient of max pooling",
+        _call("max_pool_scatter", _POOLED, _WHERE, input_shape=_RESULT, **_POOL), 0,
+    ),
+    Problem("average pooling 2x2", _call("avg_pool", _RESULT, **_POOL), 0),
+    Problem("batch moments, 128x28x28x64", _call("batch_moments", _RESULT, axis=3), 0),
+    Problem("batch normalization",
+        _call("batch_normalization", _RESULT, *_STATISTICS, axis=3, epsilon=1e-3), 0,
+    ),
+    Problem("layer normalization 16384x1024",
+        _call("layer_normalization", _ROWS, _FEATURES, _FEATURES, epsilon=1e-3), 0,
+    ),
+    Problem("gradients of layer normalization", _layer_normalization_grad, 0),
+    Problem("cross-entropy 16384x1024", _call("sparse_categorical_crossentropy",
+        ((16384,), "int64"), _ROWS, from_logits=True, axis=-1), 0,
+    ),
+    Problem("argmax 16384x1024", _call("argmax", _ROWS, axis=1, keepdims=False), 0),
+    Problem("cumsum 16384x1024", _call("cumsum", _ROWS, axis=1), 0),
+    Problem("embedding 32768x256, of 128x512", _embedding, 0),
+    Problem("gradient of the embedding", _embedding_grad, 0),
+    Problem("LSTM 128, 128 samples of 28x28", _call("lstm", *_GATES, sequences=False),
+        2.0 * 28 * 128 * (28 + 128) * 512,
     ),
     Problem("adam, 16M", _adam(_N), 10.0 * _N, in_place=(0, 2, 3)),
 ]  # fmt: skip
@@ -266,4 +332,7 @@ def main(pattern: str = "") -> None:
     console = Console()
     console.print(table)
     every = {kernel.name for kernel in import_module(f"{__package__}.report").all_kernels()}
-    console.print(f"{len(reached)} of {len(every)} kernels are in these problems.")
+    console.print(
+        f"{len(reached)} of {len(every)} kernels are in these problems; most others are "
+        "the same for other types, tiles and functions."
+    )
