@@ -53,6 +53,20 @@ def test_the_end_of_a_residual_block_is_one_op(size, swapped):
         np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_run_eagerly_calls_every_layer_for_itself():
+    x, _, y = residual_block()
+    model = keras.Model(x, y)
+    called = []
+    model.layers[1].call = lambda images, call=model.layers[1].call: (
+        called.append(1) or call(images)
+    )
+    for eagerly in (False, True):
+        model.compile("sgd", "mse", run_eagerly=eagerly)
+        assert model.run_eagerly is eagerly
+        model.predict(data(), verbose=0)
+        assert bool(called) is eagerly
+
+
 def test_a_result_that_is_needed_elsewhere_is_computed():
     x, added, y = residual_block()
     assert not fused_calls(keras.Model(x, [added, y]))

@@ -48,7 +48,7 @@ class Compiled:
             loss_weights: factors of the outputs' losses.
             metrics: names, metrics or functions to report; per output for several outputs.
             weighted_metrics: metrics that take sample weights into account.
-            run_eagerly: True: never record a step on a GPU.
+            run_eagerly: True: every layer is called for itself, and no step on a GPU is recorded.
             jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
                 also with the user's own Python code in it, which then runs only once; False: never.
             auto_scale_loss: train a model of the policy "mixed_float16" with a
@@ -83,6 +83,11 @@ class Compiled:
         self._stepper = None
         self.compiled = True
         self.stop_training = False
+
+    @property
+    def run_eagerly(self) -> bool:
+        """What `compile` was told."""
+        return self._compile_arguments is not None and self._compile_arguments["run_eagerly"]
 
     def _check_compiled(self, what: str) -> None:
         if not self.compiled:

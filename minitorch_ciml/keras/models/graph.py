@@ -39,8 +39,13 @@ class LayerGraph:
                 "apart by their names, so give each its own name=."
             )
 
-    def __call__(self, inputs: Any) -> Any:
-        """Runs the calls on data; returns tensors in the structure of `outputs`."""
+    def __call__(self, inputs: Any, one_by_one: bool = False) -> Any:
+        """Runs the calls on data; returns tensors in the structure of `outputs`.
+
+        Args:
+            inputs: in the structure of `self.inputs`.
+            one_by_one: call every layer for itself; `fusion` is left out.
+        """
         if type(self.inputs) is KerasTensor and isinstance(inputs, Tensor):  # nearly always
             values: dict[int, Any] = {id(self.inputs): inputs}
         else:
@@ -49,7 +54,7 @@ class LayerGraph:
         def value(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
 
-        for node in self.calls:
+        for node in self.nodes if one_by_one else self.calls:
             args, kwargs = node.args, node.kwargs
             if len(args) == 1 and type(args[0]) is KerasTensor and not kwargs:
                 result = node.layer(values[id(args[0])])

@@ -77,7 +77,7 @@ class Model(Trainer, Layer):
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
         set_mask(inputs, mask)
-        return self._graph(inputs)
+        return self._graph(inputs, one_by_one=self.run_eagerly)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """None: the layers inside have given the outputs their masks."""

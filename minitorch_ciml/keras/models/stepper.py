@@ -122,7 +122,7 @@ def reason_against_recording(model: Any) -> str | None:
     from minitorch_ciml.keras.models.trainer import Trainer
 
     arguments = model._compile_arguments
-    if arguments["run_eagerly"]:
+    if model.run_eagerly:
         return "run_eagerly=True"
     if arguments["jit_compile"] is False:
         return "jit_compile=False"
