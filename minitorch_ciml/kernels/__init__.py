@@ -56,6 +56,7 @@ _CPU = {
     ),
     "random": ("dropout", "random_words"),
     "attention": ("attention", "attention_grad"),
+    "rows": ("log_softmax", "log_softmax_grad", "softmax", "softmax_grad"),
     "recurrent": (
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",
     ),
@@ -65,8 +66,7 @@ _CPU = {
     ),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
-        "categorical_crossentropy_grad", "dense", "dense_grad", "log_softmax", "log_softmax_grad",
-        "max_pool_grad", "max_pool_places", "softmax", "softmax_grad",
+        "categorical_crossentropy_grad", "dense", "dense_grad", "max_pool_grad", "max_pool_places",
         "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
     ),
 }  # fmt: skip

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu.exponential import exp
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.products import pack, packed_size, places, product
+from minitorch_ciml.kernels.cpu.rows import exponentiate, top, total
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import attention as reference
 
@@ -47,33 +47,19 @@ def _scores(s, q, q_rows, k, k_first, k_step, size, packed, mask, scale):
 @kernel
 def _softmax(s, log_sums):
     """Weights in the place of scores. A row without any is 0, and ln of its sum infinite."""
-    lanes = 16  # partial maxima and sums, so that the loops over them are vectorised
-    tops, sums = np.empty(lanes, s.dtype), np.empty(lanes, s.dtype)
-    whole = s.shape[1] // lanes * lanes
     for t in range(s.shape[0]):
         row = s[t]
-        tops[:] = -np.inf
-        for j in range(0, whole, lanes):
-            for i in range(lanes):
-                tops[i] = row[j + i] if row[j + i] > tops[i] else tops[i]
-        top = tops.max()
-        for j in range(whole, s.shape[1]):
-            top = row[j] if row[j] > top else top
-        if top == -np.inf:
-            top = s.dtype.type(0)
-        for j in range(s.shape[1]):
-            row[j] = exp(row[j] - top)
-        sums[:] = 0
-        for j in range(0, whole, lanes):
-            for i in range(lanes):
-                sums[i] += row[j + i]
-        total = sums.sum()
-        for j in range(whole, s.shape[1]):
-            total += row[j]
-        share = s.dtype.type(0) if total == 0 else 1 / total
-        for j in range(s.shape[1]):
+        highest = top(row)
+        if highest == -np.inf:
+            highest = s.dtype.type(0)
+        for j in range(row.size):
+            row[j] -= highest
+        exponentiate(row)
+        weight = total(row)
+        share = s.dtype.type(0) if weight == 0 else s.dtype.type(1) / weight
+        for j in range(row.size):
             row[j] *= share
-        log_sums[t] = np.inf if total == 0 else top + math.log(total)
+        log_sums[t] = np.inf if weight == 0 else highest + math.log(weight)
 
 
 @kernel
@@ -122,7 +108,8 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
     for t in range(steps):
         log_sum = log_sums[i * steps + t]
         for j in range(sources):
-            p[t, j] = exp(p[t, j] - log_sum)
+            p[t, j] -= log_sum
+    exponentiate(flat_p)
     pack(g, g_first, v_step, 1, steps, width, packed)
     product(flat_p, columns, sources, steps, packed, width, dv, v_rows, False)
     pack(v, v_first, 1, v_step, width, sources, packed)

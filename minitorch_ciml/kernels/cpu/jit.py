@@ -20,7 +20,7 @@ from numba import njit
 # What every kernel is built from: a change there must recompile them all.
 _FOUNDATION = [
     Path(__file__).with_name(f"{name}.py")
-    for name in ("correlate", "exponential", "jit", "products", "simd", "threads")
+    for name in ("correlate", "exponential", "jit", "products", "rows", "simd", "threads")
 ]
 
 

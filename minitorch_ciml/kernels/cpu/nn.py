@@ -1,4 +1,4 @@
-"""Softmax, cross-entropies and the dense layer on the CPU.
+"""Cross-entropies and the dense layer on the CPU.
 
 Matrix products are those of `products`, exponentials are NumPy's. The loops before and after them
 are numba: one pass each where NumPy needs several, and a tenth of its overhead for small arrays.
@@ -16,6 +16,7 @@ from minitorch_ciml.kernels.cpu import pool
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.products import multiply
+from minitorch_ciml.kernels.cpu.rows import as_rows, is_simple
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 
@@ -28,150 +29,6 @@ EPSILON = reference.EPSILON
 # On one thread: the loops here are bound by memory, not by arithmetic. Sums may be reordered, so
 # that they are vectorised.
 compiled = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"}, cache=True)
-
-
-def _rows(x: Array) -> Array:
-    """`x` as contiguous rows of its last axis."""
-    if x.ndim != 2:
-        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return np.ascontiguousarray(x)
-
-
-def _is_simple(*arrays: Array) -> bool:
-    """Whether numba takes these arrays: all float32, or all float64."""
-    dtype = arrays[0].dtype
-    for x in arrays:
-        if x.dtype is not dtype and x.dtype != dtype:
-            return False
-    return dtype.char in "fd"
-
-
-# --- softmax ------------------------------------------------------------------------------------
-
-
-def _along_last(kernel):
-    """Makes a kernel for rows one for any axis: `kernel(*rows)` gives rows."""
-
-    def for_any_axis(axis: int, *arrays: Array) -> Array:
-        moved = [np.moveaxis(x, axis, -1) for x in arrays]
-        result = kernel(*map(_rows, moved)).reshape(moved[0].shape)
-        return np.ascontiguousarray(np.moveaxis(result, -1, axis))
-
-    def apply(axis: int, *arrays: Array) -> Array:
-        if axis in (-1, arrays[0].ndim - 1):
-            return kernel(*map(_rows, arrays)).reshape(arrays[0].shape)
-        return for_any_axis(axis, *arrays)
-
-    return apply
-
-
-LANES = 16  # so many maxima at a time fill a vector register; LLVM does not split one by itself
-
-
-@compiled
-def _shifted(x):
-    """Every row minus its maximum. A NaN is no maximum, but stays one in the result."""
-    z, tops = np.empty_like(x), np.empty(LANES, x.dtype)
-    blocks = x.shape[1] // LANES * LANES
-    for i in range(x.shape[0]):
-        top = x.dtype.type(-np.inf)
-        for k in range(LANES):
-            tops[k] = top
-        for j in range(0, blocks, LANES):
-            for k in range(LANES):
-                tops[k] = x[i, j + k] if x[i, j + k] > tops[k] else tops[k]
-        for k in range(LANES):
-            top = tops[k] if tops[k] > top else top
-        for j in range(blocks, x.shape[1]):
-            top = x[i, j] if x[i, j] > top else top
-        for j in range(x.shape[1]):
-            z[i, j] = x[i, j] - top
-    return z
-
-
-@compiled
-def _normalise(e):
-    """Divides every row by its sum, in place."""
-    for i in range(e.shape[0]):
-        total = e.dtype.type(0)
-        for j in range(e.shape[1]):
-            total += e[i, j]
-        share = 1 / total
-        for j in range(e.shape[1]):
-            e[i, j] *= share
-
-
-@compiled
-def _subtract_log_sum(z, e):
-    for i in range(z.shape[0]):
-        total = e.dtype.type(0)
-        for j in range(z.shape[1]):
-            total += e[i, j]
-        shift = e.dtype.type(math.log(total))
-        for j in range(z.shape[1]):
-            z[i, j] -= shift
-
-
-@compiled
-def _softmax_slope(g, y):
-    dx = np.empty_like(y)
-    for i in range(y.shape[0]):
-        mean = y.dtype.type(0)
-        for j in range(y.shape[1]):
-            mean += g[i, j] * y[i, j]
-        for j in range(y.shape[1]):
-            dx[i, j] = y[i, j] * (g[i, j] - mean)
-    return dx
-
-
-@compiled
-def _log_softmax_slope(g, p):
-    for i in range(p.shape[0]):
-        total = p.dtype.type(0)
-        for j in range(p.shape[1]):
-            total += g[i, j]
-        for j in range(p.shape[1]):
-            p[i, j] = g[i, j] - p[i, j] * total
-    return p
-
-
-@_along_last
-def _softmax(x: Array) -> Array:
-    e = _shifted(x)
-    np.exp(e, out=e)
-    _normalise(e)
-    return e
-
-
-@_along_last
-def _log_softmax(x: Array) -> Array:
-    z = _shifted(x)
-    _subtract_log_sum(z, np.exp(z))
-    return z
-
-
-_softmax_grad = _along_last(_softmax_slope)
-_log_softmax_grad = _along_last(lambda g, y: _log_softmax_slope(g, np.exp(y)))
-
-
-def softmax(x: Array, *, axis: int) -> Array:
-    return _softmax(axis, x) if _is_simple(x) else reference.softmax(x, axis=axis)
-
-
-def softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -> Gradients:
-    if not _is_simple(g, y):
-        return reference.softmax_grad(g, y, x, needs=needs, axis=axis)
-    return (_softmax_grad(axis, g, y),)
-
-
-def log_softmax(x: Array, *, axis: int) -> Array:
-    return _log_softmax(axis, x) if _is_simple(x) else reference.log_softmax(x, axis=axis)
-
-
-def log_softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -> Gradients:
-    if not _is_simple(g, y):
-        return reference.log_softmax_grad(g, y, x, needs=needs, axis=axis)
-    return (_log_softmax_grad(axis, g, y),)
 
 
 # --- the dense layer ----------------------------------------------------------------------------
@@ -212,24 +69,48 @@ def _masked(g: Array, y: Array, relu: bool) -> tuple[Array, Array]:
 
 
 def dense(x: Array, w: Array, b: Array, *, activation: str) -> Array:
-    if not _is_simple(x, w, b):
+    if not is_simple(x, w, b):
         return reference.dense(x, w, b, activation=activation)
-    y = multiply(_rows(x), w, b, activation == "relu")
+    y = multiply(as_rows(x), w, b, activation == "relu")
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
 
 
 def dense_grad(
     g: Array, y: Array, x: Array, w: Array, b: Array, *, needs: Needs, activation: str
 ) -> Gradients:
-    if not _is_simple(g, y, x, w):
+    if not is_simple(g, y, x, w):
         return reference.dense_grad(g, y, x, w, b, needs=needs, activation=activation)
-    rows, db = _masked(_rows(g), _rows(y), activation == "relu")
+    rows, db = _masked(as_rows(g), as_rows(y), activation == "relu")
     dx = multiply(rows, w.T) if needs[0] else None
-    dw = multiply(_rows(x).T, rows) if needs[1] else None
+    dw = multiply(as_rows(x).T, rows) if needs[1] else None
     return dx if dx is None or x.ndim == 2 else dx.reshape(x.shape), dw, db
 
 
 # --- cross-entropies ----------------------------------------------------------------------------
+
+
+LANES = 16  # so many maxima at a time fill a vector register; LLVM does not split one by itself
+
+
+@compiled
+def _shifted(x):
+    """Every row minus its maximum. A NaN is no maximum, but stays one in the result."""
+    z, tops = np.empty_like(x), np.empty(LANES, x.dtype)
+    blocks = x.shape[1] // LANES * LANES
+    for i in range(x.shape[0]):
+        top = x.dtype.type(-np.inf)
+        for k in range(LANES):
+            tops[k] = top
+        for j in range(0, blocks, LANES):
+            for k in range(LANES):
+                tops[k] = x[i, j + k] if x[i, j + k] > tops[k] else tops[k]
+        for k in range(LANES):
+            top = tops[k] if tops[k] > top else top
+        for j in range(blocks, x.shape[1]):
+            top = x[i, j] if x[i, j] > top else top
+        for j in range(x.shape[1]):
+            z[i, j] = x[i, j] - top
+    return z
 
 
 @compiled
@@ -289,7 +170,7 @@ def _sparse_from_logits(t, z, e):
         for j in range(z.shape[1]):
             total += e[i, j]
         losses[i] = z.dtype.type(math.log(total)) - z[i, t[i]]
-        share = 1 / total
+        share = z.dtype.type(1) / total
         for j in range(z.shape[1]):
             e[i, j] *= share
         e[i, t[i]] -= 1
@@ -308,7 +189,7 @@ def _sparse_from_probabilities(t, x):
         losses[i] = -x.dtype.type(math.log(min(max(p, low), high)))
         inside = low <= p <= high
         for j in range(x.shape[1]):
-            slope[i, j] = 1 / total if inside else 0
+            slope[i, j] = x.dtype.type(1) / total if inside else 0
         if inside:
             slope[i, t[i]] -= 1 / (p * total)
     return losses, slope
@@ -327,11 +208,11 @@ def _scale_rows(g, slope):
 def categorical_crossentropy(
     target: Array, output: Array, *, from_logits: bool, axis: int
 ) -> tuple[Array, Array]:
-    if not _is_simple(target, output) or axis != output.ndim - 1:
+    if not is_simple(target, output) or axis != output.ndim - 1:
         return reference.categorical_crossentropy(
             target, output, from_logits=from_logits, axis=axis
         )
-    t, x = _rows(target), _rows(output)
+    t, x = as_rows(target), as_rows(output)
     if from_logits:
         z = _shifted(x)
         slope = np.exp(z)
@@ -344,11 +225,11 @@ def categorical_crossentropy(
 def sparse_categorical_crossentropy(
     target: Array, output: Array, *, from_logits: bool, axis: int
 ) -> tuple[Array, Array]:
-    if not _is_simple(output) or axis != output.ndim - 1:
+    if not is_simple(output) or axis != output.ndim - 1:
         return reference.sparse_categorical_crossentropy(
             target, output, from_logits=from_logits, axis=axis
         )
-    labels, x = target.astype(np.intp, copy=False).reshape(-1), _rows(output)
+    labels, x = target.astype(np.intp, copy=False).reshape(-1), as_rows(output)
     if _first_wrong(labels, x.shape[1]) >= 0:
         reference.check_labels(labels, x.shape[1])
     if from_logits:
@@ -364,7 +245,7 @@ def categorical_crossentropy_grad(
     g: Array, y: Array, target: Array, output: Array, *,
     needs: Needs, saved: Array, from_logits: bool, axis: int,
 ) -> Gradients:  # fmt: skip
-    if needs[0] or not _is_simple(g, saved) or axis != output.ndim - 1:
+    if needs[0] or not is_simple(g, saved) or axis != output.ndim - 1:
         return reference.categorical_crossentropy_grad(
             g, y, target, output,
             needs=needs, saved=saved.reshape(output.shape), from_logits=from_logits, axis=axis,
@@ -428,7 +309,7 @@ def _flat(x: Array) -> Array:
 
 
 def binary_crossentropy(target: Array, output: Array, *, from_logits: bool) -> Array:
-    if not _is_simple(target, output):
+    if not is_simple(target, output):
         return reference.binary_crossentropy(target, output, from_logits=from_logits)
     kernel = _binary_from_logits if from_logits else _binary_from_probabilities
     return kernel(_flat(target), _flat(output)).reshape(output.shape)
@@ -437,7 +318,7 @@ def binary_crossentropy(target: Array, output: Array, *, from_logits: bool) -> A
 def binary_crossentropy_grad(
     g: Array, y: Array, target: Array, output: Array, *, needs: Needs, from_logits: bool
 ) -> Gradients:
-    if needs[0] or not _is_simple(g, target, output):
+    if needs[0] or not is_simple(g, target, output):
         return reference.binary_crossentropy_grad(
             g, y, target, output, needs=needs, from_logits=from_logits
         )

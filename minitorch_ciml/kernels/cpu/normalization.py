@@ -12,6 +12,9 @@ import numpy as np
 from numba import njit
 
 from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.rows import part, parts_of, reordered, total
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import normalization as reference
 
 Array = np.ndarray
@@ -164,40 +167,77 @@ def normalize_batch_grad(
 # --- per row ------------------------------------------------------------------------------------
 
 
-@compiled
-def _layer(x, gamma, beta, epsilon, y, z, rstd):
+@reordered
+def _normalise_rows(x, gamma, beta, epsilon, y, means, rstds):
     n = x.shape[1]
     for i in range(x.shape[0]):
-        total = x.dtype.type(0)
-        for j in range(n):
-            total += x[i, j]
-        mean = total / x.dtype.type(n)
-        squares = x.dtype.type(0)
+        mean, squares = total(x[i]) / x.dtype.type(n), x.dtype.type(0)
         for j in range(n):
             squares += (x[i, j] - mean) * (x[i, j] - mean)
-        rstd[i] = 1 / math.sqrt(squares / x.dtype.type(n) + epsilon)
+        rstd = x.dtype.type(1 / math.sqrt(squares / x.dtype.type(n) + epsilon))
         for j in range(n):
-            z[i, j] = (x[i, j] - mean) * rstd[i]
-            y[i, j] = z[i, j] * gamma[j] + beta[j]
+            y[i, j] = (x[i, j] - mean) * rstd * gamma[j] + beta[j]
+        means[i], rstds[i] = mean, rstd
 
 
-@compiled
-def _layer_slope(g, z, rstd, gamma, dx):
-    n = g.shape[1]
-    d_gamma, d_beta = np.zeros(n), np.zeros(n)
-    for i in range(g.shape[0]):
-        plain, weighted = g.dtype.type(0), g.dtype.type(0)
+@task
+def _layer_part(i, parts, x, gamma, beta, epsilon, y, means, rstds):
+    _normalise_rows(
+        part(x, i, parts), gamma, beta, epsilon,
+        part(y, i, parts), part(means, i, parts), part(rstds, i, parts),
+    )  # fmt: skip
+
+
+@entry
+def _layer(x, gamma, beta, epsilon, y, means, rstds):
+    parts = parts_of(x)
+    _layer_part(parts, ALL, (parts, x, gamma, beta, epsilon, y, means, rstds))
+
+
+FEW = 64  # rows whose sums may be in x's dtype; those of more are in float64
+
+
+@reordered
+def _layer_slopes(g, x, means, rstds, gamma, dx, d_gamma, d_beta):
+    n = x.shape[1]
+    for i in range(x.shape[0]):
+        mean, rstd = means[i], rstds[i]
+        plain, weighted = x.dtype.type(0), x.dtype.type(0)
         for j in range(n):
-            dz = g[i, j] * gamma[j]
+            z, dz = (x[i, j] - mean) * rstd, g[i, j] * gamma[j]
             plain += dz
-            weighted += dz * z[i, j]
-            d_gamma[j] += g[i, j] * z[i, j]
+            weighted += dz * z
+            d_gamma[j] += g[i, j] * z
             d_beta[j] += g[i, j]
-        plain /= g.dtype.type(n)
-        weighted /= g.dtype.type(n)
+        plain /= x.dtype.type(n)
+        weighted /= x.dtype.type(n)
         for j in range(n):
-            dx[i, j] = rstd[i] * (g[i, j] * gamma[j] - plain - z[i, j] * weighted)
-    return d_gamma.astype(g.dtype), d_beta.astype(g.dtype)
+            z = (x[i, j] - mean) * rstd
+            dx[i, j] = rstd * (g[i, j] * gamma[j] - plain - z * weighted)
+
+
+@task
+def _layer_grad_part(i, parts, g, x, means, rstds, gamma, dx, d_weights):
+    g, x, dx = part(g, i, parts), part(x, i, parts), part(dx, i, parts)
+    means, rstds, totals = part(means, i, parts), part(rstds, i, parts), d_weights[i]
+    sums = np.empty((2, x.shape[1]), x.dtype)
+    totals[:] = 0
+    for first in range(0, x.shape[0], FEW):
+        few = slice(first, first + FEW)
+        sums[:] = 0
+        _layer_slopes(g[few], x[few], means[few], rstds[few], gamma, dx[few], sums[0], sums[1])
+        totals += sums
+
+
+@entry
+def _layer_grad(g, x, means, rstds, gamma, dx, d_weights):
+    """d_weights (2, n): the gradients of gamma and beta."""
+    parts = parts_of(x)
+    shares = np.empty((parts, *d_weights.shape))
+    _layer_grad_part(parts, ALL, (parts, g, x, means, rstds, gamma, dx, shares))
+    for i in range(1, parts):
+        shares[0] += shares[i]
+    d_weights[:] = shares[0]
 
 
 def layer_normalization(
@@ -205,10 +245,11 @@ def layer_normalization(
 ) -> tuple[Array, tuple[Array, Array]]:
     if not _is_simple(x, gamma, beta):
         return reference.layer_normalization(x, gamma, beta, epsilon=epsilon)
-    rows = _rows(x, x.ndim - 1)
-    y, z, rstd = (empty(shape, x.dtype) for shape in (rows.shape, rows.shape, rows.shape[:1]))
-    _layer(rows, gamma, beta, x.dtype.type(epsilon), y, z, rstd)
-    return y.reshape(x.shape), (z, rstd)
+    y, rows = empty(x.shape, x.dtype), _rows(x, x.ndim - 1)
+    mean, rstd = (np.empty((*x.shape[:-1], 1), x.dtype) for _ in range(2))
+    flat = y.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
+    _layer(rows, gamma, beta, x.dtype.type(epsilon), *flat)
+    return y, (mean, rstd)
 
 
 def layer_normalization_grad(
@@ -219,6 +260,7 @@ def layer_normalization_grad(
         return reference.layer_normalization_grad(
             g, y, x, gamma, beta, needs=needs, saved=saved, epsilon=epsilon
         )
-    dx = empty(saved[0].shape, g.dtype)
-    d_gamma, d_beta = _layer_slope(_rows(g, g.ndim - 1), *saved, gamma, dx)
-    return dx.reshape(x.shape), d_gamma, d_beta
+    dx, d_weights = empty(x.shape, g.dtype), np.empty((2, gamma.size), g.dtype)
+    rows, (mean, rstd) = _rows(x, x.ndim - 1), (s.reshape(-1) for s in saved)
+    _layer_grad(_rows(g, g.ndim - 1), rows, mean, rstd, gamma, dx.reshape(rows.shape), d_weights)
+    return dx, d_weights[0], d_weights[1]

@@ -341,6 +341,40 @@ def add(typingctx, a, b):
     return a(a, b), codegen
 
 
+@intrinsic
+def maximum(typingctx, a, b):
+    """``a`` where it is larger, else ``b``, of two tiles: where a is NaN, b."""
+
+    def codegen(context, builder, signature, arguments):
+        pairs = zip(_items(builder, a, arguments[0]), _items(builder, b, arguments[1]), strict=True)
+        return context.make_tuple(builder, a, [_larger(builder, *pair) for pair in pairs])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def largest(typingctx, acc):
+    """The largest number of a tile without NaN."""
+
+    def codegen(context, builder, signature, arguments):
+        best, *others = _items(builder, acc, arguments[0])
+        for other in others:
+            best = _larger(builder, best, other)
+        half = acc.dtype.lanes // 2
+        while half:  # the upper half against the lower one
+            order = [(lane + half) % acc.dtype.lanes for lane in range(acc.dtype.lanes)]
+            order = ir.Constant(ir.VectorType(ir.IntType(32), acc.dtype.lanes), order)
+            best = _larger(builder, best, builder.shuffle_vector(best, best, order))
+            half //= 2
+        return builder.extract_element(best, ir.Constant(ir.IntType(32), 0))
+
+    return acc.dtype.dtype(acc), codegen
+
+
+def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
 def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
     """Compiles ``times(tile)``: a small constant matrix times a tile whose vectors are the elements
     of a matrix, row by row.  Zeros and ones cost nothing.

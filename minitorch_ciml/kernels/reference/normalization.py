@@ -81,17 +81,17 @@ def normalize_batch_grad(
 def layer_normalization(
     x: Array, gamma: Array, beta: Array, *, epsilon: float
 ) -> tuple[Array, tuple[Array, Array]]:
-    """y = gamma z + beta, with z = (x - mean) / sqrt(variance + epsilon); also z and 1 / sqrt."""
+    """y = gamma z + beta, with z = (x - mean) / sqrt(variance + epsilon); mean and 1 / sqrt too."""
+    mean = x.mean(axis=-1, keepdims=True)
     rstd = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + x.dtype.type(epsilon))
-    z = (x - x.mean(axis=-1, keepdims=True)) * rstd
-    return z * gamma + beta, (z, rstd)
+    return (x - mean) * rstd * gamma + beta, (mean, rstd)
 
 
 def layer_normalization_grad(
     g: Array, y: Array, x: Array, gamma: Array, beta: Array, *,
     needs: Needs, saved: tuple[Array, Array], epsilon: float,
 ) -> Gradients:  # fmt: skip
-    z, rstd = saved
-    dz, others = g * gamma, tuple(range(g.ndim - 1))
+    mean, rstd = saved
+    z, dz, others = (x - mean) * rstd, g * gamma, tuple(range(g.ndim - 1))
     common = dz.mean(axis=-1, keepdims=True) + z * (dz * z).mean(axis=-1, keepdims=True)
     return rstd * (dz - common), (g * z).sum(axis=others), g.sum(axis=others)
