@@ -82,7 +82,7 @@ class RowPlan(NamedTuple):
     window: Ints  # as long as the window is wide
     apart: bool | None  # columns are a vector apart, not next to each other
     record: np.ndarray
-    depth_at: np.ndarray  # of each tap: planes and lines from the output's to the source's
+    depth_at: np.ndarray  # of each tap: planes and lines from the output's to the source's, rising
     height_at: np.ndarray
     order: np.ndarray  # which place of the window, counted in C order, each tap and place is
     tiles: np.ndarray  # (start, size) of the tiles of a row
@@ -306,8 +306,9 @@ def _chunk(
     line_size = plan.width * plan.channels
     base = image * plan.depth * plan.height * line_size + plan.first * plan.channels
     if plan.use_slab:
-        first = max(0, row * plan.row_step + depth_at.min())
-        last = max(first, min(plan.depth, (stop - 1) * plan.row_step + depth_at.max() + 1))
+        first = max(0, row * plan.row_step + depth_at[0])
+        end = (stop - 1) * plan.row_step + depth_at[depth_at.size - 1] + 1
+        last = max(first, min(plan.depth, end))
         columns = plan.count + len(window) - 1
         line_size = columns * ((plan.channels + gap - 1) // gap) * gap
         x = np.empty((last - first) * plan.height * line_size + lanes(source), source.dtype)

@@ -132,7 +132,7 @@ def task(function: Callable) -> Any:
 
     @intrinsic
     def loop(typingctx, count, most, arguments):
-        parameters = (types.intp, *arguments.types)
+        parameters = (types.intp, *map(types.unliteral, arguments.types))
         compiled.get_call_template(parameters, {})  # compiles it for these types
         target = compiled.overloads[parameters]
         signature = types.void(types.intp, types.intp, arguments)
