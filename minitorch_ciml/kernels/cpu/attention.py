@@ -15,7 +15,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.products import pack, packed_size, places, product
-from minitorch_ciml.kernels.cpu.rows import exponentiate, top, total
+from minitorch_ciml.kernels.cpu.rows import exponentiate, scale, subtract, top, total
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import attention as reference
 
@@ -47,18 +47,15 @@ def _scores(s, q, q_rows, k, k_first, k_step, size, packed, mask, scale):
 @kernel
 def _softmax(s, log_sums):
     """Weights in the place of scores. A row without any is 0, and ln of its sum infinite."""
+    n, flat = s.shape[1], s.reshape(-1)
     for t in range(s.shape[0]):
-        row = s[t]
-        highest = top(row)
+        highest = top(flat, t * n, n)
         if highest == -np.inf:
             highest = s.dtype.type(0)
-        for j in range(row.size):
-            row[j] -= highest
-        exponentiate(row)
-        weight = total(row)
-        share = s.dtype.type(0) if weight == 0 else s.dtype.type(1) / weight
-        for j in range(row.size):
-            row[j] *= share
+        subtract(flat, t * n, n, highest, flat)
+        exponentiate(flat, t * n, n)
+        weight = total(flat, t * n, n)
+        scale(flat, t * n, n, s.dtype.type(0) if weight == 0 else s.dtype.type(1) / weight)
         log_sums[t] = np.inf if weight == 0 else highest + math.log(weight)
 
 
@@ -109,7 +106,7 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
         log_sum = log_sums[i * steps + t]
         for j in range(sources):
             p[t, j] -= log_sum
-    exponentiate(flat_p)
+    exponentiate(flat_p, 0, flat_p.size)
     pack(g, g_first, v_step, 1, steps, width, packed)
     product(flat_p, columns, sources, steps, packed, width, dv, v_rows, False)
     pack(v, v_first, 1, v_step, width, sources, packed)

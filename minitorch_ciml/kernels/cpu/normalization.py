@@ -13,7 +13,8 @@ from numba import njit
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
-from minitorch_ciml.kernels.cpu.rows import part, parts_of, reordered, total
+from minitorch_ciml.kernels.cpu.rows import parts_of, reordered
+from minitorch_ciml.kernels.cpu.simd import clear
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import normalization as reference
 
@@ -168,76 +169,80 @@ def normalize_batch_grad(
 
 
 @reordered
-def _normalise_rows(x, gamma, beta, epsilon, y, means, rstds):
-    n = x.shape[1]
-    for i in range(x.shape[0]):
-        mean, squares = total(x[i]) / x.dtype.type(n), x.dtype.type(0)
-        for j in range(n):
+def _normalise_rows(first, last, x, gamma, beta, epsilon, y, means, rstds):
+    n = x.dtype.type(x.shape[1])
+    for i in range(np.uint64(first), np.uint64(last)):
+        mean, squares = x.dtype.type(0), x.dtype.type(0)
+        for j in range(x.shape[1]):
+            mean += x[i, j]
+        mean /= n
+        for j in range(x.shape[1]):
             squares += (x[i, j] - mean) * (x[i, j] - mean)
-        rstd = x.dtype.type(1 / math.sqrt(squares / x.dtype.type(n) + epsilon))
-        for j in range(n):
+        rstd = x.dtype.type(1 / math.sqrt(squares / n + epsilon))
+        for j in range(x.shape[1]):
             y[i, j] = (x[i, j] - mean) * rstd * gamma[j] + beta[j]
         means[i], rstds[i] = mean, rstd
 
 
 @task
 def _layer_part(i, parts, x, gamma, beta, epsilon, y, means, rstds):
-    _normalise_rows(
-        part(x, i, parts), gamma, beta, epsilon,
-        part(y, i, parts), part(means, i, parts), part(rstds, i, parts),
-    )  # fmt: skip
+    first, last = i * x.shape[0] // parts, (i + 1) * x.shape[0] // parts
+    _normalise_rows(first, last, x, gamma, beta, epsilon, y, means, rstds)
 
 
 @entry
-def _layer(x, gamma, beta, epsilon, y, means, rstds):
-    parts = parts_of(x)
+def _layer(parts, x, gamma, beta, epsilon, y, means, rstds):
     _layer_part(parts, ALL, (parts, x, gamma, beta, epsilon, y, means, rstds))
+
+
+@reordered
+def _slopes(first, last, g, x, means, rstds, gamma, dx, sums):
+    """dx of the rows; what they give to the gradients of gamma and beta is added to `sums`."""
+    n = x.dtype.type(x.shape[1])
+    for i in range(np.uint64(first), np.uint64(last)):
+        mean, rstd = means[i], rstds[i]
+        plain, weighted = x.dtype.type(0), x.dtype.type(0)
+        for j in range(x.shape[1]):
+            z, dz = (x[i, j] - mean) * rstd, g[i, j] * gamma[j]
+            plain += dz
+            weighted += dz * z
+            sums[0, j] += g[i, j] * z
+            sums[1, j] += g[i, j]
+        plain /= n
+        weighted /= n
+        for j in range(x.shape[1]):
+            z = (x[i, j] - mean) * rstd
+            dx[i, j] = rstd * (g[i, j] * gamma[j] - plain - z * weighted)
+
+
+@reordered
+def _add(a, i, b):
+    """a[i] += b, of matrices."""
+    for k in range(b.shape[0]):
+        for j in range(b.shape[1]):
+            a[i, k, j] += b[k, j]
 
 
 FEW = 64  # rows whose sums may be in x's dtype; those of more are in float64
 
 
-@reordered
-def _layer_slopes(g, x, means, rstds, gamma, dx, d_gamma, d_beta):
-    n = x.shape[1]
-    for i in range(x.shape[0]):
-        mean, rstd = means[i], rstds[i]
-        plain, weighted = x.dtype.type(0), x.dtype.type(0)
-        for j in range(n):
-            z, dz = (x[i, j] - mean) * rstd, g[i, j] * gamma[j]
-            plain += dz
-            weighted += dz * z
-            d_gamma[j] += g[i, j] * z
-            d_beta[j] += g[i, j]
-        plain /= x.dtype.type(n)
-        weighted /= x.dtype.type(n)
-        for j in range(n):
-            z = (x[i, j] - mean) * rstd
-            dx[i, j] = rstd * (g[i, j] * gamma[j] - plain - z * weighted)
-
-
 @task
 def _layer_grad_part(i, parts, g, x, means, rstds, gamma, dx, d_weights):
-    g, x, dx = part(g, i, parts), part(x, i, parts), part(dx, i, parts)
-    means, rstds, totals = part(means, i, parts), part(rstds, i, parts), d_weights[i]
+    start, end = i * x.shape[0] // parts, (i + 1) * x.shape[0] // parts
     sums = np.empty((2, x.shape[1]), x.dtype)
-    totals[:] = 0
-    for first in range(0, x.shape[0], FEW):
-        few = slice(first, first + FEW)
-        sums[:] = 0
-        _layer_slopes(g[few], x[few], means[few], rstds[few], gamma, dx[few], sums[0], sums[1])
-        totals += sums
+    for first in range(start, end, FEW):
+        clear(sums, 0, sums.size)
+        _slopes(first, min(first + FEW, end), g, x, means, rstds, gamma, dx, sums)
+        _add(d_weights, i, sums)
 
 
 @entry
 def _layer_grad(g, x, means, rstds, gamma, dx, d_weights):
-    """d_weights (2, n): the gradients of gamma and beta."""
-    parts = parts_of(x)
-    shares = np.empty((parts, *d_weights.shape))
-    _layer_grad_part(parts, ALL, (parts, g, x, means, rstds, gamma, dx, shares))
+    """d_weights (parts, 2, n): each part's sums for the gradients of gamma and beta, from 0 on."""
+    parts = d_weights.shape[0]
+    _layer_grad_part(parts, ALL, (parts, g, x, means, rstds, gamma, dx, d_weights))
     for i in range(1, parts):
-        shares[0] += shares[i]
-    d_weights[:] = shares[0]
+        _add(d_weights, 0, d_weights[i])
 
 
 def layer_normalization(
@@ -248,7 +253,7 @@ def layer_normalization(
     y, rows = empty(x.shape, x.dtype), _rows(x, x.ndim - 1)
     mean, rstd = (np.empty((*x.shape[:-1], 1), x.dtype) for _ in range(2))
     flat = y.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
-    _layer(rows, gamma, beta, x.dtype.type(epsilon), *flat)
+    _layer(parts_of(*rows.shape), rows, gamma, beta, x.dtype.type(epsilon), *flat)
     return y, (mean, rstd)
 
 
@@ -260,7 +265,8 @@ def layer_normalization_grad(
         return reference.layer_normalization_grad(
             g, y, x, gamma, beta, needs=needs, saved=saved, epsilon=epsilon
         )
-    dx, d_weights = empty(x.shape, g.dtype), np.empty((2, gamma.size), g.dtype)
-    rows, (mean, rstd) = _rows(x, x.ndim - 1), (s.reshape(-1) for s in saved)
-    _layer_grad(_rows(g, g.ndim - 1), rows, mean, rstd, gamma, dx.reshape(rows.shape), d_weights)
-    return dx, d_weights[0], d_weights[1]
+    dx, rows = empty(x.shape, g.dtype), _rows(x, x.ndim - 1)
+    d_weights = np.zeros((parts_of(*rows.shape), 2, gamma.size))
+    flat = [s.reshape(-1) for s in saved]
+    _layer_grad(_rows(g, g.ndim - 1), rows, *flat, gamma, dx.reshape(rows.shape), d_weights)
+    return dx, *d_weights[0].astype(g.dtype)

@@ -16,8 +16,8 @@ from numba import njit
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp
-from minitorch_ciml.kernels.cpu.jit import entry, kernel
-from minitorch_ciml.kernels.cpu.simd import full, lanes, largest, load, maximum
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.simd import copy, full, lanes, largest, load, maximum
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 
@@ -52,156 +52,138 @@ def is_simple(*arrays: Array) -> bool:
     return dtype.char in "fd"
 
 
-@kernel
-def parts_of(x):
-    """Into how many parts the rows of x are cut: a small x stays whole."""
-    return min(PARTS, x.shape[0]) if x.size >= MANY else 1
+def parts_of(rows: int, n: int) -> int:
+    """Into how many parts rows of n elements are cut: few small ones stay together."""
+    return min(PARTS, rows) if rows * n >= MANY else 1
 
 
-@kernel
-def part(x, i, parts):
-    """The rows of part i."""
-    return x[i * x.shape[0] // parts : (i + 1) * x.shape[0] // parts]
+# --- in the compiled code: `rows` rows of n elements each, in flat arrays ------------------------
+#
+# Loops count with unsigned numbers: to numba another index may be negative, counted from the end,
+# and LLVM does not vectorise what may. Slices would do as well, but take long to compile.
 
 
 @reordered
-def top(row):
-    """The largest element. A NaN is none, but -inf is."""
-    n, width = row.size, lanes(row)
-    best = row.dtype.type(-np.inf)
+def top(x, first, n):
+    """The largest of n elements. A NaN is none, but -inf is."""
+    width, best = lanes(x), x.dtype.type(-np.inf)
     if n < width:
-        for j in range(n):
-            best = row[j] if row[j] > best else best
+        for j in range(np.uint64(first), np.uint64(first + n)):
+            best = x[j] if x[j] > best else best
         return best
-    tops = full(row, best, 4)
+    tops = full(x, best, 4)
     for j in range(0, n - 4 * width + 1, 4 * width):
-        tops = maximum(load(row, j, 4), tops)
-    last = maximum(load(row, n - width, 1), full(row, best, 1))  # also what others have seen
+        tops = maximum(load(x, first + j, 4), tops)
+    last = maximum(load(x, first + n - width, 1), full(x, best, 1))  # others may see them too
     for j in range(n // (4 * width) * 4 * width, n - width, width):
-        last = maximum(load(row, j, 1), last)
+        last = maximum(load(x, first + j, 1), last)
     return max(largest(tops), largest(last))
 
 
 @reordered
-def total(row):
-    """The sum of the elements."""
-    result = row.dtype.type(0)
-    for j in range(row.size):
-        result += row[j]
+def total(x, first, n):
+    """The sum of n elements."""
+    result = x.dtype.type(0)
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        result += x[j]
     return result
 
 
-@reordered
-def _subtract_tops(x, z):
-    """Every row minus its maximum. A NaN is no maximum, but stays one in the result."""
-    for i in range(x.shape[0]):
-        from_, to = x[i], z[i]
-        highest = top(from_)
-        for j in range(to.size):
-            to[j] = from_[j] - highest
-
-
 @fused
-def exponentiate(x):
+def exponentiate(x, first, n):
     """In place: with a second array, LLVM would have to prove that they do not overlap."""
-    for j in range(x.size):
+    for j in range(np.uint64(first), np.uint64(first + n)):
         x[j] = exp(x[j])
 
 
-@kernel
-def _softmax_block(x, y):
-    _subtract_tops(x, y)
-    exponentiate(y.reshape(-1))
-    for r in range(y.shape[0]):
-        row = y[r]
-        share = y.dtype.type(1) / total(row)  # 1 / float32 would be float64
-        for j in range(row.size):
-            row[j] *= share
-
-
-@kernel
-def _log_softmax_block(x, y):
-    _subtract_tops(x, y)
-    e = y.copy()
-    exponentiate(e.reshape(-1))
-    for r in range(y.shape[0]):
-        row, shift = y[r], y.dtype.type(math.log(total(e[r])))
-        for j in range(row.size):
-            row[j] -= shift
+@reordered
+def subtract(x, first, n, shift, y):
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        y[j] = x[j] - shift
 
 
 @reordered
-def _softmax_slopes(g, y, dx):
-    for i in range(y.shape[0]):
-        mean = y.dtype.type(0)
-        for j in range(y.shape[1]):
-            mean += g[i, j] * y[i, j]
-        for j in range(y.shape[1]):
-            dx[i, j] = y[i, j] * (g[i, j] - mean)
+def scale(x, first, n, factor):
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        x[j] *= factor
 
 
 @kernel
-def _log_softmax_slopes(g, y, dx):
-    dx[:] = y
-    exponentiate(dx.reshape(-1))
-    for i in range(g.shape[0]):
-        slope, row = g[i], dx[i]
-        weight = total(slope)
-        for j in range(row.size):
-            row[j] = slope[j] - row[j] * weight
+def _softmax_block(first, last, n, x, y):
+    for i in range(first, last):
+        # A NaN is no maximum, but stays one in the difference.
+        subtract(x, i * n, n, top(x, i * n, n), y)
+    exponentiate(y, first * n, (last - first) * n)
+    for i in range(first, last):
+        scale(y, i * n, n, y.dtype.type(1) / total(y, i * n, n))  # 1 / float32 would be float64
 
 
 @task
-def _softmax_part(i, parts, x, y):
-    x, y = part(x, i, parts), part(y, i, parts)
-    rows = max(1, BLOCK // max(1, x.shape[1]))
-    for r in range(0, x.shape[0], rows):
-        _softmax_block(x[r : r + rows], y[r : r + rows])
+def _softmax_part(i, parts, rows, n, x, y):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+    for start in range(i * rows // parts, last, step):
+        _softmax_block(start, min(start + step, last), n, x, y)
 
 
 @task
-def _log_softmax_part(i, parts, x, y):
-    x, y = part(x, i, parts), part(y, i, parts)
-    rows = max(1, BLOCK // max(1, x.shape[1]))
-    for r in range(0, x.shape[0], rows):
-        _log_softmax_block(x[r : r + rows], y[r : r + rows])
+def _log_softmax_part(i, parts, rows, n, x, y):
+    e = np.empty(n, x.dtype)
+    for r in range(i * rows // parts, (i + 1) * rows // parts):
+        subtract(x, r * n, n, top(x, r * n, n), y)
+        copy(e, 0, y, r * n, n)
+        exponentiate(e, 0, n)
+        subtract(y, r * n, n, x.dtype.type(math.log(total(e, 0, n))), y)
+
+
+@reordered
+def _softmax_slope(first, n, g, y, dx):
+    mean = y.dtype.type(0)
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        mean += g[j] * y[j]
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        dx[j] = y[j] * (g[j] - mean)
 
 
 @task
-def _softmax_grad_part(i, parts, g, y, dx):
-    _softmax_slopes(part(g, i, parts), part(y, i, parts), part(dx, i, parts))
+def _softmax_grad_part(i, parts, rows, n, g, y, dx):
+    for r in range(i * rows // parts, (i + 1) * rows // parts):
+        _softmax_slope(r * n, n, g, y, dx)
+
+
+@reordered
+def _log_softmax_slope(first, n, g, p):
+    """With the softmax p, in its place."""
+    weight = total(g, first, n)
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        p[j] = g[j] - p[j] * weight
 
 
 @task
-def _log_softmax_grad_part(i, parts, g, y, dx):
-    g, y, dx = part(g, i, parts), part(y, i, parts), part(dx, i, parts)
-    rows = max(1, BLOCK // max(1, y.shape[1]))
-    for r in range(0, y.shape[0], rows):
-        _log_softmax_slopes(g[r : r + rows], y[r : r + rows], dx[r : r + rows])
+def _log_softmax_grad_part(i, parts, rows, n, g, y, dx):
+    for r in range(i * rows // parts, (i + 1) * rows // parts):
+        copy(dx, r * n, y, r * n, n)
+        exponentiate(dx, r * n, n)
+        _log_softmax_slope(r * n, n, g, dx)
 
 
 @entry
-def _softmax(x, y):
-    parts = parts_of(x)
-    _softmax_part(parts, ALL, (parts, x, y))
+def _softmax(parts, rows, n, x, y):
+    _softmax_part(parts, ALL, (parts, rows, n, x, y))
 
 
 @entry
-def _log_softmax(x, y):
-    parts = parts_of(x)
-    _log_softmax_part(parts, ALL, (parts, x, y))
+def _log_softmax(parts, rows, n, x, y):
+    _log_softmax_part(parts, ALL, (parts, rows, n, x, y))
 
 
 @entry
-def _softmax_grad(g, y, dx):
-    parts = parts_of(y)
-    _softmax_grad_part(parts, ALL, (parts, g, y, dx))
+def _softmax_grad(parts, rows, n, g, y, dx):
+    _softmax_grad_part(parts, ALL, (parts, rows, n, g, y, dx))
 
 
 @entry
-def _log_softmax_grad(g, y, dx):
-    parts = parts_of(y)
-    _log_softmax_grad_part(parts, ALL, (parts, g, y, dx))
+def _log_softmax_grad(parts, rows, n, g, y, dx):
+    _log_softmax_grad_part(parts, ALL, (parts, rows, n, g, y, dx))
 
 
 # --- along any axis -----------------------------------------------------------------------------
@@ -212,10 +194,12 @@ def _along(axis: int, apply: Callable, *arrays: Array) -> Array:
     if axis not in (-1, arrays[0].ndim - 1):
         moved = [np.moveaxis(x, axis, -1) for x in arrays]
         return np.ascontiguousarray(np.moveaxis(_along(-1, apply, *moved), -1, axis))
-    rows = [as_rows(x) for x in arrays]
-    result = empty(rows[0].shape, rows[0].dtype)
-    apply(*rows, result)
-    return result.reshape(arrays[0].shape)
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    result = empty(shape, dtype)
+    if result.size:
+        rows, n = result.size // shape[-1], shape[-1]
+        apply(parts_of(rows, n), rows, n, *[ready(x, dtype) for x in (*arrays, result)])
+    return result
 
 
 def softmax(x: Array, *, axis: int) -> Array:
