@@ -15,7 +15,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.products import pack, packed_size, places, product
-from minitorch_ciml.kernels.cpu.rows import exponentiate, scale, subtract, top, total
+from minitorch_ciml.kernels.cpu.rows import dot, exponentiate, scale, subtract, top, total
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import attention as reference
 
@@ -112,9 +112,7 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
     pack(v, v_first, 1, v_step, width, sources, packed)
     product(g, g_rows, 1, width, packed, sources, flat_ds, rows, False)
     for t in range(steps):
-        mean = q.dtype.type(0)
-        for j in range(width):
-            mean += g[g_rows[t] + j] * y[g_rows[t] + j]
+        mean = dot(g, y, g_rows[t], width)
         for j in range(sources):
             ds[t, j] = p[t, j] * (ds[t, j] - mean) * scale
     pack(k, k_first, q_step, 1, sources, size, packed)

@@ -16,7 +16,7 @@ from numba import njit
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp
-from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.jit import entry, ready
 from minitorch_ciml.kernels.cpu.simd import copy, full, lanes, largest, load, maximum
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
@@ -89,6 +89,15 @@ def total(x, first, n):
     return result
 
 
+@reordered
+def dot(a, b, first, n):
+    """The sum of the products of n elements."""
+    result = a.dtype.type(0)
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        result += a[j] * b[j]
+    return result
+
+
 @fused
 def exponentiate(x, first, n):
     """In place: with a second array, LLVM would have to prove that they do not overlap."""
@@ -108,21 +117,17 @@ def scale(x, first, n, factor):
         x[j] *= factor
 
 
-@kernel
-def _softmax_block(first, last, n, x, y):
-    for i in range(first, last):
-        # A NaN is no maximum, but stays one in the difference.
-        subtract(x, i * n, n, top(x, i * n, n), y)
-    exponentiate(y, first * n, (last - first) * n)
-    for i in range(first, last):
-        scale(y, i * n, n, y.dtype.type(1) / total(y, i * n, n))  # 1 / float32 would be float64
-
-
 @task
 def _softmax_part(i, parts, rows, n, x, y):
     step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
     for start in range(i * rows // parts, last, step):
-        _softmax_block(start, min(start + step, last), n, x, y)
+        end = min(start + step, last)
+        for r in range(start, end):
+            # A NaN is no maximum, but stays one in the difference.
+            subtract(x, r * n, n, top(x, r * n, n), y)
+        exponentiate(y, start * n, (end - start) * n)
+        for r in range(start, end):
+            scale(y, r * n, n, y.dtype.type(1) / total(y, r * n, n))  # 1 / float32 is float64
 
 
 @task
@@ -137,9 +142,7 @@ def _log_softmax_part(i, parts, rows, n, x, y):
 
 @reordered
 def _softmax_slope(first, n, g, y, dx):
-    mean = y.dtype.type(0)
-    for j in range(np.uint64(first), np.uint64(first + n)):
-        mean += g[j] * y[j]
+    mean = dot(g, y, first, n)
     for j in range(np.uint64(first), np.uint64(first + n)):
         dx[j] = y[j] * (g[j] - mean)
 

@@ -1,0 +1,97 @@
+"""Softmax and layer normalisation of the CPU backend, in rows of every kind of length."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from minitorch_ciml.kernels.cpu import normalization, rows
+from minitorch_ciml.kernels.reference import nn as reference
+from minitorch_ciml.kernels.reference import normalization as reference_normalization
+
+# Shorter than a vector, longer by one than one or several, in one part and in many.
+SHAPES = [(1, 1), (3, 2), (7, 15), (7, 17), (9, 63), (9, 65), (700, 128), (1001, 77), (2, 40_000)]
+TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
+EPSILON = 1e-3
+EACH = (True,) * 3
+
+
+def _normal(seed, *shape, dtype="float64"):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def _assert_close(ours, expected, dtype):
+    assert ours.dtype == dtype and ours.shape == expected.shape
+    np.testing.assert_allclose(ours, expected, TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_softmax(shape, dtype):
+    x, g = 9 * _normal(0, *shape, dtype=dtype), _normal(1, *shape, dtype=dtype)
+    for name in ("softmax", "log_softmax"):
+        ours, meant = getattr(rows, name), getattr(reference, name)
+        y, expected = ours(x, axis=-1), meant(x.astype("float64"), axis=-1)
+        _assert_close(y, expected, dtype)
+        ours, meant = getattr(rows, f"{name}_grad"), getattr(reference, f"{name}_grad")
+        (expected,) = meant(g.astype("float64"), expected, x, needs=(True,), axis=-1)
+        (dx,) = ours(g, y, x, needs=(True,), axis=-1)
+        _assert_close(dx, expected, dtype)
+
+
+@pytest.mark.parametrize("columns", [5, 16, 64, 70, 200])
+def test_a_nan_stays_in_its_row(columns):
+    for place in range(columns):
+        x = np.zeros((3, columns), "float32")
+        x[1, place] = np.nan
+        for y in (rows.softmax(x, axis=-1), rows.log_softmax(x, axis=-1)):
+            assert np.isnan(y).all(1).tolist() == [False, True, False]
+            assert not np.isnan(y[::2]).any()
+
+
+def test_softmax_of_infinities_and_of_nothing():
+    x = np.array([[-np.inf, 0, 0], [500, 500, -500]], "float32")
+    np.testing.assert_array_equal(rows.softmax(x, axis=1), [[0, 0.5, 0.5], [0.5, 0.5, 0]])
+    for shape in ((0, 5), (5, 0)):
+        assert rows.softmax(np.zeros(shape, "float32"), axis=-1).shape == shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+def test_layer_normalization(shape, dtype):
+    x, g = 3 + _normal(0, *shape, dtype=dtype), _normal(1, *shape, dtype=dtype)
+    gamma, beta = _normal(2, 2, shape[1], dtype=dtype)
+    wide = [a.astype("float64") for a in (g, x, gamma, beta)]
+    y, saved = normalization.layer_normalization(x, gamma, beta, epsilon=EPSILON)
+    expected, wide_saved = reference_normalization.layer_normalization(*wide[1:], epsilon=EPSILON)
+    _assert_close(y, expected, dtype)
+    ours = normalization.layer_normalization_grad(
+        g, y, x, gamma, beta, needs=EACH, saved=saved, epsilon=EPSILON
+    )
+    meant = reference_normalization.layer_normalization_grad(
+        wide[0], expected, *wide[1:], needs=EACH, saved=wide_saved, epsilon=EPSILON
+    )
+    for one, other in zip(ours, meant, strict=True):
+        _assert_close(one, other, dtype)
+
+
+def test_any_number_of_threads_gives_the_same():
+    x, g = _normal(0, 2, 3000, 100, dtype="float32")
+    gamma = _normal(1, 100, dtype="float32")
+
+    def compute():
+        y, saved = normalization.layer_normalization(x, gamma, gamma, epsilon=EPSILON)
+        return rows.softmax(x, axis=-1), *normalization.layer_normalization_grad(
+            g, y, x, gamma, gamma, needs=EACH, saved=saved, epsilon=EPSILON
+        )
+
+    threads = numba.get_num_threads()
+    many = compute()
+    numba.set_num_threads(1)
+    try:
+        alone = compute()
+    finally:
+        numba.set_num_threads(threads)
+    for one, other in zip(many, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
