@@ -4,6 +4,9 @@ numba calls the C library for them, one number at a time; a loop with these took
 float32. The method is everybody's: e^x = 2^n e^r, where n is
 the whole number nearest to x / ln 2, so that |r| <= ln(2) / 2 and a short polynomial gives e^r.
 float64 stays with the C library: it is there for checks, not for speed.
+
+They take over the `fastmath` flags of the kernel that calls them, and bear "contract", but not
+"reassoc", with which LLVM adds the two parts of ln 2 first: wrong by up to 68 units, measured.
 """
 
 from __future__ import annotations
