@@ -41,6 +41,22 @@ def test_a_product_is_bound_by_the_cores_that_do_it(found):
         assert product["seconds"]["H100"] == product["seconds"]["H200"]
 
 
+def test_the_table_of_kernels_says_what_the_problems_say(found):
+    from minitorch_ciml.kernels.cuda.report import bound_of
+
+    seen = set()
+    for name, problem in found.items():
+        # Small products wait for memory, and 16-bit gradients of attention for its widened arrays.
+        if name in ("matmul 512, float32", "dense 128x784x128", "LSTM 128, 128 samples of 28x28",
+                    "gradients of attention, float16"):  # fmt: skip
+            continue
+        expected = "bytes" if problem["by"] == "memory" else "FLOPs"
+        assert expected in {bound_of(kernel) for kernel in problem["kernels"]}, name
+        assert expected == "FLOPs" or {bound_of(k) for k in problem["kernels"]} == {"bytes"}, name
+        seen.add(expected)
+    assert seen == {"bytes", "FLOPs"}
+
+
 def test_every_launch_counts(found):
     """A long sum is shared out: a second launch combines what the blocks have."""
     assert sum(found["sum 4096, of columns"]["kernels"].values()) == 2

@@ -48,6 +48,19 @@ MULTIPROCESSORS = {
 }
 
 
+# Modules whose kernels use each number that they read many times, the more the larger the problem.
+# All others touch each number a few times, so memory bounds them. Named sizes: `bounds.py`.
+_REUSE = (
+    "matmul_tiles", "matmul_cores", "matmul_warpgroup", "conv_tiles", "conv_cores",
+    "attention_tiles", "attention_cores",
+)  # fmt: skip
+
+
+def bound_of(name: str) -> str:
+    """What is predicted to bound a kernel where there is much to do: "FLOPs" or "bytes"."""
+    return "FLOPs" if name.partition(".")[0] in _REUSE else "bytes"
+
+
 def all_kernels() -> list[Kernel]:
     """Every kernel of the package."""
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -121,7 +134,8 @@ def _rows(pattern: str) -> Iterator[list[str]]:
                 for c in GENERATIONS
             ]
             shared = max(binary.shared for binary in made.values()) + kernel.shared
-            yield [kernel.name, _short(signature), str(kernel.threads), f"{shared:,}", *cells]
+            numbers = str(kernel.threads), f"{shared:,}"
+            yield [kernel.name, _short(signature), bound_of(kernel.name), *numbers, *cells]
 
 
 def _short(signature: tuple[str, ...]) -> str:
@@ -138,7 +152,7 @@ def main(pattern: str = "") -> None:
 
     names = [f"{major}.{minor}" for major, minor in GENERATIONS]
     table = Table(box=SIMPLE_HEAD, title="Registers of a thread, and occupancy, by capability")
-    for name in ("kernel", "arguments"):
+    for name in ("kernel", "arguments", "bound by"):
         table.add_column(name, overflow="fold")
     for name in ("threads", "shared", *names):
         table.add_column(name, justify="right", no_wrap=True)
