@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("numba_cuda")
+
 from cuda_peer import assert_close, on_gpu
 
 from minitorch_ciml.kernels.cuda import linalg as gpu

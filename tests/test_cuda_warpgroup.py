@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from numba import cuda, float32, int32
 
+pytest.importorskip("numba_cuda")
+
 from minitorch_ciml.kernels.cuda.intrinsics import i32, smem_addr, sts
 from minitorch_ciml.kernels.cuda.simulator import simulated
 from minitorch_ciml.kernels.cuda.warpgroup import (
