@@ -1,15 +1,17 @@
-"""The command: `python -m benchmarks [--quick] [--only a,...] [--threads N] [--output FOLDER]`."""
+"""The command: `python -m benchmarks [--quick] [--only a,...] [--peers torch,...] [--threads N]
+[--output FOLDER]`.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report, startup
-from benchmarks.framework import FRAMEWORKS, missing
+from benchmarks.framework import FRAMEWORKS, OURS, missing
 from benchmarks.runner import (
     Settings,
     add_shares,
@@ -21,6 +23,7 @@ from benchmarks.runner import (
 from benchmarks.workloads import WORKLOADS, Workload
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = [name for name in FRAMEWORKS if name != OURS]
 COMPARED = (
     "CNN, batch 32, step", "CNN, batch 128, step", "CIFAR CNN, batch 256, step",
     "MLP, batch 128, step", "residual CNN, batch 64, step", "autoencoder, batch 64, step",
@@ -31,14 +34,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Measures, prints tables, and writes a JSON file and a picture."""
     options = _parser().parse_args(arguments)
     wanted = _groups(options.only)
+    peers = _peers(options.peers)
     settings = Settings(threads=options.threads)
     if options.quick:
         settings = Settings.quick(options.threads)
-    for name in FRAMEWORKS:
+    for name in peers:
         if missing(name):
             print(f"{name} is skipped: {missing(name)} is not installed")
     chosen = [w for w in WORKLOADS if w.group in wanted and (w.quick or not options.quick)]
-    found = measure(chosen, settings, with_startup="k" in wanted)
+    chosen = [replace(w, peers=tuple(p for p in w.peers if p in peers)) for w in chosen]
+    found = measure(chosen, settings, peers, with_startup="k" in wanted)
     path = report.write_json(found, options.output)
     report.print_report(found)
     for picture in report.draw_ratios(found, path):
@@ -46,7 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(path)
 
 
-def measure(chosen: list[Workload], settings: Settings, with_startup: bool) -> dict[str, Any]:
+def measure(
+    chosen: list[Workload], settings: Settings, peers: list[str], with_startup: bool
+) -> dict[str, Any]:
     """The report on these workloads, which are sorted by group."""
     found: dict[str, Any] = {
         "machine": machine.describe(settings.threads), "settings": asdict(settings),
@@ -55,9 +62,9 @@ def measure(chosen: list[Workload], settings: Settings, with_startup: bool) -> d
     found["peak"], results = measure_peak(settings)
     for _, members in groupby(chosen, lambda workload: workload.group):
         results += run_group(list(members), settings, _say)
-    found["startup"] = startup.measure(settings, _say) if with_startup else {}
+    found["startup"] = startup.measure(settings, peers, _say) if with_startup else {}
     compared = [workload for workload in chosen if workload.name in COMPARED]
-    found["agreement"] = compare_losses(compared, settings) if compared else []
+    found["agreement"] = compare_losses(compared, peers, settings) if compared else []
     _say("peak")
     found["peak"] = higher(found["peak"], measure_peak(settings)[0])
     add_shares(results, found["peak"])
@@ -75,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     letters = "; ".join(title for title in report.GROUPS.values() if title.startswith("("))
     parser.add_argument("--only", default="", metavar="a,b,...", help=f"only these: {letters}")
     parser.add_argument(
+        "--peers", default="", metavar="NAME,...",
+        help=f"only beside these: {', '.join(PEERS)}",
+    )  # fmt: skip
+    parser.add_argument(
         "--threads", type=int, default=len(machine.cores()), metavar="N",
         help="threads of every framework (default: the cores that may be used)",
     )  # fmt: skip
@@ -90,6 +101,14 @@ def _groups(text: str) -> list[str]:
     for group in wanted:
         if group not in known:
             raise SystemExit(f"--only: there is no {group!r}; expected some of {','.join(known)}.")
+    return wanted
+
+
+def _peers(text: str) -> list[str]:
+    wanted = [part.strip() for part in text.split(",") if part.strip()] or PEERS
+    for peer in wanted:
+        if peer not in PEERS:
+            raise SystemExit(f"--peers: there is no {peer!r}; expected some of {','.join(PEERS)}.")
     return wanted
 
 

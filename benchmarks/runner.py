@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import scalar_mlp
-from benchmarks.framework import FRAMEWORKS, LEFT_OUT, OURS, missing
+from benchmarks.framework import LEFT_OUT, OURS, missing
 from benchmarks.machine import environment
 from benchmarks.summary import best_mode, ratio, share_of_peak, summarise
 from benchmarks.worker import Worker, WorkerError
 from benchmarks.workloads import PEAK, Workload
 
 # Threads that have just worked may spin for a while: OpenMP's, XLA's, and OpenBLAS' for up to
-# 2^26 cycles. The next worker gets the cores when they sleep.
-SETTLE = 0.05
+# 2^26 cycles, 26 ms or less. The next worker gets the cores when they sleep.
+SETTLE = 0.03
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Settings:
     Attributes:
         rounds: how many times every contestant is measured.
         seconds: how long each of these takes at least.
-        compiled: whether `torch.compile` is among PyTorch's modes; it takes a minute per model.
+        compiled: whether `torch.compile` is among PyTorch's modes; it takes a minute per model,
+            and a C++ compiler.
         threads: of every worker.
     """
 
@@ -131,7 +132,7 @@ def _prepare(
     entries: dict[str, Any] = {mode: {} for mode in modes}
     ready = []
     for mode in modes:
-        if mode == "compile" and not settings.compiled:
+        if mode.startswith("compile") and not settings.compiled:
             entries[mode]["unavailable"] = LEFT_OUT
             continue
         try:
@@ -148,7 +149,7 @@ def _calibrate(contestant: Contestant, seconds: float) -> None:
     """Finds how many units take that long; this is the warm-up too."""
     taken = contestant.measure()
     while taken < seconds:
-        growth = min(10.0, 1.2 * seconds / max(taken, 1e-9))
+        growth = min(100.0, 1.2 * seconds / max(taken, 1e-9))
         contestant.units = max(contestant.units + 1, int(contestant.units * growth))
         taken = contestant.measure()
 
@@ -212,11 +213,11 @@ def add_shares(results: list[dict[str, Any]], peak: dict[str, float]) -> None:
 
 
 def compare_losses(
-    workloads: list[Workload], settings: Settings, steps: int = 5
+    workloads: list[Workload], peers: list[str], settings: Settings, steps: int = 5
 ) -> list[dict[str, Any]]:
     """The losses of the first steps from the same weights: whether all do the same thing."""
     found = []
-    with crew([name for name in FRAMEWORKS if name != "closures"], settings) as workers:
+    with crew([OURS, *(peer for peer in peers if peer != "closures")], settings) as workers:
         for workload in workloads:
             losses: dict[str, Any] = {}
             for name, worker in workers.items():

@@ -24,18 +24,19 @@ CNN, CIFAR = "CNN, batch 32, step", "CIFAR CNN, batch 256, step"
 _TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 
-def measure(settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(settings: Settings, peers: list[str], say: Callable[[str], None]) -> dict[str, Any]:
     """For each framework: seconds to import and to the first step, bytes of memory and on disk.
 
     "cold" is a first step with an empty cache of compiled kernels, "warm" the next process' with
-    the cache that the first has left.
+    the cache that the first has left. The peers, as they are set by default, leave none.
     """
     rounds = 1 if settings.rounds <= 5 else 5
     found: dict[str, Any] = {}
-    for name in NAMES:
+    names = [name for name in NAMES if name == OURS or name in peers]
+    for name in names:
         absent = missing(name)
         found[name] = {"skipped": f"{absent} is not installed"} if absent else {}
-    present = [name for name in NAMES if not missing(name)]
+    present = [name for name in names if not missing(name)]
     samples: dict[str, dict[str, list[float]]] = {
         name: {"import": [], "cold": [], "warm": [], "memory_cnn": [], "memory_cifar": []}
         for name in present
@@ -57,7 +58,8 @@ def _once(name: str, threads: int) -> dict[str, float]:
         variables = environment(threads) | known.environment | {"NUMBA_CACHE_DIR": cache}
         code = _TIMED.format(known.statement)
         imported = _python(["-c", code], variables)
-        cold, warm = (_probe(name, CNN, variables) for _ in range(2))
+        cold = _probe(name, CNN, variables)
+        warm = _probe(name, CNN, variables) if name == OURS else cold
         large = _probe(name, CIFAR, variables)
     return {
         "import": float(imported), "cold": cold["first_step"], "warm": warm["first_step"],

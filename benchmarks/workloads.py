@@ -103,12 +103,14 @@ MODELS = {
 }  # fmt: skip
 
 
-def _training(group: str, title: str, model: str, batch: int, steps: int) -> list[Workload]:
+def _training(
+    group: str, title: str, model: str, batch: int, steps: int, quick_fit: bool = False
+) -> list[Workload]:
     """A training step alone, and the same through `fit` with data in memory."""
     flop = batch * MODELS[model].training
     return [
         Workload(f"{title}, step", group, "step", model, batch, flop=flop),
-        Workload(f"{title}, fit", group, "fit", model, batch, steps, flop),
+        Workload(f"{title}, fit", group, "fit", model, batch, steps, flop, quick=quick_fit),
     ]
 
 
@@ -150,8 +152,12 @@ def _conv_kernels(
     filters: int,
     same: int = 1,
     quick: bool = True,
+    first: bool = False,
 ) -> list[Workload]:
-    """A convolution and its two gradients; stride 1, with padding "same" or "valid"."""
+    """A convolution and its two gradients; stride 1, with padding "same" or "valid".
+
+    The input gradient of a model's first layer is never needed.
+    """
     out = size if same else size - kernel + 1
     flop = batch * conv(out, kernel, channels, filters)
     numbers = batch * (size**2 * channels + out**2 * filters) + kernel**2 * channels * filters
@@ -162,6 +168,7 @@ def _conv_kernels(
     return [
         _kernel("j", f"{name}, {title}", name, flop, numbers, quick, **sizes)
         for name in ("conv", "conv_input_grad", "conv_kernel_grad")
+        if not (first and name == "conv_input_grad")
     ]
 
 
@@ -173,19 +180,20 @@ def _kernels() -> list[Workload]:
         rows.append(_kernel("j", title, "matmul", dense(k, n, m), numbers, m=m, k=k, n=n))
     for size, channels in ((28, 16), (28, 32), (28, 64), (14, 128), (14, 256)):
         for kernel in (1, 3, 5):
-            rows += _conv_kernels(32, size, kernel, channels, channels, quick=kernel == 3)
+            rows += _conv_kernels(32, size, kernel, channels, channels)
     for batch in (32, 128):  # the workloads' own: the CNN's, then the CIFAR CNN's
-        rows += _conv_kernels(batch, 28, 3, 1, 16, same=0)
-        rows += _conv_kernels(batch, 26, 3, 16, 16, same=0)
+        rows += _conv_kernels(batch, 28, 3, 1, 16, same=0, quick=batch == 128, first=True)
+        rows += _conv_kernels(batch, 26, 3, 16, 16, same=0, quick=batch == 128)
     for size, channels, filters in ((32, 3, 32), (15, 32, 64), (6, 64, 64)):
-        rows += _conv_kernels(256, size, 3, channels, filters, same=0)
+        rows += _conv_kernels(256, size, 3, channels, filters, same=0, first=channels == 3)
     for shape, columns in ((128, 10), (16384, 128), (1024, 1024)):
         for name, arrays in (
             ("softmax", 2), ("softmax_grad", 3), ("layer_norm", 2), ("layer_norm_grad", 3),
         ):  # fmt: skip
             title = f"{name}, {shape}x{columns}"
             numbers = arrays * shape * columns
-            rows.append(_kernel("j", title, name, 0.0, numbers, rows=shape, columns=columns))
+            sizes = dict(rows=shape, columns=columns)
+            rows.append(_kernel("j", title, name, 0.0, numbers, columns == 128, **sizes))
     parameters = 670_000  # reads p, g, m, v and writes p, m, v
     title = f"adam, {parameters:,} parameters"
     rows.append(_kernel("j", title, "adam", 0.0, 7 * parameters, size=parameters))
@@ -208,11 +216,11 @@ def _scalar() -> list[Workload]:
 
 WORKLOADS = [
     *PEAK,
-    *_training("a", "CNN, batch 32", "cnn", 32, 40),
+    *_training("a", "CNN, batch 32", "cnn", 32, 40, quick_fit=True),
     *_training("a", "CNN, batch 128", "cnn", 128, 20),
     *_training("b", "CIFAR CNN, batch 256", "cifar", 256, 4),
-    *_training("c", "MLP, batch 128", "mlp", 128, 20),
-    *_training("d", "residual CNN, batch 64", "residual", 64, 10),
+    *_training("c", "MLP, batch 128", "mlp", 128, 20, quick_fit=True),
+    *_training("d", "residual CNN, batch 64", "residual", 64, 10, quick_fit=True),
     *_training("e", "autoencoder, batch 64", "autoencoder", 64, 4),
     *_training("f", "transformer block, batch 32", "transformer", 32, 10),
     *_training("g", "LSTM, batch 128", "lstm", 128, 10),

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -257,6 +258,40 @@ def test_installed_size_follows_dependencies():
 def test_unknown_group_is_refused():
     with pytest.raises(SystemExit, match="there is no 'z'; expected some of a,b"):
         main(["--only", "z"])
+
+
+def test_unknown_peer_is_refused():
+    with pytest.raises(SystemExit, match="there is no 'tensorflow'; expected some of torch,jax"):
+        main(["--peers", "tensorflow"])
+
+
+def test_a_mode_that_cannot_be_built_costs_itself_only(monkeypatch):
+    def without_compiler(worker, do, **arguments):
+        if worker.name == "closures" and do == "modes":
+            return ["default", "compile"]
+        if arguments.get("mode") == "compile":
+            raise WorkerError("InductorError: there is no C++ compiler")
+        return ask(worker, do, **arguments)
+
+    ask = Worker.ask
+    monkeypatch.setattr(Worker, "ask", without_compiler)
+    (result,) = run_group([FORWARD], replace(TINY, compiled=True), lambda name: None)
+    assert result["frameworks"]["closures"]["best"] == "default"
+    assert result["best_peer"] == "closures"
+    (line,) = report.unavailable([result])
+    assert line.endswith("closures (compile) is not available: "
+                         "InductorError: there is no C++ compiler")  # fmt: skip
+    (result,) = run_group([FORWARD], TINY, lambda name: None)
+    assert report.unavailable([result]) == []  # left out, which is not worth a line
+
+
+def test_quick_runs_have_all_windows_and_channels():
+    shapes = {
+        (w.sizes["kernel"], w.sizes["channels"])
+        for w in workloads.WORKLOADS
+        if w.quick and w.model == "conv_kernel_grad"
+    }
+    assert {(k, c) for k in (1, 3, 5) for c in (16, 32, 64, 128, 256)} <= shapes
 
 
 def test_a_worker_that_dies_costs_its_result_only(monkeypatch):
