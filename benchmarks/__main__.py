@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure minitorch_ciml beside PyTorch, JAX and Keras, in turn, in one run.",
     )
-    parser.add_argument("--quick", action="store_true", help="a few minutes; rough numbers")
+    parser.add_argument("--quick", action="store_true", help="some ten minutes; rough numbers")
     letters = "; ".join(title for title in report.GROUPS.values() if title.startswith("("))
     parser.add_argument("--only", default="", metavar="a,b,...", help=f"only these: {letters}")
     parser.add_argument(

@@ -39,7 +39,7 @@ class Settings:
 
     @classmethod
     def quick(cls, threads: int) -> Settings:
-        """A few minutes for everything; the numbers are rough."""
+        """Some ten minutes for everything; the numbers are rough."""
         return cls(rounds=5, seconds=0.05, compiled=False, threads=threads)
 
 
