@@ -32,6 +32,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     load_at,
     load_turned,
     outer_fma,
+    prefetch_at,
     store,
     store_at,
     store_rows,
@@ -42,8 +43,11 @@ from minitorch_ciml.kernels.reference import linalg as reference
 
 # Rows of a tile; it is two vectors wide. The sums, two vectors of b and a number of a must fit.
 TILE = 12 if REGISTERS == 32 else 6
-# Rows of the last tiles: fewer sums than this would wait for each other.
-LAST_TILE = 4
+# Rows of the last tiles: with few sums they would wait for each other, and for their numbers of b.
+LOW_TILE = 8 if REGISTERS == 32 else 4
+# What is soon needed is asked for beforehand, so that no sum waits for memory: the places of a
+# tile's results so many steps before they are written, and rows of b before they are read.
+AHEAD, ROWS_AHEAD = 48, 16
 
 # A part of a large product: at most so many rows and multiplications per sum, so that what it reads
 # again and again, rows of a and packed columns of b, stays in the second cache; and of some widths,
@@ -103,22 +107,32 @@ def _pack_turned(b, first, row_step, column_step, inner, count, packed, to):
         clear(packed, to + k * width + count, width - count)
 
 
-def _tiles(height, vectors):
+def _tiles(height, vectors, fresh=False):
     """Compiles what computes rows ``first`` to ``last`` of a panel's results, in tiles of that
     height and of one or two vectors' width.
+
+    The panel of b begins at ``b_at``, one row of it every ``b_step``. A ``fresh`` one is not packed
+    yet: it is now, to ``panel``, which costs nothing beside the arithmetic.
     """
     sums = height * vectors
 
     @kernel
-    def tiles(a, a_rows, first, last, step, inner, packed, panel, y, y_rows, start, count, add):
-        width = 2 * lanes(y)
-        spill = np.empty(height * width, y.dtype)
+    def tiles(
+        a, a_rows, first, last, step, inner, b, b_at, b_step, packed, panel, spill, y, y_rows,
+        start, count, add,
+    ):  # fmt: skip
         for r in range(first, last, height):
             at = addresses(a_rows, r, last - 1, height)
             to = addresses(y_rows, r, last - 1, height)
             acc = full(y, 0.0, sums)
             for k in range(inner):
-                acc = outer_fma(acc, a, at, k * step, load(packed, panel + k * width, vectors))
+                if k == inner - AHEAD:
+                    prefetch_at(y, to, start, vectors)
+                row = load(b, b_at + k * b_step, vectors)
+                if fresh:
+                    prefetch_at(b, (b_at,), (k + ROWS_AHEAD) * b_step, vectors)
+                    store(packed, panel + k * vectors * lanes(y), row)
+                acc = outer_fma(acc, a, at, k * step, row)
             if r + height <= last and count == vectors * lanes(y):
                 # Added in the end: a sum of short sums is more precise than a long one.
                 store_at(y, to, start, plus(acc, load_at(y, to, start, vectors)) if add else acc)
@@ -133,22 +147,59 @@ def _tiles(height, vectors):
     return tiles
 
 
-_high, _low, _narrow = _tiles(TILE, 2), _tiles(LAST_TILE, 2), _tiles(TILE, 1)
+_fresh, _high, _low = _tiles(TILE, 2, fresh=True), _tiles(TILE, 2), _tiles(LOW_TILE, 2)
+_narrow = _tiles(TILE, 1)
+
+
+@kernel
+def _in_high_tiles(rows):
+    """How many rows are computed in high tiles: none, or few, are computed for nothing."""
+    rest = rows % TILE
+    if rest > LOW_TILE:
+        return rows
+    return rows - rest - (TILE if 0 < rest <= 2 * LOW_TILE - TILE and rows > TILE else 0)
+
+
+@kernel
+def _rows_of_panel(
+    a, a_rows, first, step, inner, packed, panel, spill, y, y_rows, start, count, add
+):
+    """The results of one packed panel in the rows from ``first`` on."""
+    rows, width = a_rows.size, 2 * lanes(y)
+    where = (packed, panel, width, packed, panel, spill, y, y_rows, start, count, add)
+    if count <= lanes(y):
+        _narrow(a, a_rows, first, rows, step, inner, *where)
+        return
+    whole = first + _in_high_tiles(rows - first)
+    _high(a, a_rows, first, whole, step, inner, *where)
+    _low(a, a_rows, whole, rows, step, inner, *where)
 
 
 @kernel
 def product(a, a_rows, step, inner, packed, columns, y, y_rows, add):
     """y = a b for a packed b, or y += a b; see the module."""
     width = 2 * lanes(y)
-    rows = a_rows.size
-    whole = rows // TILE * TILE
+    spill = np.empty(TILE * width, y.dtype)
     for start in range(0, columns, width):
         count, panel = min(width, columns - start), start * inner
-        if count <= lanes(y):
-            _narrow(a, a_rows, 0, rows, step, inner, packed, panel, y, y_rows, start, count, add)
-            continue
-        _high(a, a_rows, 0, whole, step, inner, packed, panel, y, y_rows, start, count, add)
-        _low(a, a_rows, whole, rows, step, inner, packed, panel, y, y_rows, start, count, add)
+        where = (packed, panel, spill, y, y_rows, start, count, add)
+        _rows_of_panel(a, a_rows, 0, step, inner, *where)
+
+
+@kernel
+def pack_product(a, a_rows, step, inner, b, first, row_step, packed, columns, y, y_rows, add):
+    """The same for a b whose rows are contiguous, which is packed by the way."""
+    width = 2 * lanes(y)
+    spill = np.empty(TILE * width, y.dtype)
+    for start in range(0, columns, width):
+        count, panel, done = min(width, columns - start), start * inner, 0
+        if count == width and a_rows.size >= TILE:
+            done, fresh = TILE, (b, first + start, row_step, packed, panel, spill)
+            _fresh(a, a_rows, 0, TILE, step, inner, *fresh, y, y_rows, start, count, add)
+        else:
+            pack(b, first + start, row_step, 1, inner, count, packed[panel:])
+        where = (packed, panel, spill, y, y_rows, start, count, add)
+        _rows_of_panel(a, a_rows, done, step, inner, *where)
 
 
 @kernel
@@ -187,15 +238,18 @@ def _multiply_part(i, a, row_step, step, b, b_row_step, b_column_step, sizes, y,
     for k in range(first, last, DEPTH):
         depth = min(DEPTH, last - k)
         b_at = k * b_row_step + column * b_column_step
-        pack(b, b_at, b_row_step, b_column_step, depth, width, packed)
         at = row * row_step + k * step
+        source, from_ = a, places(at, row_step, count)
         if gathers:
             for r in range(count):
                 copy(near, r * pitch, a, at + r * row_step, depth)
-            product(near, places(0, pitch, count), 1, depth, packed, width, y, to, k > first)
+            source, from_ = near, places(0, pitch, count)
+        add = k > first
+        if b_column_step == 1:
+            pack_product(source, from_, step, depth, b, b_at, b_row_step, packed, width, y, to, add)
         else:
-            from_ = places(at, row_step, count)
-            product(a, from_, step, depth, packed, width, y, to, k > first)
+            pack(b, b_at, b_row_step, b_column_step, depth, width, packed)
+            product(source, from_, step, depth, packed, width, y, to, add)
     if bias.size > 0:
         _finish(y, start, count, width, columns, bias[column:], relu)
 

@@ -22,7 +22,7 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import sigmoid, tanh
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.products import (
-    LAST_TILE,
+    LOW_TILE,
     multiply,
     pack,
     packed_size,
@@ -60,7 +60,7 @@ def _projected(x: Array, w: Array) -> Array:
 def _blocks(h: Array) -> tuple[int, int]:
     """The number of blocks of samples, and their size: one for each thread, of whole tiles."""
     share = -(-len(h) // get_num_threads())
-    size = min(BLOCK, max(1, -(-share // LAST_TILE)) * LAST_TILE)
+    size = min(BLOCK, max(1, -(-share // LOW_TILE)) * LOW_TILE)
     return -(-len(h) // size), size
 
 

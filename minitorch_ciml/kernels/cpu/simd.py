@@ -473,6 +473,30 @@ def store_at(typingctx, y, to, i, acc):
     return types.void(y, to, types.intp, acc), codegen
 
 
+@intrinsic(prefer_literal=True)
+def prefetch_at(typingctx, y, to, i, n):
+    """Asks for the n vectors that start at ``y[to[t] + i]``, for each t, which are soon written."""
+
+    def codegen(context, builder, signature, arguments):
+        array, starts, offset, _ = arguments
+        kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [kind, number, number, number]),
+            "llvm.prefetch.p0i8",
+        )
+        vector = Vector(signature.args[0].dtype)
+        for start in _items(builder, to, starts):
+            row = _address(context, builder, signature.args[0], array, builder.add(start, offset))
+            for v in range(n.literal_value):
+                line = builder.bitcast(_vector_pointer(context, builder, vector, row, v), kind)
+                # To write, into the nearest cache, data.
+                builder.call(prefetch, [line, number(1), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(y, to, types.intp, n), codegen
+
+
 @intrinsic
 def store_rows(typingctx, y, i, step, acc):
     """Writes vector t of a tile from ``y[i + t * step]`` on."""
