@@ -21,7 +21,7 @@ from itertools import product
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import pointwise, simd, winograd
+from minitorch_ciml.kernels.cpu import pointwise, simd, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
@@ -393,6 +393,23 @@ def _is_product(
     return one_place and 0 not in x_shape and pointwise.fits(*w_shape[-2:], dtype)
 
 
+def _winograd_grads(
+    x: np.ndarray,
+    g: np.ndarray,
+    mask: np.ndarray | None,
+    w: np.ndarray,
+    padding: Pads,
+    places: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(dx, dw, db)`` of such a convolution, in one pass."""
+    dtype = np.result_type(x, w)
+    dx, dw, db = empty(x.shape, dtype), np.empty(w.shape, dtype), np.zeros(w.shape[-1], dtype)
+    no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
+    most = threads_for(g.size * w.size // w.shape[-1])
+    winograd_grad.gradients(most, x, g, no_mask, padding, dw, db, w, dx, places)
+    return dx, dw, db
+
+
 def _product_grads(
     x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, w: np.ndarray, with_masked: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
@@ -448,7 +465,7 @@ def _kernel_grad(
     if winograd.fits(kernel_shape, strides, dilation, groups, dtype):
         most = threads_for(g.size * dw.size // filters)
         no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
-        winograd.correlate_grad(most, x, g, no_mask, padding, dw, db)
+        winograd_grad.gradients(most, x, g, no_mask, padding, dw, db)
         return dw, db
     reach = tuple(size - 1 for size in kernel_shape[:-2])
     inside = all(max(pads) <= last for pads, last in zip(padding, reach))
@@ -508,6 +525,9 @@ def conv_bias_act_grad(
     mask = y if activation == "relu" else None
     if all(needs) and _is_product(x.shape, w.shape, strides, padding, groups, y.dtype):
         return _product_grads(x, g, mask, w, False)[:3]
+    by_winograd = winograd.fits(w.shape, strides, dilation, groups, np.result_type(x, w))
+    if all(needs) and by_winograd and g.size and winograd_grad.can_do_both(padding):
+        return _winograd_grads(x, g, mask, w, padding)
     how = (strides, padding, dilation, groups)
     dx = _input_grad(g, mask, w, x.shape, *how) if needs[0] else None
     dw, db = _kernel_grad(x, g, mask, w.shape, *how) if needs[1] or needs[2] else (None, None)

@@ -65,6 +65,17 @@ def round_up(n, unit):
 
 
 @kernel
+def workspace(size, like):
+    """An array for so many elements that starts on a cache line, as numba's own need not: a vector
+    that lies across two lines is read and written half as fast.
+    """
+    step = lanes(like)
+    whole = np.empty(size + step, like.dtype)
+    start = -whole.ctypes.data // whole.itemsize % step
+    return whole[start : start + size]
+
+
+@kernel
 def copy_masked(to, i, source, j, n, mask):
     """``to[i : i + n] = source[j : j + n]``, zero where a mask is given and is not > 0."""
     if mask.size == 0:

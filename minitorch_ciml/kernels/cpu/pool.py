@@ -115,7 +115,8 @@ def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels):
                     place = place * width.size + w * width.stride - width.before
                     k = (a * height.window + b) * width.window
                     for c in range(c0, c1):
-                        best = keep_larger(best, x, (place + c) * channels + q, k + c)
+                        here = load(x, (place + c) * channels + q, 1)
+                        best = keep_larger(best, here, k + c)
             store(y, to + q, best[:1])
             store_integers(saved, to + q, best[1:])
         to += channels

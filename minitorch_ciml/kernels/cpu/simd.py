@@ -402,16 +402,18 @@ def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
 def _combined(builder: ir.IRBuilder, factors: tuple[float, ...], values: list) -> Any:
     """The sum of the values, each times its factor."""
     total = None
-    for factor, value in sorted(zip(factors, values), key=lambda pair: -pair[0]):
+    for factor, value in sorted(zip(factors, values), key=lambda pair: pair[0] != 1):
         kind = value.type
-        if abs(factor) not in (0, 1) or (factor < 0 and total is None):
-            scale = ir.Constant(kind, [ir.Constant(kind.element, factor)] * kind.count)
-            value = builder.fmul(value, scale)
-            factor = 1
-        if factor > 0:
+        if factor == 1:
             total = value if total is None else builder.fadd(total, value)
-        elif factor < 0:
+        elif factor == -1 and total is not None:
             total = builder.fsub(total, value)
+        elif factor != 0:
+            scale = ir.Constant(kind, [ir.Constant(kind.element, factor)] * kind.count)
+            if total is None:
+                total = builder.fmul(value, scale)
+            else:
+                total = _fma(builder, value, scale, total)
     return total
 
 
@@ -593,17 +595,16 @@ def clear(typingctx, y, i, n):
 
 
 @intrinsic
-def keep_larger(typingctx, best, x, i, k):
-    """``best = (values, places)``: where ``x[i : i + lanes]`` is larger than values, it and k.
+def keep_larger(typingctx, best, new, k):
+    """``best = (values, places)``: where ``new``, a tile of one, is larger than values, it and k.
 
     NaN counts as larger than any number, and the first of equals stays, as in ``np.argmax``.
     """
 
     def codegen(context, builder, signature, arguments):
-        state, array, start, place = arguments
+        state, new, place = arguments
         values, places = _items(builder, best, state)
-        start = _address(context, builder, signature.args[1], array, start)
-        new = _read(context, builder, best.dtype, start)
+        new = builder.extract_value(new, 0)
         place = builder.sitofp(place, values.type.element)
         larger = builder.fcmp_unordered(">", new, values)
         wins = builder.and_(larger, builder.fcmp_ordered("ord", values, values))
@@ -613,7 +614,7 @@ def keep_larger(typingctx, best, x, i, k):
         ]
         return context.make_tuple(builder, best, chosen)
 
-    return best(best, x, types.intp, types.intp), codegen
+    return best(best, new, types.intp), codegen
 
 
 @intrinsic
