@@ -1,10 +1,20 @@
-"""The cache of compiled kernels: many processes may fill the same empty one at the same time."""
+"""The cache of compiled kernels: many processes may fill the same empty one at the same time, and
+the package may be installed where its user cannot write.
+"""
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import minitorch_ciml
 
 PROCESSES = 4
+PACKAGE = Path(minitorch_ciml.__file__).parent
 
 # A few kernels of each kind: on one thread, on all threads, and an optimizer's.
 STEP = """
@@ -19,10 +29,25 @@ print(model.train_on_batch(x, y), float(np.abs(model.get_weights()[0]).sum()))
 """
 
 
+# One kernel.
+KERNEL = """
+import numpy as np
+from minitorch_ciml.kernels.cpu import elementwise
+x = np.linspace(-1, 1, 100_000, dtype="float32")
+(y,) = elementwise.relu_grad(x, x, x, needs=(True,))
+print(float(y.sum()))
+"""
+
+
 def start(cache):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    return python(STEP, NUMBA_CACHE_DIR=str(cache))
+
+
+def python(code, before=None, **variables):
+    """Starts a process, which calls ``before`` first."""
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | variables
     return subprocess.Popen(
-        [sys.executable, "-c", STEP], env=environment, stdout=subprocess.PIPE,
+        [sys.executable, "-c", code], env=environment, preexec_fn=before, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -46,3 +71,60 @@ def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
     assert not list(tmp_path.rglob("tmp*"))  # files are written beside and then put in place
     assert result(start(tmp_path)) == first  # what they left is whole
     assert files(tmp_path) == filled  # and was all that was needed
+
+
+# --- an installation that its user cannot write -------------------------------------------------
+
+
+def obey_permissions():
+    """In a process of root's: it can no longer write what its permissions forbid."""
+    drop_from_bounds, may_override_permissions = 24, 1  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+    if ctypes.CDLL(None).prctl(drop_from_bounds, may_override_permissions, 0, 0, 0):
+        raise OSError("root keeps its capabilities")
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A copy of the package that cannot be written; beside it a home that can."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if os.name != "posix" or (is_root and not sys.platform.startswith("linux")):
+        pytest.skip("here, who runs the tests can write everywhere")
+    site, home = tmp_path / "site", tmp_path / "home"
+    shutil.copytree(PACKAGE, site / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    home.mkdir()
+    paths = (*site.rglob("*"), site)
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def begin(code):
+        variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+        before = obey_permissions if is_root else None
+        return python(f"import os; os.chdir({str(home)!r})" + code, before, PYTHONPATH=str(site),
+                      **variables)  # fmt: skip
+
+    yield site, home, begin
+    for path in paths:
+        path.chmod(0o755)
+
+
+def test_kernels_of_a_read_only_installation_are_kept_in_the_users_cache(installed):
+    site, home, begin = installed
+    before = sorted(site.rglob("*"))
+    first, second = [result(p) for p in [begin(STEP), begin(STEP)]]
+    assert first == second
+    filled = files(home / ".cache")
+    assert filled
+    assert sorted(site.rglob("*")) == before
+    assert result(begin(STEP)) == first
+    assert files(home / ".cache") == filled
+
+
+def test_where_nothing_can_be_written_every_process_compiles_for_itself(installed):
+    site, home, begin = installed
+    home.chmod(0o555)
+    before = sorted(home.parent.rglob("*"))
+    try:
+        assert float(result(begin(KERNEL))) > 0
+    finally:
+        home.chmod(0o755)
+    assert sorted(home.parent.rglob("*")) == before

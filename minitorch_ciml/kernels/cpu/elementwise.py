@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
@@ -22,13 +21,11 @@ from minitorch_ciml.kernels.reference import nn as reference_nn
 
 Array = np.ndarray
 
-compiled = njit(nogil=True, error_model="numpy", cache=True)
-
 SMALL = 512  # with fewer elements NumPy is faster than the preparations here
 PIECE = 1 << 15  # elements that a thread takes at a time
 
 
-@compiled
+@entry
 def _select(condition, a, b, y):
     """y = a or b, each an array of the condition's size or of one element."""
     # Three loops, because none is vectorised that decides about its addresses at every element.
@@ -45,7 +42,7 @@ def _select(condition, a, b, y):
             y[i] = a[i] if condition[i] else b[i]
 
 
-@compiled
+@entry
 def _sigmoid(x, small):
     """With small = e^-|x|, in its place."""
     for i in range(x.size):
@@ -107,13 +104,13 @@ def _add_into(pieces, a, relu, y):
     _add_into_piece(pieces, ALL, (a, relu, y))
 
 
-@compiled
+@entry
 def _leaky(x, slope, y):
     for i in range(x.size):
         y[i] = x[i] * slope if x[i] <= 0 else x[i]
 
 
-@compiled
+@entry
 def _elu(x, rest, alpha):
     """With rest = e^min(x, 0) - 1, in its place."""
     for i in range(x.size):
@@ -245,13 +242,13 @@ def elu(x: Array, *, alpha: float) -> Array:
 # --- the normal distribution's integral: NumPy has none -------------------------------------------
 
 
-@compiled
+@entry
 def _erf(x, y):
     for i in range(x.size):
         y[i] = math.erf(x[i])
 
 
-@compiled
+@entry
 def _erfc(x, y):
     for i in range(x.size):
         y[i] = math.erfc(x[i])

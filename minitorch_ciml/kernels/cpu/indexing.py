@@ -72,9 +72,9 @@ def _flat(arrays: list[np.ndarray], sizes: tuple[int, ...], axis: int) -> np.nda
 
 @cache
 def _row_adder():
-    from numba import njit
+    from minitorch_ciml.kernels.cpu.jit import entry  # numba only where it is needed
 
-    @njit(cache=True, nogil=True)
+    @entry
     def add_rows(y, place, new):
         for k in range(len(new)):
             for i in range(len(place)):

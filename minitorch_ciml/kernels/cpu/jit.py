@@ -133,9 +133,9 @@ def _with_a_word(compile_signature: Callable) -> Callable:
     return compile_and_tell
 
 
-def entry(function: Callable) -> Any:
-    """Compiles a kernel that Python calls; cached on disk."""
-    compiled = njit(nogil=True, error_model="numpy")(function)
+def entry(function: Callable, **options: Any) -> Any:
+    """Compiles a kernel that Python calls; cached on disk where a folder can be written."""
+    compiled = njit(nogil=True, error_model="numpy", **options)(function)
     compiled.compile = _with_a_word(compiled.compile)
     try:
         compiled.enable_caching()

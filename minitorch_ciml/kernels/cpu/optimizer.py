@@ -8,7 +8,9 @@ as one float64 among them would make the whole loop compute in float64.
 from types import FunctionType
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from minitorch_ciml.kernels.cpu.jit import entry
 
 _RISE = 0.96  # Nadam: how fast the momentum approaches beta_1 (Dozat, 2016)
 
@@ -21,8 +23,8 @@ def _compiled(rule):
     # numba finds its cached code by the function's name, so the twin needs one of its own.
     twin = FunctionType(rule.__code__, rule.__globals__, rule.__name__ + "_parallel")
     twin.__qualname__ = twin.__name__
-    one = njit(nogil=True, cache=True, error_model="numpy")(rule)
-    many = njit(nogil=True, cache=True, error_model="numpy", parallel=True)(twin)
+    one = entry(rule)
+    many = entry(twin, parallel=True)
 
     def run(p, *arguments):
         (one if p.size < _PARALLEL_SIZE else many)(p, *arguments)

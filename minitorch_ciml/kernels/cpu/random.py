@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.reference import random as reference
 from minitorch_ciml.kernels.reference.random import KEY_STEPS, MULTIPLIERS, ROUNDS, WORD, Stream
 
 Array = np.ndarray
 
-compiled = njit(nogil=True, error_model="numpy", cache=True)
 
-
-@njit(nogil=True, error_model="numpy")
+@kernel
 def _fill(words, row, key0, key1, upper0, upper1):
     """The words of one row; their number is a multiple of 4."""
     # In 64 bits throughout: LLVM then sees products of 32-bit numbers, eight at a time.
@@ -40,7 +38,7 @@ def _fill(words, row, key0, key1, upper0, upper1):
         words[4 * block + 3] = x3
 
 
-@compiled
+@entry
 def _random_words(rows, columns, first_row, key0, key1, upper0, upper1):
     words = np.empty((rows, (columns + 3) // 4 * 4), np.uint32)
     for i in range(rows):
@@ -48,7 +46,7 @@ def _random_words(rows, columns, first_row, key0, key1, upper0, upper1):
     return words
 
 
-@compiled
+@entry
 def _dropout(x, scale, threshold, first_row, key0, key1, upper0, upper1):
     y = np.empty_like(x)
     words = np.empty((x.shape[1] + 3) // 4 * 4, np.uint32)
