@@ -40,10 +40,13 @@ def _mean(x, y):
 
 @task
 def _spread_one(i, g, count, dx):
-    for k in range(dx.shape[1]):
-        share, row = g[i], dx[i, k]
+    first = dx[i, 0]
+    for j in range(first.size):  # once: a division takes longer than the memory of its result
+        first[j] = g[i, j] / count
+    for k in range(1, dx.shape[1]):
+        row = dx[i, k]
         for j in range(row.size):
-            row[j] = share[j] / count
+            row[j] = first[j]
 
 
 @entry
