@@ -483,14 +483,42 @@ def test_there_is_a_fast_kernel_for_every_rule(name):
     assert kernels.find("reference", name).__module__.endswith("reference.optimizer")
 
 
-def test_the_serial_and_the_parallel_code_do_not_mix_in_the_cache():
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_one_call_updates_parameters_whose_gradients_lie_apart(name):
+    slots, constants = KERNELS[name]
+    rng = np.random.default_rng(4)
+    arrays = [rng.uniform(0.1, 1, 40_000).astype("float32") for _ in range(1 + slots)]
+    gradients = [rng.uniform(0.1, 1, n).astype("float32") for n in (8200, 5, 0, 3, 20_000)]
+    gradients[3] = None  # has none
+    parts = [slice(31_000, 39_200), slice(30_000, 30_005), slice(0, 0), slice(8, 11)]
+    parts.append(slice(11, 20_011))
+    keeps = [0.9, 1.0, 1.0, 0.5, 0.8]
+    expected, (p, *own) = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    for part, g, keep in zip(parts, gradients, keeps):
+        if g is not None:
+            kernels.find("reference", name)(*_parts(expected, part, g), keep, 0.05, *constants)
+    kernels.find("cpu", name).together(p, parts, gradients, own, keeps, (0.05, *constants))
+    for a, b in zip((p, *own), expected):
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+    assert np.array_equal(p[:11], arrays[0][:11]) and np.array_equal(p[39_200:], arrays[0][39_200:])
+
+
+def _parts(arrays, part, g):
+    p, *slots = (a[part] for a in arrays)
+    return p, g, *slots
+
+
+def test_rules_do_not_mix_in_the_cache():
     code = (
         "import numpy as np\n"
-        "from minitorch_ciml.kernels.cpu.optimizer import adagrad\n"
+        "from minitorch_ciml.kernels.cpu.optimizer import adagrad, adamax\n"
         "for n in (10, 70_000):\n"
         "    p, g, a = np.ones(n, 'f'), np.ones(n, 'f'), np.ones(n, 'f')\n"
         "    adagrad(p, g, a, 1.0, 0.5, 0.0)\n"
         "    assert np.allclose(p, 1 - 0.5 / np.sqrt(2)), n\n"
+        "    p, m = np.ones(n, 'f'), np.zeros(n, 'f')\n"
+        "    adamax(p, g, m, m.copy(), 1.0, 0.5, 1, 0.9, 0.99, 0.0)\n"
+        "    assert np.allclose(p, 0.5), n\n"
     )
     for _ in range(2):  # the second time from the cache
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -507,9 +535,11 @@ def test_a_flat_buffer_holds_the_very_memory_of_the_parameters(shapes):
     buffer = FlatBuffer(weights)
     for w, v in zip(weights, originals):
         np.testing.assert_array_equal(w.value, v)
-    np.testing.assert_array_equal(
-        buffer.data, np.concatenate([v.ravel() for v in reversed(originals)])
-    )
+    starts = [part.start for part in buffer.slices]
+    assert starts == sorted(starts, reverse=True)
+    for part, v in zip(buffer.slices, originals):
+        np.testing.assert_array_equal(buffer.data[part], v.ravel())
+    assert np.count_nonzero(buffer.data) == sum(np.count_nonzero(v) for v in originals)
     buffer.data[...] = 7
     assert all((w.value == 7).all() for w in weights)
     weights[0].assign(np.full(weights[0].shape, 3.0))

@@ -23,6 +23,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.kernels import halves
+from minitorch_ciml.kernels.cpu import buffers
 
 _DEVICES: dict[type, str] = {np.ndarray: "cpu", float: "python", bool: "python", int: "python"}
 
@@ -125,7 +126,9 @@ def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
     """A new array, filled with one number, that may be written to."""
     if device == "cuda":
         return _cuda_memory().full(shape, value, dtype)
-    return np.full(shape, value, dtype)
+    array = buffers.aligned(shape, dtype)
+    array[...] = value
+    return array
 
 
 def from_other_library(array: Any) -> Any:

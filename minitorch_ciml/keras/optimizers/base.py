@@ -408,6 +408,12 @@ class Optimizer(Gradients, MovingAverages, Configurable):
                     for i, part in zip(self._members[k], buffer.slices)
                 ]
             decays = [self._decays(v) for v in buffer.parameters]
+            if buffer.device == "cpu":
+                keeps = [self._keep if kind else 1.0 for kind in decays]
+                kernel.together(  # type: ignore[attr-defined]
+                    arrays[0], buffer.slices, gradients, arrays[1:], keeps, self._constants
+                )
+                continue
             numbers = {kind: self._numbers(k, kind) for kind in dict.fromkeys(decays)}
             for part, g, kind in zip(buffer.slices, gradients, decays):
                 if g is not None:
