@@ -1,8 +1,9 @@
 """Rows of the table: pooling in one to three dimensions."""
 
 from op_table import REAL, TIES, Row, shaped, torch
+from ops_conv import _torch_conv
 
-from minitorch_ciml.ops.pool import average_pool, max_pool, upsample
+from minitorch_ciml.ops.pool import average_pool, conv_max_pool, max_pool, upsample
 
 
 def _torch_pool(kind, x, pool_size, strides=None, padding="valid", data_format=None):
@@ -41,6 +42,26 @@ def _torch_upsample(x, size, data_format=None):
     return x
 
 
+def _torch_conv_max(
+    x, w, b, activation=None, pool_size=2, pool_strides=None, pool_padding="valid", **how
+):
+    y = _torch_conv(x, w, b, activation=activation or "linear", **how)
+    return _torch_pool("max", y, pool_size, pool_strides, pool_padding)
+
+
+_CONVOLUTIONS = [
+    (((2, 6, 5, 3), (3, 3, 3, 4), (4,)), {"activation": "relu"}),
+    (((2, 7, 8, 3), (3, 3, 3, 2), (2,)), {"padding": "same", "pool_size": (2, 3)}),
+    (
+        ((2, 7, 6, 3), (2, 3, 3, 2), (2,)),
+        {"activation": "relu", "strides": 2, "padding": "same", "pool_strides": 1,
+         "pool_padding": "same"},
+    ),
+    (((2, 9, 3), (3, 3, 2), (2,)), {"activation": "linear", "dilation_rate": 2}),
+    (((1, 4, 5, 4, 2), (2, 2, 2, 2, 3), (3,)), {"activation": "relu"}),
+    (((0, 6, 6, 3), (3, 3, 3, 4), (4,)), {"activation": "relu"}),
+]  # fmt: skip
+
 _CASES = [
     ((2, 7, 3), {"pool_size": 2}),
     ((2, 7, 3), {"pool_size": 3, "strides": 1, "padding": "same"}),
@@ -57,6 +78,10 @@ ROWS = [
     *(Row(max_pool, shaped(REAL, shape), how, torch=_torch_max) for shape, how in _CASES),
     # Of several equal elements the first one gets the gradient, as in torch.
     Row(max_pool, shaped(TIES, (2, 6, 6, 3)), {"pool_size": 2}, torch=_torch_max, order=0),
+    *(
+        Row(conv_max_pool, shaped(REAL, *shapes), how, torch=_torch_conv_max)
+        for shapes, how in _CONVOLUTIONS
+    ),
     *(Row(average_pool, shaped(REAL, shape), how, torch=_torch_average) for shape, how in _CASES),
     *(
         Row(upsample, shaped(REAL, shape), how, torch=_torch_upsample)

@@ -53,6 +53,70 @@ def test_the_end_of_a_residual_block_is_one_op(size, swapped):
         np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def pooled(conv=None, pool=None):
+    x = keras.Input((6, 5, 8))
+    conv = conv or layers.Conv2D(16, 3, activation="relu", bias_initializer="ones")
+    return x, (pool or layers.MaxPooling2D())(conv(x))
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize(
+    ("conv", "pool"),
+    [
+        ({"filters": 16, "activation": "relu"}, {}),
+        ({"filters": 17, "padding": "same"}, {}),
+        ({"filters": 32, "padding": "same", "activation": "relu"}, {"pool_size": 3, "strides": 1}),
+    ],
+)
+def test_a_convolution_and_its_pooling_are_one_op(conv, pool, sequential):
+    x, y = pooled(layers.Conv2D(kernel_size=3, **conv), layers.MaxPooling2D(**pool))
+    model = keras.Model(x, y)
+    if sequential:
+        model = keras.Sequential([x, *model.layers[1:]])
+    images = keras.ops.convert_to_tensor(data())
+    images.requires_grad = True
+    result, expected = model(images), model.layers[-1](model.layers[-2](images))
+    assert result.record.op.name == "conv_max_pool"
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-5, atol=1e-5)
+    wanted = [images, *model.trainable_weights]
+    for got, right in zip(
+        grad((result * result).sum(), wanted), grad((expected * expected).sum(), wanted)
+    ):
+        np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("conv", "pool"),
+    [
+        (layers.Conv2D(8, 1, activation="tanh"), None),
+        (layers.Conv2D(8, 1, use_bias=False), None),
+        (layers.Conv2D(8, 1, activity_regularizer="l2"), None),
+        (layers.Conv2D(8, 1, data_format="channels_first"), None),
+        (None, layers.MaxPooling2D(data_format="channels_first")),
+        (None, layers.AveragePooling2D()),
+        (None, layers.MaxPooling2D(dtype="float64")),
+    ],
+)
+def test_other_convolutions_and_poolings_run_one_by_one(conv, pool):
+    x, y = pooled(conv, pool)
+    model = keras.Model(x, y)
+    images = keras.ops.convert_to_tensor(data())
+    result = model(images)
+    assert result.record.op.name != "conv_max_pool"
+    assert len(model.losses) == (model.layers[1].activity_regularizer is not None)
+    np.testing.assert_array_equal(result.numpy(), model.layers[2](model.layers[1](images)).numpy())
+
+
+def test_what_is_pooled_is_kept_where_it_is_asked_for():
+    x = keras.Input((6, 5, 8))
+    convolved = layers.Conv2D(16, 3)(x)
+    assert not fused_calls(keras.Model(x, [convolved, layers.MaxPooling2D()(convolved)]))
+    y = layers.MaxPooling2D()(layers.Conv2D(16, 3)(x))
+    model = keras.Model(x, y)
+    assert fused_calls(model)
+    assert not fused_calls(keras.Model(x, model.layers[1].output))
+
+
 def test_run_eagerly_calls_every_layer_for_itself():
     x, _, y = residual_block()
     model = keras.Model(x, y)

@@ -325,6 +325,57 @@ def test_places_that_meet_no_tap():
     check_convolution(x, w, b, how)
 
 
+def check_pooled_convolution(x, w, b, how, pool, activation):
+    """`conv_max_pool` and its gradients, together and one by one."""
+    how = {**how, "activation": activation, **dict(zip(POOL_NAMES, pool))}
+    tolerance = TOLERANCE[x.dtype.type]
+    y, saved = cpu_conv.conv_max_pool(x, w, b, **how)
+    expected, places = reference.conv_max_pool(x, w, b, **how)
+    assert_close(y, expected, tolerance)
+    np.testing.assert_array_equal(saved, places)
+    (g,) = random_arrays(1, x.dtype, y.shape)
+    wanted = reference.conv_max_pool_grad(g, y, x, w, b, needs=(True,) * 3, saved=saved, **how)
+    for needs in ((True, True, True), (True, False, False), (False, True, True)):
+        got = cpu_conv.conv_max_pool_grad(g, y, x, w, b, needs=needs, saved=saved, **how)
+        for needed, one, right in zip(needs, got, wanted):
+            assert (one is not None) == needed
+            if needed:
+                assert_close(one, right, tolerance)
+
+
+POOL_NAMES = ("pool_size", "pool_strides", "pool_padding")
+SIDE_BY_SIDE = ((2, 2), (2, 2), ((0, 0), (0, 0)))
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize(
+    ("images", "height", "width", "channels", "filters", "padding"),
+    [
+        (9, 26, 26, 16, 16, ((0, 0), (0, 0))),
+        (7, 9, 14, 16, 32, ((1, 1), (1, 1))),
+        (5, 13, 9, 19, 16, ((2, 0), (1, 2))),
+        (70, 4, 5, 16, 32, ((1, 1), (1, 1))),
+        (3, 8, 8, 16, 16, ((2, 2), (0, 1))),
+        (2, 4, 4, 16, 17, ((0, 0), (0, 0))),
+    ],
+)
+def test_pooled_convolution(images, height, width, channels, filters, padding, activation):
+    shapes = (images, height, width, channels), (3, 3, channels, filters), (filters,)
+    x, w, b = random_arrays(0, np.float32, *shapes)
+    how = {"strides": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+    for pool in (SIDE_BY_SIDE, ((3, 2), (2, 1), ((1, 1), (0, 1)))):
+        check_pooled_convolution(x, w, b, how, pool, activation)
+
+
+def test_pooled_convolution_of_nan():
+    """It wins, and no gradient goes through it."""
+    x, w, b = random_arrays(0, np.float32, (1, 6, 6, 16), (3, 3, 16, 16), (16,))
+    x[0, 1, 1] = np.nan
+    how = {"activation": "relu", **dict(zip(POOL_NAMES, SIDE_BY_SIDE)), **simple(2)}
+    y, saved = cpu_conv.conv_max_pool(x, w, b, **how)
+    assert np.isnan(y[0, 0, 0]).all() and (saved[0, 0, 0] == 4).all()
+
+
 def test_inputs_of_any_layout():
     x, w, b = random_arrays(0, np.float32, (5, 8, 9, 2), (4, 3, 3, 5), (5,))
     x, w = x.transpose(3, 2, 1, 0)[:, ::2], w.transpose(1, 2, 0, 3)[..., :3, :]

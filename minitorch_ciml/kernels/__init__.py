@@ -38,7 +38,8 @@ _REFERENCE = (
 _CPU = {
     "conv": (
         "conv", "conv_bias_act", "conv_bias_act_grad", "conv_bias_add_act",
-        "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad",
+        "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",
+        "conv_max_pool_grad",
     ),
     "elementwise": (
         "add", "divide", "divide_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",

@@ -106,7 +106,7 @@ def conv(
     if is_channels_first(data_format):
         x = channels_last(inputs)
         return channels_first(conv(x, kernel, strides, padding, None, dilation_rate))
-    return _conv(inputs, kernel, **_geometry(inputs, kernel, strides, padding, dilation_rate))
+    return _conv(inputs, kernel, **conv_geometry(inputs, kernel, strides, padding, dilation_rate))
 
 
 def conv_bias_act(
@@ -142,19 +142,19 @@ def conv_bias_act(
         y = conv_bias_act(x, kernel, bias, None, strides, padding, None, dilation_rate)
         # After the transpose, because an activation may depend on the place of the channels.
         return activate(channels_first(y), activation)
-    how = _geometry(inputs, kernel, strides, padding, dilation_rate)
+    how = conv_geometry(inputs, kernel, strides, padding, dilation_rate)
     if bias is None:
         return activate(_conv(inputs, kernel, **how), activation)
-    filters, given = shape_of(kernel)[-1], shape_of(bias)
-    if given != (filters,):
-        raise ValueError(
-            f"conv_bias_act: the bias has shape {given}, expected ({filters},): one per filter."
-        )
+    check_bias(bias, kernel)
     fused = FUSED_ACTIVATIONS.get(activation)
     if residual is None:
         y = _conv_bias_act(inputs, kernel, bias, activation=fused or "linear", **how)
     else:
-        _check_residual(shape_of(inputs), filters, shape_of(kernel)[:-2], shape_of(residual), how)
+        given = shape_of(residual)
+        if given != (expected := result_shape(shape_of(inputs), shape_of(kernel), how)):
+            raise ValueError(
+                f"conv_bias_act: the residual has shape {given}, expected the result's {expected}."
+            )
         y = _conv_bias_add_act(inputs, kernel, bias, residual, activation=fused or "linear", **how)
     return y if fused else activate(y, activation)
 
@@ -251,7 +251,7 @@ def conv_transpose(
 # --- windows and sizes --------------------------------------------------------------------------
 
 
-def _geometry(inputs: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -> dict:
+def conv_geometry(inputs: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -> dict:
     return _conv_geometry(
         shape_of(inputs), shape_of(kernel), frozen(strides), padding, frozen(dilation)
     )
@@ -327,16 +327,21 @@ def _transposed_geometry(
     return (inputs[0], *sizes, kernel[-2]), how
 
 
-def _check_residual(inputs: Ints, filters: int, window: Ints, given: Ints, how: dict) -> None:
-    dimensions = zip(inputs[1:-1], window, how["strides"], how["padding"], how["dilation"])
+def check_bias(bias: Any, kernel: Any) -> None:
+    filters, given = shape_of(kernel)[-1], shape_of(bias)
+    if given != (filters,):
+        raise ValueError(
+            f"conv_bias_act: the bias has shape {given}, expected ({filters},): one per filter."
+        )
+
+
+def result_shape(inputs: Ints, kernel: Ints, how: dict) -> Ints:
+    """The shape of `_conv`'s result."""
+    dimensions = zip(inputs[1:-1], kernel, how["strides"], how["padding"], how["dilation"])
     sizes = [
         (n + sum(pads) - gap * (k - 1) - 1) // step + 1 for n, k, step, pads, gap in dimensions
     ]
-    expected = (inputs[0], *sizes, filters)
-    if given != expected:
-        raise ValueError(
-            f"conv_bias_act: the residual has shape {given}, expected the result's {expected}."
-        )
+    return (inputs[0], *sizes, kernel[-1])
 
 
 def _spatial_rank(name: str, inputs: Ints, kernel: Ints) -> int:

@@ -10,6 +10,7 @@ other's derivatives. (The places are constant almost everywhere, so no gradient 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,17 +18,21 @@ from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops.conv import (
     Ints,
+    _conv_bias_act,
     channels_first,
     channels_last,
+    check_bias,
+    conv_geometry,
     frozen,
     is_channels_first,
     per_dimension,
+    result_shape,
     window_pads,
 )
-from minitorch_ciml.ops.nn import shape_of
+from minitorch_ciml.ops.nn import FUSED_ACTIVATIONS, shape_of
 from minitorch_ciml.ops.shape import repeat
 
-__all__ = ["average_pool", "max_pool", "upsample"]
+__all__ = ["average_pool", "conv_max_pool", "max_pool", "upsample"]
 
 # --- the ops ------------------------------------------------------------------------------------
 
@@ -64,6 +69,16 @@ _max_pool = Op(
     dtypes="float",
     doc="y = the maximum over every window; the gradient goes to the first one.",
 )
+_conv_max_pool = Op(
+    "conv_max_pool",
+    ref=lambda x, w, b, activation, pool_size, pool_strides, pool_padding, **how: _max_pool(
+        _conv_bias_act(x, w, b, activation=activation, **how),
+        pool_size=pool_size, strides=pool_strides, padding=pool_padding,
+    ),
+    saves=True,
+    dtypes="float",
+    doc="y = max_pool(activation(conv(x, w) + b)), with activation 'linear' or 'relu'.",
+)  # fmt: skip
 
 
 def _upsample_ref(x, size):
@@ -100,6 +115,48 @@ def max_pool(
         ValueError: the rank does not fit, or the window is larger than the input.
     """
     return _pool("max_pool", _max_pool, inputs, pool_size, strides, padding, data_format)
+
+
+def conv_max_pool(
+    inputs: Any,
+    kernel: Any,
+    bias: Any,
+    activation: str | Callable | None = None,
+    strides: int | Ints = 1,
+    padding: str = "valid",
+    dilation_rate: int | Ints = 1,
+    pool_size: int | Ints = 2,
+    pool_strides: int | Ints | None = None,
+    pool_padding: str = "valid",
+) -> Tensor:
+    """y = max_pool(activation(conv(inputs, kernel) + bias)), in one pass over memory if possible.
+
+    What is pooled is not kept, only where its maxima are.
+
+    Args:
+        inputs: floats (N, *S, C), as for `conv`, like the arguments that are not listed here.
+        bias: floats (F,).
+        activation: None, "linear" or "relu".
+        pool_size: as for `max_pool`, and so are `pool_strides` and `pool_padding`.
+
+    Returns:
+        Floats (N, *O, F).
+
+    Raises:
+        ValueError: as for `conv_bias_act` and `max_pool`, or the activation is another one.
+    """
+    if activation not in FUSED_ACTIVATIONS:
+        raise ValueError(
+            f"conv_max_pool: the activation is {activation!r}, expected None, 'linear' or 'relu'."
+        )
+    how = conv_geometry(inputs, kernel, strides, padding, dilation_rate)
+    check_bias(bias, kernel)
+    shape = result_shape(shape_of(inputs), shape_of(kernel), how)
+    pool = _geometry("max_pool", shape, frozen(pool_size), frozen(pool_strides), pool_padding)
+    return _conv_max_pool(
+        inputs, kernel, bias, activation=FUSED_ACTIVATIONS[activation],
+        **{f"pool_{name.removeprefix('pool_')}": value for name, value in pool.items()}, **how,
+    )  # fmt: skip
 
 
 def average_pool(

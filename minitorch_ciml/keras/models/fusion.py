@@ -2,6 +2,7 @@
 
     Conv -> Add -> ReLU    the end of a residual block: the sum and the ReLU are part of the
                            convolution's last instructions, and what it adds to is read there
+    Conv -> MaxPooling     what is pooled is never stored, only where its maxima are
 
 Only what nobody else asks for is left out: the result of a layer that another layer uses too, or
 that is an output of the model, is computed as always.
@@ -21,9 +22,17 @@ from minitorch_ciml.keras.layers.convolutional import BaseConv, Conv1D, Conv2D, 
 from minitorch_ciml.keras.layers.core import Activation
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.merging import Add
+from minitorch_ciml.keras.layers.pooling import (
+    BasePooling,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
+)
 from minitorch_ciml.keras.masks import any_mask
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten
+
+_CONVOLUTIONS = (Conv1D, Conv2D, Conv3D)
 
 
 class Call(NamedTuple):
@@ -53,18 +62,39 @@ class _ResidualEnd:
         return self.activation(self.add([y, other] if self.conv_comes_first else [other, y]))
 
     def _is_simple(self, x: Any, other: Any) -> bool:
-        """Whether the layers do nothing beside their formula; a user may change them any time."""
-        conv, activation = self.conv, self.activation
-        layers = (conv, self.add, activation)
-        dtype = conv.compute_dtype
         return (
-            all(type(t) is Tensor and t.value.dtype == dtype for t in (x, other))
-            and all(a.compute_dtype == dtype and not a.dtype_policy.mixed for a in layers)
-            and all(a.activity_regularizer is None for a in layers)
-            and not any_mask((x, other), {})
-            and conv.activation is linear
-            and _is_relu(activation)
+            _are_simple((self.conv, self.add, self.activation), (x, other))
+            and self.conv.activation is linear
+            and _is_relu(self.activation)
         )
+
+
+class _PooledConv:
+    """max_pool(activation(conv(x)))."""
+
+    def __init__(self, conv: BaseConv, pool: BasePooling):
+        self.conv, self.pool = conv, pool
+
+    def __call__(self, x: Any) -> Any:
+        conv, pool = self.conv, self.pool
+        if _are_simple((conv, pool), (x,)) and conv.activation in (linear, relu):
+            return ops.conv_max_pool(
+                x, conv.kernel, conv.bias, None if conv.activation is linear else "relu",
+                conv.strides, conv.padding, conv.dilation_rate,
+                pool.pool_size, pool.strides, pool.padding,
+            )  # fmt: skip
+        return pool(conv(x))
+
+
+def _are_simple(layers: tuple[Layer, ...], inputs: tuple) -> bool:
+    """Whether the layers do nothing beside their formula; a user may change them any time."""
+    dtype = layers[0].compute_dtype
+    return (
+        all(type(t) is Tensor and t.value.dtype == dtype for t in inputs)
+        and all(a.compute_dtype == dtype and not a.dtype_policy.mixed for a in layers)
+        and all(a.activity_regularizer is None for a in layers)
+        and not any_mask(inputs, {})
+    )
 
 
 def _is_relu(layer: Layer) -> bool:
@@ -87,12 +117,20 @@ def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
         return node if is_one else None
 
     for node in nodes:
+        if type(node.layer) in (MaxPooling1D, MaxPooling2D, MaxPooling3D):
+            conv = maker(node.inputs[0], _CONVOLUTIONS)
+            if conv is not None and _has_bias(conv.layer) and _is_channels_last(node.layer):
+                calls[node] = Call(
+                    _PooledConv(conv.layer, node.layer), (conv.inputs[0],), {}, node.outputs
+                )
+                del calls[conv]
+            continue
         add = maker(node.inputs[0], (Add,)) if type(node.layer) in (Activation, ReLU) else None
         if add is None or len(add.inputs) != 2 or add.inputs[0].shape != add.inputs[1].shape:
             continue
         for place, x in enumerate(add.inputs):
-            conv = maker(x, (Conv1D, Conv2D, Conv3D))
-            if conv is not None and _can_add(conv.layer):
+            conv = maker(x, _CONVOLUTIONS)
+            if conv is not None and _has_bias(conv.layer):
                 end = _ResidualEnd(conv.layer, add.layer, node.layer, place == 0)
                 args = (conv.inputs[0], add.inputs[1 - place])
                 calls[node] = Call(end, args, {}, node.outputs)
@@ -101,5 +139,9 @@ def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
     return list(calls.values())
 
 
-def _can_add(conv: BaseConv) -> bool:
-    return conv.use_bias and conv.data_format == "channels_last"
+def _has_bias(conv: BaseConv) -> bool:
+    return conv.use_bias and _is_channels_last(conv)
+
+
+def _is_channels_last(layer: BaseConv | BasePooling) -> bool:
+    return layer.data_format == "channels_last"

@@ -117,6 +117,8 @@ class Sequential(Model):
         return list(self._layers)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if self._graph is not None:
+            return super().call(inputs, training, mask)
         set_mask(inputs, mask)
         x = inputs
         for layer in self._layers:

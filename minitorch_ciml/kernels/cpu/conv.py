@@ -37,6 +37,7 @@ from minitorch_ciml.kernels.cpu.geometry import (
     window,
 )
 from minitorch_ciml.kernels.cpu.jit import ready
+from minitorch_ciml.kernels.cpu.pool import max_pool, max_pool_scatter
 from minitorch_ciml.kernels.cpu.threads import threads_for
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
@@ -555,3 +556,75 @@ def conv_bias_add_act_grad(
         activation = "linear"
     grads = conv_bias_act_grad(g, y, x, w, b, needs=needs[:3], activation=activation, **how)
     return (*grads, g if needs[3] else None)
+
+
+def _pools_blocks(
+    x_shape: Ints, w_shape: Ints, dtype: np.dtype, pool: tuple[Ints, Ints, Pads], how: dict
+) -> bool:
+    """Whether Winograd's blocks are pooled as they are: windows of 2 x 2, side by side."""
+    kinds = (how["strides"], how["dilation"], how["groups"], dtype)
+    return (
+        winograd.fits(w_shape, *kinds)
+        and pool == ((2, 2), (2, 2), ((0, 0), (0, 0)))
+        and w_shape[-1] % winograd.LANES == 0
+        and x_shape[0] > 0
+        and winograd_grad.can_do_both(how["padding"])
+    )
+
+
+def conv_max_pool(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    activation: str,
+    pool_size: Ints,
+    pool_strides: Ints,
+    pool_padding: Pads,
+    **how,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`max_pool` of :func:`conv_bias_act`, and where the maxima are (see the reference)."""
+    dtype, clip = np.result_type(x, w), activation == "relu"
+    if not _pools_blocks(x.shape, w.shape, dtype, (pool_size, pool_strides, pool_padding), how):
+        z = conv_bias_act(x, w, b, activation=activation, **how)
+        return max_pool(
+            z, pool_size=pool_size, strides=pool_strides, padding=pool_padding, clip=clip
+        )
+    images, height, width, filters = _conv_shape(x.shape, w.shape, how)
+    y = empty((images, height // 2, width // 2, filters), dtype)
+    saved = empty(y.shape, np.uint8)
+    most = threads_for(images * height * width * w.size)
+    bias = _padded_bias(b, filters, dtype)
+    winograd.correlate(most, x, np.empty(0, dtype), w, how["padding"], bias, clip, y, saved)
+    return y, saved
+
+
+def conv_max_pool_grad(
+    g: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    needs: tuple[bool, bool, bool],
+    saved: np.ndarray,
+    activation: str,
+    pool_size: Ints,
+    pool_strides: Ints,
+    pool_padding: Pads,
+    **how,
+) -> tuple[np.ndarray | None, ...]:
+    """``(dx, dw, db)`` of :func:`conv_max_pool`, each None unless ``needs`` asks for it."""
+    pool = (pool_size, pool_strides, pool_padding)
+    if all(needs) and _pools_blocks(x.shape, w.shape, np.result_type(x, w), pool, how):
+        return _winograd_grads(x, g, None, w, how["padding"], saved)
+    shape = _conv_shape(x.shape, w.shape, how)
+    g = max_pool_scatter(
+        g, saved, input_shape=shape, pool_size=pool_size, strides=pool_strides,
+        padding=pool_padding,
+    )  # fmt: skip
+    return conv_bias_act_grad(g, g, x, w, b, needs=needs, activation="linear", **how)
+
+
+def _conv_shape(x_shape: Ints, w_shape: Ints, how: dict) -> Ints:
+    return _output_shape(x_shape, w_shape, how["strides"], how["padding"], how["dilation"])

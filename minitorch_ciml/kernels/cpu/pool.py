@@ -26,6 +26,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     keep_larger,
     lanes,
     load,
+    positive_or,
     store,
     store_integers,
 )
@@ -67,7 +68,7 @@ def _split(line, depths, heights):
 
 
 @task
-def _max_line(line, x, y, saved, depth, height, width, channels):
+def _max_line(line, x, y, saved, depth, height, width, channels, clip):
     n, d, h = _split(line, depth.outputs, height.outputs)
     to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
     for w in range(width.outputs):
@@ -88,11 +89,20 @@ def _max_line(line, x, y, saved, depth, height, width, channels):
                         best[q] = value if wins else best[q]
                         where[q] = k if wins else where[q]
                     empty = False
+        if clip:
+            for q in range(channels):
+                where[q] = where[q] if best[q] > 0 else _no_place(depth, height, width)
         to += channels
 
 
+@kernel
+def _no_place(depth, height, width):
+    """What is saved where no place gets a gradient."""
+    return depth.window * height.window * width.window
+
+
 @task
-def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels):
+def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels, clip):
     """The same with the maxima of one vector of channels at a time held in registers.
 
     The last vector overlaps the one before where the channels are no multiple of its width.
@@ -118,14 +128,15 @@ def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels):
                         here = load(x, (place + c) * channels + q, 1)
                         best = keep_larger(best, here, k + c)
             store(y, to + q, best[:1])
-            store_integers(saved, to + q, best[1:])
+            none = _no_place(depth, height, width)
+            store_integers(saved, to + q, positive_or(best, none) if clip else best[1:])
         to += channels
 
 
 @entry
-def _max_pool(x, y, saved, depth, height, width, images, channels, most):
+def _max_pool(x, y, saved, depth, height, width, images, channels, most, clip):
     lines = images * depth.outputs * height.outputs
-    work = (x, y, saved, depth, height, width, channels)
+    work = (x, y, saved, depth, height, width, channels, clip)
     if channels < lanes(x):
         _max_line(lines, most, work)
     else:
@@ -336,18 +347,20 @@ def _threads(x: np.ndarray) -> int:
 
 
 def max_pool(
-    x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
+    x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads, clip: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """``y[n, o, c]`` = maximum of x over the window at ``o``; padded places never win; NaN does.
 
     Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the
-    first maximum, ``uint8`` when the window has at most 255 places, else ``int64``.
+    first maximum, ``uint8`` when the window has at most 255 places, else ``int64``.  With ``clip``
+    it is the number of places, which is none of them, where the maximum is not > 0: x are results
+    of a ReLU, through which no gradient flows there.
     """
     shape = _output_shape(x.shape, pool_size, strides, padding)
     y = empty(shape, x.dtype)
     saved = empty(shape, np.uint8 if prod(pool_size) <= 255 else np.int64)
     plan = _plan(x.shape, pool_size, strides, padding)
-    _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan, _threads(x))
+    _max_pool(ready(x, x.dtype), y.reshape(-1), saved.reshape(-1), *plan, _threads(x), clip)
     return y, saved
 
 

@@ -618,6 +618,20 @@ def keep_larger(typingctx, best, new, k):
 
 
 @intrinsic
+def positive_or(typingctx, best, none):
+    """The places of ``best = (values, places)``; ``none`` where the value is not > 0."""
+
+    def codegen(context, builder, signature, arguments):
+        values, places = _items(builder, best, arguments[0])
+        none = _splat(builder, places.type, builder.sitofp(arguments[1], places.type.element))
+        positive = builder.fcmp_ordered(">", values, ir.Constant(values.type, None))
+        chosen = builder.select(positive, places, none)
+        return context.make_tuple(builder, signature.return_type, [chosen])
+
+    return types.UniTuple(best.dtype, 1)(best, types.intp), codegen
+
+
+@intrinsic
 def store_integers(typingctx, y, i, vector):
     """Writes a vector of whole numbers from ``y[i]`` on, as the integers of y."""
 

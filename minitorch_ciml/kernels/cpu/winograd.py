@@ -42,11 +42,11 @@ from minitorch_ciml.kernels.cpu.simd import (
     clear,
     full,
     keep_larger,
-    keep_positive,
     load,
     load_grid,
     matrix,
     outer_fma,
+    positive_or,
     relu,
     store,
     store_integers,
@@ -209,7 +209,7 @@ def _fill_from_pool(slab, to, source, places, plan, image, h, count):
         clear(slab, to, count * channels)
         return
     at, zero = (image * height + h // 2) * width * channels, full(source, 0.0, 1)
-    k = 2 * (h % 2) + 1
+    k = 2 * (h % 2)
     for _ in range(min(width, count // 2)):
         for q in range(at, at + channels, LANES):
             store(slab, to, add_where(zero, source, places, q, k))
@@ -365,7 +365,7 @@ def _gather_row(half, at, step, plan, image, h, f, bias, clip, y):
 
 @inlined
 def _gather_maxima(half, at, step, plan, image, h, f, bias, clip, y, places):
-    """One row of blocks, pooled, and where the maxima are: 1 to 4, or 0 for ReLU's zeros."""
+    """One row of blocks, pooled, and where the maxima are: 0 to 3, or 4 for ReLU's zeros."""
     height, width = plan.out_height // 2, plan.out_width // 2
     line = width * plan.filters
     to = (image * height + h // 2) * line + f
@@ -374,13 +374,12 @@ def _gather_maxima(half, at, step, plan, image, h, f, bias, clip, y, places):
         right = _results(half, at + LANES, step, bias, f, clip)
         for i in range(min(2, height - h // 2)):
             upper, lower = (left[:2], right[:2]) if i == 0 else (left[2:], right[2:])
-            best = upper[:1] + full(y, 1, 1)
-            best = keep_larger(best, lower[:1], 2)
-            best = keep_larger(best, upper[1:], 3)
-            best = keep_larger(best, lower[1:], 4)
+            best = upper[:1] + full(y, 0, 1)
+            best = keep_larger(best, lower[:1], 1)
+            best = keep_larger(best, upper[1:], 2)
+            best = keep_larger(best, lower[1:], 3)
             store(y, to + i * line, best[:1])
-            where = keep_positive(best[1:], best[:1]) if clip else best[1:]
-            store_integers(places, to + i * line, where)
+            store_integers(places, to + i * line, positive_or(best, 4) if clip else best[1:])
         at += 2 * LANES
         to += plan.filters
 

@@ -223,6 +223,51 @@ def max_pool(
     return y, saved.astype(np.uint8 if len(windows) <= 255 else np.int64)
 
 
+def conv_max_pool(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    activation: str,
+    pool_size: Ints,
+    pool_strides: Ints,
+    pool_padding: Pads,
+    **how,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`max_pool` of :func:`conv_bias_act`.
+
+    ``saved`` is the number of places, which is none of them, where ReLU has cut off the maximum.
+    """
+    z = conv_bias_act(x, w, b, activation=activation, **how)
+    y, saved = max_pool(z, pool_size=pool_size, strides=pool_strides, padding=pool_padding)
+    if activation == "relu":
+        saved = np.where(y > 0, saved, saved.dtype.type(math.prod(pool_size)))
+    return y, saved
+
+
+def conv_max_pool_grad(
+    g: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    *,
+    needs: tuple[bool, bool, bool],
+    saved: np.ndarray,
+    activation: str,
+    pool_size: Ints,
+    pool_strides: Ints,
+    pool_padding: Pads,
+    **how,
+) -> tuple[np.ndarray | None, ...]:
+    """``(dx, dw, db)`` of :func:`conv_max_pool`, each None unless ``needs`` asks for it."""
+    sizes = zip(x.shape[1:-1], w.shape, how["strides"], how["padding"], how["dilation"])
+    shape = (x.shape[0], *(output_size(n, k, s, p, d) for n, k, s, p, d in sizes), w.shape[-1])
+    pool = {"pool_size": pool_size, "strides": pool_strides, "padding": pool_padding}
+    g = max_pool_scatter(g, saved, input_shape=shape, **pool)
+    return conv_bias_act_grad(g, g, x, w, b, needs=needs, activation="linear", **how)
+
+
 def max_pool_scatter(
     g: np.ndarray,
     saved: np.ndarray,
