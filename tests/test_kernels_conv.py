@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
-from minitorch_ciml.kernels.cpu import correlate, correlate_rows, simd, winograd
+from minitorch_ciml.kernels.cpu import correlate, correlate_few, correlate_rows, simd, winograd
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
@@ -289,6 +289,28 @@ def check_one_filter():
         x, w, b = random_arrays(0, dtype, (3, *size, channels), (*window, channels, 1), (1,))
         check_convolution(x, w, b, simple(len(size), pad))
         check_convolution(x, w, b, simple(len(size), pad, stride=2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("size", "window", "channels", "stride", "padding"),
+    [
+        ((28, 28), (3, 3), 1, 1, ((0, 0), (0, 0))),
+        ((9, 8), (3, 3), 3, 1, ((1, 1), (1, 1))),
+        ((9, 8), (3, 3), 2, 2, ((0, 1), (2, 0))),
+        ((7, 11), (5, 5), 1, 3, ((2, 4), (7, 2))),
+        ((6, 5), (1, 2), 3, 1, ((0, 0), (0, 1))),
+    ],
+)
+def test_few_channels(size, window, channels, stride, padding, dtype):
+    lanes = simd.VECTOR_BITS // 8 // np.dtype(dtype).itemsize
+    for filters in (lanes, 3 * lanes):
+        shapes = (35, *size, channels), (*window, channels, filters), (filters,)
+        x, w, b = random_arrays(0, dtype, *shapes)
+        how = {"strides": (stride,) * 2, "padding": padding, "dilation": (1, 1), "groups": 1}
+        if window[0] * window[1] * channels <= correlate_few.PLACES:
+            assert correlate_few.fits(w.shape, (1, 1), 1, w.dtype)
+        check_convolution(x, w, b, how)
 
 
 def test_one_filter():

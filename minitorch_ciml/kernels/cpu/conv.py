@@ -21,7 +21,7 @@ from itertools import product
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import pointwise, simd, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import correlate_few, pointwise, simd, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import NARROW, Weights, correlate
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
@@ -467,6 +467,11 @@ def _kernel_grad(
         most = threads_for(g.size * dw.size // filters)
         no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
         winograd_grad.gradients(most, x, g, no_mask, padding, dw, db)
+        return dw, db
+    if correlate_few.fits(kernel_shape, dilation, groups, dtype):
+        most = threads_for(g.size * dw.size // filters)
+        no_mask = np.empty(0, dtype) if mask is None else ready(mask, dtype)
+        correlate_few.correlate_few(most, x, g, no_mask, strides, padding, dw, db)
         return dw, db
     reach = tuple(size - 1 for size in kernel_shape[:-2])
     inside = all(max(pads) <= last for pads, last in zip(padding, reach))

@@ -133,6 +133,19 @@ def load(typingctx, x, i, n):
     return result(x, types.intp, n), codegen
 
 
+@intrinsic
+def load_as_many(typingctx, x, i, places):
+    """The vectors that start at ``x[i]``, as many as the tuple ``places`` is long."""
+    result = types.UniTuple(Vector(x.dtype), places.count)
+
+    def codegen(context, builder, signature, arguments):
+        start = _address(context, builder, signature.args[0], *arguments[:2])
+        values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
+        return context.make_tuple(builder, result, values)
+
+    return result(x, types.intp, places), codegen
+
+
 @intrinsic(prefer_literal=True)
 def load_at(typingctx, x, at, i, n):
     """The n vectors that start at ``x[at[t] + i]``, for each t."""
@@ -328,6 +341,32 @@ def row_fma(typingctx, acc, x, i, apart, w, j, window):
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, types.intp, apart, w, types.intp, window), codegen
+
+
+@intrinsic
+def window_fma(typingctx, acc, x, i, line, lines, vector):
+    """``acc[h * width + w] += x[i + h * line + w] * vector``: a window's places times a vector.
+
+    h runs over the tuple ``lines``, of which only the length counts; the width is what is left.
+    """
+    height, width = lines.count, acc.count // lines.count
+
+    def codegen(context, builder, signature, arguments):
+        sums, array, start, line, _, factor = arguments
+        kind = context.get_value_type(acc.dtype)
+        factor = builder.extract_value(factor, 0)
+        sums = _items(builder, acc, sums)
+        for h in range(height):
+            row = _address(context, builder, signature.args[1], array, start)
+            for w in range(width):
+                at = builder.gep(row, [context.get_constant(types.intp, w)])
+                number = _splat(builder, kind, builder.load(at))
+                place = h * width + w
+                sums[place] = _fma(builder, number, factor, sums[place])
+            start = builder.add(start, line)
+        return context.make_tuple(builder, acc, sums)
+
+    return acc(acc, x, types.intp, types.intp, lines, vector), codegen
 
 
 @intrinsic
