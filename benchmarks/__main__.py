@@ -1,5 +1,5 @@
-"""The command: `python -m benchmarks [--quick] [--only a,...] [--peers torch,...] [--threads N]
-[--output FOLDER]`.
+"""The command: `python -m benchmarks [--quick [--compile]] [--only a,...] [--peers torch,...]
+[--threads N] [--output FOLDER]`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     peers = _peers(options.peers)
     settings = Settings(threads=options.threads)
     if options.quick:
-        settings = Settings.quick(options.threads)
+        settings = replace(Settings.quick(options.threads), compiled=options.compile)
     for name in peers:
         if missing(name):
             print(f"{name} is skipped: {missing(name)} is not installed")
@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure minitorch_ciml beside PyTorch, JAX and Keras, in turn, in one run.",
     )
     parser.add_argument("--quick", action="store_true", help="some ten minutes; rough numbers")
+    parser.add_argument(
+        "--compile", action="store_true",
+        help="torch.compile in a quick run too: minutes per model; needs a C++ compiler",
+    )  # fmt: skip
     letters = "; ".join(title for title in report.GROUPS.values() if title.startswith("("))
     parser.add_argument("--only", default="", metavar="a,b,...", help=f"only these: {letters}")
     parser.add_argument(
