@@ -3,15 +3,20 @@ the package may be installed where its user cannot write.
 """
 
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba import njit
+from numba.core.bytecode import FunctionIdentity
 
 import minitorch_ciml
+from minitorch_ciml.kernels.cpu import jit
 
 PROCESSES = 4
 PACKAGE = Path(minitorch_ciml.__file__).parent
@@ -128,3 +133,29 @@ def test_where_nothing_can_be_written_every_process_compiles_for_itself(installe
     finally:
         home.chmod(0o755)
     assert sorted(home.parent.rglob("*")) == before
+
+
+# --- code from the cache -------------------------------------------------------------------------
+
+
+def test_parts_of_the_same_name_are_not_confused(monkeypatch):
+    """Numba counts functions in each process: what two of them have cached may be named alike."""
+
+    def made(place):
+        monkeypatch.setattr(FunctionIdentity, "_unique_ids", itertools.count(1_000_000))
+
+        @jit.kernel
+        def part(x):
+            y = np.sort(np.cumsum(x))  # too long to be inlined
+            return np.sort(np.diff(y))[place] + np.sort(np.sort(np.cumsum(y)))[place]
+
+        @njit(pipeline_class=jit._EntryCompiler)
+        def run(x):
+            return part(x) + part(2 * x)
+
+        run(np.arange(3.0))
+        return run
+
+    least, most = made(0), made(-1)
+    x = np.array([2.0, 5.0, 3.0])  # sums 2 7 10, their differences 3 5, their sums 2 9 19
+    assert (least(x), most(x)) == (3 * (3 + 2), 3 * (5 + 19))

@@ -16,6 +16,7 @@ from threading import Timer
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import Linkage
 from numba import njit, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
@@ -72,6 +73,32 @@ class _PartCompiler(Compiler):
         super().__init__(
             typingctx, targetctx, library or _PartLibrary(targetctx.codegen(), "part"), *rest
         )
+
+
+class _EntryLibrary(JITCodeLibrary):
+    """The code of an entry, whose parts no other entry can see.
+
+    Numba names a function by its place, its types and a number that counts the functions of this
+    process.  Code from the cache was numbered in another process: two closures of one factory, such
+    as ``panel`` in ``correlate``, may have the same name then, and the one loaded first was called
+    for both.
+    """
+
+    def _optimize_final_module(self) -> None:
+        super()._optimize_final_module()
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr and not function.is_declaration:
+                function.linkage = Linkage.internal
+
+
+class _EntryCompiler(Compiler):
+    """Numba's compiler, but the parts of what it makes are its own."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
+        if library is None:
+            library = _EntryLibrary(targetctx.codegen(), "entry")
+            library.enable_object_caching()  # as numba does with one of its own
+        super().__init__(typingctx, targetctx, library, *rest)
 
 
 def _part(function: Callable, **options: Any) -> Any:
@@ -135,6 +162,7 @@ def _with_a_word(compile_signature: Callable) -> Callable:
 
 def entry(function: Callable, **options: Any) -> Any:
     """Compiles a kernel that Python calls; cached on disk where a folder can be written."""
+    options |= {"pipeline_class": _EntryCompiler}
     compiled = njit(nogil=True, error_model="numpy", **options)(function)
     compiled.compile = _with_a_word(compiled.compile)
     try:
