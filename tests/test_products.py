@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from minitorch_ciml.kernels.cpu import pointwise
+from minitorch_ciml.kernels.cpu.dense import dense_grad
 from minitorch_ciml.kernels.cpu.products import matmul, multiply
 
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
@@ -70,3 +71,25 @@ def test_sums_do_not_depend_on_the_number_of_threads():
         numba.set_num_threads(threads)
     for got, expected in zip(several, one):
         assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("samples", "inputs", "outputs"),
+    [(128, 784, 60), (1, 2304, 128), (37, 1024, 1024), (17, 600, 31), (257, 130, 33)],
+)
+def test_gradients_of_a_dense_layer(samples, inputs, outputs, dtype, relu):
+    x, w = matrix(0, samples, inputs, dtype), matrix(1, inputs, outputs, dtype)
+    g, y = matrix(2, samples, outputs, dtype), matrix(3, samples, outputs, dtype)
+    masked = (g * (y > 0) if relu else g).astype("float64")
+    exact = masked @ w.T, x.T @ masked, masked.sum(0)
+    for needs in [(True, True, True), (False, True, True), (True, False, False)]:
+        activation = "relu" if relu else "linear"
+        got = dense_grad(g, y, x, w, w[0], needs=needs, activation=activation)
+        for needed, own, expected in zip(needs[:2], got, exact):
+            if needed:
+                assert_close(own, expected, dtype)
+            else:
+                assert own is None
+        assert_close(got[2], exact[2], dtype)

@@ -41,6 +41,7 @@ _CPU = {
         "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",
         "conv_max_pool_grad",
     ),
+    "dense": ("dense", "dense_grad"),
     "elementwise": (
         "add", "divide", "divide_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",
         "multiply", "multiply_grad", "relu", "relu_grad", "sigmoid", "sqrt", "square",
@@ -68,7 +69,7 @@ _CPU = {
     ),
     "nn": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
-        "categorical_crossentropy_grad", "dense", "dense_grad", "max_pool_grad", "max_pool_places",
+        "categorical_crossentropy_grad", "max_pool_grad", "max_pool_places",
         "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
     ),
 }  # fmt: skip

@@ -1,8 +1,8 @@
-"""Cross-entropies and the dense layer on the CPU.
+"""Cross-entropies on the CPU.
 
-Matrix products are those of `products`, exponentials are NumPy's. The loops before and after them
-are numba: one pass each where NumPy needs several, and a tenth of its overhead for small arrays.
-Other dtypes than float32 and float64 go to the reference.
+Exponentials are NumPy's. The loops before and after them are numba: one pass each where NumPy needs
+several, and a tenth of its overhead for small arrays. Other dtypes than float32 and float64 go to
+the reference.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from functools import partial
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import pool
-from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
-from minitorch_ciml.kernels.cpu.products import multiply
 from minitorch_ciml.kernels.cpu.rows import as_rows, is_simple
-from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -29,61 +26,6 @@ EPSILON = reference.EPSILON
 # On one thread: the loops here are bound by memory, not by arithmetic. Sums may be reordered, so
 # that they are vectorised.
 compiled = partial(entry, fastmath={"reassoc", "nsz"})
-
-
-# --- the dense layer ----------------------------------------------------------------------------
-
-
-# Elements of g that a thread masks and adds up at a time.
-PIECE = 1 << 15
-SMALL = 512  # with fewer elements NumPy is faster than a call of a kernel
-
-
-@task
-def _mask_piece(i, rows, g, y, relu, masked, totals):
-    total = totals[i]
-    total[:] = 0
-    for n in range(i * rows, min((i + 1) * rows, g.shape[0])):
-        from_, gate, to = g[n], y[n], masked[n]
-        if relu:
-            for j in range(to.size):
-                to[j] = from_[j] if gate[j] > 0 else 0
-        for j in range(total.size):
-            total[j] += to[j]
-
-
-@entry
-def _mask_and_sum(rows, g, y, relu, masked, totals):
-    """g where y > 0 (g itself without relu), and the sums of its rows, piece by piece."""
-    _mask_piece(totals.shape[0], ALL, (rows, g, y, relu, masked, totals))
-
-
-def _masked(g: Array, y: Array, relu: bool) -> tuple[Array, Array]:
-    if g.size <= SMALL and not relu:
-        return g, np.add.reduce(g, 0)
-    rows = max(1, PIECE // max(1, g.shape[1]))
-    masked = empty(g.shape, g.dtype) if relu else g
-    totals = np.empty((-(-g.shape[0] // rows), g.shape[1]), g.dtype)
-    _mask_and_sum(rows, g, y, relu, masked, totals)
-    return masked, totals[0] if len(totals) == 1 else totals.sum(0)
-
-
-def dense(x: Array, w: Array, b: Array, *, activation: str) -> Array:
-    if not is_simple(x, w, b):
-        return reference.dense(x, w, b, activation=activation)
-    y = multiply(as_rows(x), w, b, activation == "relu")
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
-
-
-def dense_grad(
-    g: Array, y: Array, x: Array, w: Array, b: Array, *, needs: Needs, activation: str
-) -> Gradients:
-    if not is_simple(g, y, x, w):
-        return reference.dense_grad(g, y, x, w, b, needs=needs, activation=activation)
-    rows, db = _masked(as_rows(g), as_rows(y), activation == "relu")
-    dx = multiply(rows, w.T) if needs[0] else None
-    dw = multiply(as_rows(x).T, rows) if needs[1] else None
-    return dx if dx is None or x.ndim == 2 else dx.reshape(x.shape), dw, db
 
 
 # --- cross-entropies ----------------------------------------------------------------------------

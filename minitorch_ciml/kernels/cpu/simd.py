@@ -516,7 +516,7 @@ def store_at(typingctx, y, to, i, acc):
 
 @intrinsic(prefer_literal=True)
 def prefetch_at(typingctx, y, to, i, n):
-    """Asks for the n vectors that start at ``y[to[t] + i]``, for each t, which are soon written."""
+    """Asks for the n vectors that start at ``y[to[t] + i]``, for each t: they are needed soon."""
 
     def codegen(context, builder, signature, arguments):
         array, starts, offset, _ = arguments
@@ -531,8 +531,8 @@ def prefetch_at(typingctx, y, to, i, n):
             row = _address(context, builder, signature.args[0], array, builder.add(start, offset))
             for v in range(n.literal_value):
                 line = builder.bitcast(_vector_pointer(context, builder, vector, row, v), kind)
-                # To write, into the nearest cache, data.
-                builder.call(prefetch, [line, number(1), number(3), number(1)])
+                # To be read, or owned by nobody else, into the nearest cache, as data.
+                builder.call(prefetch, [line, number(0), number(3), number(1)])
         return context.get_dummy_value()
 
     return types.void(y, to, types.intp, n), codegen
