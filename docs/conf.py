@@ -32,6 +32,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 os.environ.setdefault("TUTORIAL_SAMPLES", "10000")  # of 60,000: minutes less, the same to see
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # pyplot's, too, on the page
+# A warning in a tutorial is an error, as in the tests; one of Jupyter's about its future is not.
+os.environ["PYTHONWARNINGS"] = "error,ignore::PendingDeprecationWarning"
 
 shutil.copytree(
     ROOT / "tutorials", DOCS / "tutorials", dirs_exist_ok=True, ignore=lambda _, names: [
