@@ -145,6 +145,40 @@ def test_a_mask_made_of_the_inputs():
     np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+def test_a_last_axis_of_size_1_may_be_left_out():
+    from keras_peer import keras_peer
+
+    x = RNG.random((4, 6, 6), dtype="float32")
+    models = []
+    for k in (keras, keras_peer):
+        model = k.Sequential([k.Input((6, 6, 1), name="images"), k.layers.Conv2D(2, 3)])
+        line = k.Sequential([k.Input((1,)), k.layers.Dense(1)])
+        pixels = k.Sequential([k.Input((3,)), k.layers.Dense(2)])
+        models.append((model, line, pixels))
+    for mine, theirs, data in zip(*models, (x, x[:, 0, 0], x[:, :3, :1])):
+        mine.set_weights(theirs.get_weights())
+        expected = theirs.predict(data, verbose=0)
+        np.testing.assert_allclose(mine.predict(data, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    line = models[0][1]
+    line.compile("sgd", "mse")
+    losses = line.fit(x[:, 0, 0], x[:, 0, 0], epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    with pytest.raises(
+        ValueError, match=r"input 'images' has shape \(None, 6, 6, 1\), got .*4, 36"
+    ):
+        models[0][0].predict(x.reshape(4, 36), verbose=0)
+
+
+def test_a_metric_without_a_name_is_called_lambda_as_in_keras(capsys):
+    model = keras.Sequential([keras.Input((2,)), layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[lambda y, p: ops.max(ops.abs(y - p))])
+    assert "lambda" in model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0).history
+    model.summary(show_trainable=True)
+    flatten, dense = (row for row in capsys.readouterr().out.splitlines() if "flatten" in row
+                      or "dense" in row)  # fmt: skip
+    assert flatten.split("│")[-2].strip() == "-" and dense.split("│")[-2].strip() == "Y"
+
+
 def test_numpy_functions_take_predictions():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
     y = model(RNG.random((5, 3)))

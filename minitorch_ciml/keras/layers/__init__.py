@@ -39,6 +39,11 @@ from minitorch_ciml.keras.layers.features import (
     Normalization,
 )
 from minitorch_ciml.keras.layers.function import Function
+from minitorch_ciml.keras.layers.group_normalization import (
+    GroupNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from minitorch_ciml.keras.layers.images import CenterCrop, Resizing
 from minitorch_ciml.keras.layers.input import Input, InputLayer
 from minitorch_ciml.keras.layers.input_spec import InputSpec

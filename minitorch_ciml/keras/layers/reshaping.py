@@ -200,6 +200,9 @@ class Cropping2D(_Cropping):
     __doc__ = _Cropping.__doc__
     rank = 2
 
+    def __init__(self, cropping: Any = 0, data_format: str | None = None, **kwargs: Any):
+        super().__init__(cropping, data_format, **kwargs)  # nothing by default, as in Keras
+
 
 @serializable("keras.layers")
 class Cropping3D(_Cropping):

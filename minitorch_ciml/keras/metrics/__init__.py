@@ -98,7 +98,7 @@ def resolve(identifier: Any, y_true_shape: tuple, y_pred_shape: tuple) -> Metric
         item = get(identifier)
         if not isinstance(item, Metric):
             name = getattr(item, "__name__", None) or getattr(item, "name", None)
-            return MeanMetricWrapper(item, name=None if name == "<lambda>" else name)
+            return MeanMetricWrapper(item, name=name and name.strip("<>"))  # "<lambda>"
         if isinstance(identifier, str):
             item.name = identifier
         return item

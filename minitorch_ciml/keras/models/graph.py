@@ -9,6 +9,7 @@ from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.models.fusion import fused
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
+from minitorch_ciml.ops import expand_dims, squeeze
 
 
 class LayerGraph:
@@ -47,9 +48,10 @@ class LayerGraph:
             one_by_one: call every layer for itself; `fusion` is left out.
         """
         if type(self.inputs) is KerasTensor and isinstance(inputs, Tensor):  # nearly always
-            values: dict[int, Any] = {id(self.inputs): inputs}
+            values: dict[int, Any] = {id(self.inputs): _of_rank(self.inputs, inputs)}
         else:
-            values = {id(t): x for t, x in zip(flatten(self.inputs), self._in_order(inputs))}
+            given = zip(flatten(self.inputs), self._in_order(inputs))
+            values = {id(t): _of_rank(t, x) for t, x in given}
 
         def value(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
@@ -90,6 +92,24 @@ class LayerGraph:
     def pack_outputs(self, leaves: list) -> Any:
         """`leaves` in the structure of the outputs."""
         return pack_as(self.outputs, leaves)
+
+
+def _of_rank(expected: KerasTensor, x: Any) -> Any:
+    """As in Keras, a last axis of size 1 may be left out, or be there where none is expected.
+
+    So images (N, 28, 28) suit an input (28, 28, 1), and N numbers an input (1,).
+    """
+    rank = len(expected.shape)
+    if not isinstance(x, Tensor) or x.ndim == rank:
+        return x
+    if x.ndim == rank - 1 and expected.shape[-1] == 1:
+        return expand_dims(x, -1)
+    if x.ndim == rank + 1 and x.shape[-1] == 1:
+        return squeeze(x, -1)
+    raise ValueError(
+        f"the model's input {expected.name!r} has shape {expected.shape}, got data of shape "
+        f"{tuple(x.shape)}."
+    )
 
 
 def _sorted_nodes(inputs: list, outputs: list) -> tuple[list[Node], list[Node]]:

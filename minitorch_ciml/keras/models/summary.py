@@ -69,7 +69,7 @@ def _add_rows(
     if connected:
         row.append("\n".join(_sources(layer)) if not depth else "")
     if show_trainable:
-        row.append("Y" if layer.trainable else "N")
+        row.append("-" if not layer.weights else "Y" if layer.trainable else "N")
     table.add_row(*row)
     if expand and hasattr(layer, "layers"):
         for inner in layer.layers:

@@ -1,0 +1,135 @@
+"""Normalisation of groups of channels, by the root of the mean square, and to length 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.normalization import _ScaleAndShift, _wide
+from minitorch_ciml.keras.serialization import serializable
+
+
+@serializable("keras.layers")
+class GroupNormalization(_ScaleAndShift):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta (Wu, He 2018).
+
+    Mean and variance are those of a sample's group of channels, at all places. Other samples do not
+    matter, so it does the same in training and afterwards, with batches of any size.
+
+    Args:
+        groups: into how many groups the C channels are divided; -1 for one each.
+        axis: the channels.
+        epsilon: keeps the root away from 0.
+        center, scale: whether there is a beta, a gamma.
+        beta_initializer, gamma_initializer, ...: of the weights, each (C,).
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self._set_up(
+            center, scale, beta_initializer, gamma_initializer, beta_regularizer,
+            gamma_regularizer, beta_constraint, gamma_constraint,
+        )  # fmt: skip
+        self.groups = groups
+        self.axis = axis
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ValueError(
+                f"GroupNormalization: the size of axis {self.axis} must be known, got shape "
+                f"{tuple(input_shape)}."
+            )
+        if self.groups == -1:
+            self.groups = channels
+        if not 1 <= self.groups <= channels or channels % self.groups:
+            raise ValueError(
+                f"GroupNormalization: groups={self.groups} does not divide the {channels} channels."
+            )
+        self._add_scale_and_shift((channels,))
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
+
+    def call(self, inputs: Any) -> Any:
+        x = _wide(ops.moveaxis(inputs, self.axis, -1))
+        groups = ops.reshape(x, (*x.shape[:-1], self.groups, -1))
+        axes = (*range(1, groups.ndim - 2), groups.ndim - 1)
+        centred = groups - ops.mean(groups, axis=axes, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+        y = ops.reshape(centred * ops.rsqrt(variance + self.epsilon), x.shape)
+        if self.gamma is not None:
+            y = y * ops.cast(self.gamma, y.dtype)
+        if self.beta is not None:
+            y = y + ops.cast(self.beta, y.dtype)
+        return ops.cast(ops.moveaxis(y, -1, self.axis), inputs.dtype)
+
+
+@serializable("keras.layers")
+class RMSNormalization(Layer):
+    """y = scale x / sqrt(mean(x^2) + epsilon) (Zhang, Sennrich 2019).
+
+    Args:
+        axis: the axis or axes of the mean; `scale` has their sizes.
+        epsilon: keeps the root away from 0.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: Any = -1, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple) -> None:
+        axes = [axis % len(input_shape) for axis in self.axis]
+        shape = tuple(input_shape[axis] for axis in axes)
+        self.scale = self.add_weight(shape, "ones", name="scale")
+        self._scale_shape = tuple(n if i in axes else 1 for i, n in enumerate(input_shape))
+
+    def call(self, inputs: Any) -> Any:
+        x = _wide(inputs)
+        squares = ops.mean(ops.square(x), axis=tuple(self.axis), keepdims=True)
+        scale = ops.reshape(ops.cast(self.scale, x.dtype), self._scale_shape)
+        return ops.cast(x * ops.rsqrt(squares + self.epsilon) * scale, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+@serializable("keras.layers")
+class UnitNormalization(Layer):
+    """y = x / sqrt(sum(x^2)): vectors of length 1; those of length 0 stay as they are.
+
+    Args:
+        axis: the axis or axes of the sum.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis: Any = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
+
+    def call(self, inputs: Any) -> Any:
+        axes = tuple(self.axis) if isinstance(self.axis, list) else self.axis
+        squares = ops.sum(ops.square(inputs), axis=axes, keepdims=True)
+        return inputs * ops.rsqrt(ops.maximum(squares, 1e-24))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
