@@ -323,8 +323,11 @@ def error_of(action, kind=ValueError):
 def test_errors_say_what_to_do():
     model = small_model(keras)
     image = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3)])
+    assert "has shape (None, 8, 8, 1), got data of shape (2, 64)" in error_of(
+        lambda: image(np.ones((2, 64)))
+    )
     assert "expects an input with 4 dimensions, got 3" in error_of(
-        lambda: image(np.ones((2, 8, 8)))
+        lambda: layers.Conv2D(2, 3)(np.ones((2, 8, 8)))
     )
     assert "size 1 on axis -1, got 3" in error_of(lambda: image(np.ones((2, 8, 8, 3))))
     assert "number of samples" in error_of(lambda: model.fit(X, Y[:10], verbose=0))
