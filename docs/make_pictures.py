@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from minitorch_ciml import Scalar, datasets, keras, viz
 from minitorch_ciml.ops import tanh
@@ -111,6 +112,10 @@ def roofline() -> None:
         ]
         densities, speeds = zip(*points)
         axes.scatter(densities, speeds, s=22, color=colour, marker=marker, alpha=0.7, label=label)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     style.plain_axes(axes, "arithmetic per byte (FLOP / byte)", "speed (GFLOP/s)")
     style.heading(axes, f"{cpu}, {report['settings']['threads']} threads")
     axes.legend(frameon=False, fontsize=style.SMALL)
