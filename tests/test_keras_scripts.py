@@ -338,7 +338,8 @@ def test_names_that_scripts_expect():
     assert issubclass(keras.metrics.AUC, keras.Metric)
     assert issubclass(keras.initializers.GlorotUniform, keras.Initializer)
     assert issubclass(keras.regularizers.L2, keras.Regularizer)
-    assert keras.__version__.startswith("3.")
+    assert keras.__version__.startswith("3.") and keras.version() == keras.__version__
+    assert layers.deserialize(layers.serialize(layers.Dense(4, name="d"))).units == 4
     assert json.loads(residual_model().to_json())["class_name"] == "Functional"
 
 

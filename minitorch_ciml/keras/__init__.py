@@ -37,3 +37,8 @@ from minitorch_ciml.keras.optimizers import Optimizer
 from minitorch_ciml.keras.regularizers import Regularizer
 from minitorch_ciml.keras.saving import KERAS_VERSION as __version__
 from minitorch_ciml.keras.symbolic import KerasTensor
+
+
+def version() -> str:
+    """The version of Keras whose names and files these are."""
+    return __version__

@@ -118,6 +118,12 @@ from minitorch_ciml.keras.layers.rnn_cells import (
     SimpleRNNCell,
     StackedRNNCells,
 )
+from minitorch_ciml.keras.serialization import (
+    deserialize_keras_object as deserialize,
+)
+from minitorch_ciml.keras.serialization import (
+    serialize_keras_object as serialize,
+)
 
 # The names of Keras 2 and Keras' short ones.
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
