@@ -179,6 +179,21 @@ def test_a_metric_without_a_name_is_called_lambda_as_in_keras(capsys):
     assert flatten.split("│")[-2].strip() == "-" and dense.split("│")[-2].strip() == "Y"
 
 
+def test_validation_in_some_epochs():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = np.ones((4, 2)), np.ones((4, 1))
+
+    def validations(frequency):
+        history = model.fit(*data, epochs=5, verbose=0, validation_data=data,
+                            validation_freq=frequency).history  # fmt: skip
+        return len(history["val_loss"])
+
+    assert [validations(f) for f in (1, 2, [1, 3, 9])] == [5, 2, 2]
+    with pytest.raises(ValueError, match="validation_freq must be at least 1, got 0"):
+        validations(0)
+
+
 def test_numpy_functions_take_predictions():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4)])
     y = model(RNG.random((5, 3)))

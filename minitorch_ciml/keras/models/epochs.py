@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.keras.models.data import ArrayBatches, Batches, batches
 
 
@@ -34,6 +36,15 @@ def training_data(
     x, y, weight = (*held_out, None, None)[:3]
     size = validation_batch_size or batch_size
     return source, batches(x, y, weight, size, validation_steps)
+
+
+def is_due(epoch: int, frequency: Any) -> bool:
+    """Whether to validate after this epoch (from 0): every so many, or those of a list (from 1)."""
+    if isinstance(frequency, (int, np.integer)):
+        if frequency < 1:
+            raise ValueError(f"fit: validation_freq must be at least 1, got {frequency}.")
+        return (epoch + 1) % frequency == 0
+    return epoch + 1 in frequency
 
 
 class Stream:

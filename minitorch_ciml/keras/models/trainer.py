@@ -26,7 +26,7 @@ from minitorch_ciml.keras.models.data import (
     batches,
     class_weights,
 )
-from minitorch_ciml.keras.models.epochs import Stream, only_batch, training_data
+from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
 from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts
 from minitorch_ciml.keras.models.placement import Placed, tensors_of, where_the_model_is
 from minitorch_ciml.keras.models.position import Position
@@ -153,7 +153,7 @@ class Trainer(Compiled, Placed):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: int = 1,
+        validation_freq: Any = 1,
     ) -> Any:
         """Trains the model.
 
@@ -173,7 +173,7 @@ class Trainer(Compiled, Placed):
             initial_epoch: the number of the first epoch, to resume.
             steps_per_epoch: the steps of an epoch, for sources without an end.
             validation_steps, validation_batch_size: the same for validation.
-            validation_freq: validate every so many epochs.
+            validation_freq: validate every so many epochs, or in the epochs of a list, from 1.
 
         Returns:
             A `History`: its `.history` has a list with one number per epoch for every log.
@@ -220,7 +220,7 @@ class Trainer(Compiled, Placed):
                 position.epoch, position.step = epoch + 1, 0
                 if stream.exhausted and not logs:
                     break
-                if validation is not None and (epoch + 1) % validation_freq == 0:
+                if validation is not None and is_due(epoch, validation_freq):
                     scores = self._evaluate(validation, validation_steps, callbacks, crew)
                     logs |= {f"val_{name}": value for name, value in scores.items()}
                 callbacks.on_epoch_end(epoch, logs)
