@@ -316,23 +316,6 @@ def gather_rows(m, blocks, filters, half):
             to += SIZE * LANES
 
 
-@kernel
-def gather_columns(half, plan, first, last, bias, clip, y, places):
-    """act(A' (m A) + bias) for the blocks of rows ``first`` to ``last``; where places are wanted
-    their maxima over windows of 2 x 2."""
-    step = half_step(rows_between(plan, first, last) * plan.columns, plan.filters)
-    at = 0
-    for f in range(0, plan.filters, LANES):
-        for row in range(first, last):
-            image, h = row // plan.grid, row % plan.grid
-            if h < plan.rows:
-                if places.size > 0:
-                    _gather_maxima(half, at, step, plan, image, SIZE * h, f, bias, clip, y, places)
-                else:
-                    _gather_row(half, at, step, plan, image, SIZE * h, f, bias, clip, y)
-                at += SIZE * plan.columns * LANES
-
-
 @inlined
 def _results(half, at, step, bias, f, clip):
     """One column of a block."""
@@ -363,9 +346,22 @@ def _gather_row(half, at, step, plan, image, h, f, bias, clip, y):
         to += plan.filters
 
 
+@kernel
+def gather_columns(half, plan, first, last, bias, clip, y):
+    """act(A' (m A) + bias) for the blocks of rows ``first`` to ``last``."""
+    step = half_step(rows_between(plan, first, last) * plan.columns, plan.filters)
+    at = 0
+    for f in range(0, plan.filters, LANES):
+        for row in range(first, last):
+            image, h = row // plan.grid, row % plan.grid
+            if h < plan.rows:
+                _gather_row(half, at, step, plan, image, SIZE * h, f, bias, clip, y)
+                at += SIZE * plan.columns * LANES
+
+
 @inlined
-def _gather_maxima(half, at, step, plan, image, h, f, bias, clip, y, places):
-    """One row of blocks, pooled, and where the maxima are: 0 to 3, or 4 for ReLU's zeros."""
+def _gather_maxima_of_row(half, at, step, plan, image, h, f, bias, clip, y, places):
+    """One row of blocks, pooled."""
     height, width = plan.out_height // 2, plan.out_width // 2
     line = width * plan.filters
     to = (image * height + h // 2) * line + f
@@ -382,6 +378,18 @@ def _gather_maxima(half, at, step, plan, image, h, f, bias, clip, y, places):
             store_integers(places, to + i * line, positive_or(best, 4) if clip else best[1:])
         at += 2 * LANES
         to += plan.filters
+
+
+@kernel
+def _gather_maxima(half, plan, first, last, bias, clip, y, places):
+    """The maxima of `gather_columns` over windows of 2 x 2, and where they are: 0 to 3, or 4 for
+    ReLU's zeros."""
+    step, at = half_step((last - first) * plan.columns, plan.filters), 0
+    for f in range(0, plan.filters, LANES):
+        for row in range(first, last):
+            image, h = row // plan.rows, SIZE * (row % plan.rows)
+            _gather_maxima_of_row(half, at, step, plan, image, h, f, bias, clip, y, places)
+            at += SIZE * plan.columns * LANES
 
 
 @kernel
@@ -412,7 +420,10 @@ def _chunk(chunk, source, mask, w, bias, clip, y, places, plans):
     m_half = workspace(REACH * half_step(blocks, plan.filters), y)
     spread_pixels(source, mask, plan, first, last, slab, half)
     filter_rows(half, x, w, m, rows, plan, m_half)
-    gather_columns(m_half, plan, first, last, bias, clip, y, places)
+    if places.size > 0:
+        _gather_maxima(m_half, plan, first, last, bias, clip, y, places)
+    else:
+        gather_columns(m_half, plan, first, last, bias, clip, y)
 
 
 @task

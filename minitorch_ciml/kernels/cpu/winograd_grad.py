@@ -61,9 +61,11 @@ from minitorch_ciml.kernels.reference.conv import Ints, Pads
 Array = np.ndarray
 
 _CHANNELS = tuple(range(LANES))
-# Work units, each with sums of its own: as many for any number of threads.
+# Work units, each with sums of its own: as many for any number of threads.  Sums of many channels
+# are large, so there are fewer of them.
 UNITS = 32
-SUMS_ELEMENTS = 1 << 20
+FEWEST_UNITS = 4
+SUMS_ELEMENTS = 1 << 22
 
 
 @kernel
@@ -175,7 +177,7 @@ def _unit(unit, x, g, mask, places, w, dx, sums, bias_sums, no_bias, plans, back
         if wanted:
             rows = rows_between(back, first, last)
             filter_rows(g_half, at_filters, w, at_channels, rows, back, dx_half)
-            gather_columns(dx_half, back, first, last, no_bias, False, dx, NOWHERE)
+            gather_columns(dx_half, back, first, last, no_bias, False, dx)
         spread_pixels(x, mask[:0], plan, first, last, slab, x_half)
         rows = rows_between(plan, first, last)
         for row in range(REACH):
@@ -270,7 +272,7 @@ def gradients(
     plan, record, back = _plans(x.shape, out_shape, padding, dx is not None)
     channels, filters = (-(-size // LANES) * LANES for size in dw.shape[2:])
     size = POSITIONS * channels * filters
-    units = max(1, min(UNITS, plan.chunks, SUMS_ELEMENTS // size))
+    units = min(UNITS, plan.chunks, max(FEWEST_UNITS, SUMS_ELEMENTS // size))
     sums, bias_sums = empty((units, size), dw.dtype), empty((units, filters), dw.dtype)
     nothing = mask[:0]
     flipped, spread, to = nothing, nothing, nothing
