@@ -1,20 +1,34 @@
 """Cross-entropies on the CPU.
 
-Exponentials are NumPy's. The loops before and after them are numba: one pass each where NumPy needs
-several, and a tenth of its overhead for small arrays. Other dtypes than float32 and float64 go to
-the reference.
+Those from logits take a block of rows through all of softmax at a time, on all threads. The others
+are one pass each where NumPy needs several, and a tenth of its overhead for small arrays. Other
+dtypes than float32 and float64 go to the reference.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import pool
-from minitorch_ciml.kernels.cpu.jit import entry
-from minitorch_ciml.kernels.cpu.rows import as_rows, is_simple
+from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.jit import entry, ready
+from minitorch_ciml.kernels.cpu.rows import (
+    BLOCK,
+    as_rows,
+    exponentiate,
+    is_simple,
+    parts_of,
+    reordered,
+    scale,
+    subtract,
+    top,
+    total,
+)
+from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -31,45 +45,72 @@ compiled = partial(entry, fastmath={"reassoc", "nsz"})
 # --- cross-entropies ----------------------------------------------------------------------------
 
 
-LANES = 16  # so many maxima at a time fill a vector register; LLVM does not split one by itself
+@reordered
+def _matched(t, z, first, n):
+    """The sum of t z, where t is not 0: there z may be -inf."""
+    result = z.dtype.type(0)
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        if t[j] != 0:
+            result += t[j] * z[j]
+    return result
 
 
-@compiled
-def _shifted(x):
-    """Every row minus its maximum. A NaN is no maximum, but stays one in the result."""
-    z, tops = np.empty_like(x), np.empty(LANES, x.dtype)
-    blocks = x.shape[1] // LANES * LANES
-    for i in range(x.shape[0]):
-        top = x.dtype.type(-np.inf)
-        for k in range(LANES):
-            tops[k] = top
-        for j in range(0, blocks, LANES):
-            for k in range(LANES):
-                tops[k] = x[i, j + k] if x[i, j + k] > tops[k] else tops[k]
-        for k in range(LANES):
-            top = tops[k] if tops[k] > top else top
-        for j in range(blocks, x.shape[1]):
-            top = x[i, j] if x[i, j] > top else top
-        for j in range(x.shape[1]):
-            z[i, j] = x[i, j] - top
-    return z
+@reordered
+def _scale_and_subtract(e, first, n, factor, t):
+    for j in range(np.uint64(first), np.uint64(first + n)):
+        e[j] = e[j] * factor - t[j]
 
 
-@compiled
-def _categorical_from_logits(t, z, e):
-    """The losses, and the slope (sum(t) p - t) in the place of e = exp(z)."""
-    losses = np.empty(z.shape[0], z.dtype)
-    for i in range(z.shape[0]):
-        total, weight, matched = z.dtype.type(0), z.dtype.type(0), z.dtype.type(0)
-        for j in range(z.shape[1]):
-            total += e[i, j]
-            weight += t[i, j]
-            if t[i, j] != 0:  # since z may be -inf where t is 0
-                matched += t[i, j] * z[i, j]
-        losses[i] = weight * z.dtype.type(math.log(total)) - matched
-        for j in range(z.shape[1]):
-            e[i, j] = e[i, j] * (weight / total) - t[i, j]
-    return losses
+@task
+def _categorical_part(i, parts, rows, n, t, x, losses, slope):
+    """The losses, and their slopes sum(t) p - t, of a part of the rows, a block at a time."""
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+    for start in range(i * rows // parts, last, step):
+        end = min(start + step, last)
+        for r in range(start, end):
+            # A NaN is no maximum, but stays one in the difference.
+            subtract(x, r * n, n, top(x, r * n, n), slope)
+            losses[r] = _matched(t, slope, r * n, n)
+        exponentiate(slope, start * n, (end - start) * n)
+        for r in range(start, end):
+            weight, sum_ = total(t, r * n, n), total(slope, r * n, n)
+            losses[r] = weight * x.dtype.type(math.log(sum_)) - losses[r]
+            _scale_and_subtract(slope, r * n, n, weight / sum_, t)
+
+
+@task
+def _sparse_part(i, parts, rows, n, labels, x, losses, slope):
+    """The same for labels."""
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+    for start in range(i * rows // parts, last, step):
+        end = min(start + step, last)
+        for r in range(start, end):
+            subtract(x, r * n, n, top(x, r * n, n), slope)
+            losses[r] = slope[r * n + labels[r]]
+        exponentiate(slope, start * n, (end - start) * n)
+        for r in range(start, end):
+            sum_ = total(slope, r * n, n)
+            losses[r] = x.dtype.type(math.log(sum_)) - losses[r]
+            scale(slope, r * n, n, x.dtype.type(1) / sum_)
+            slope[r * n + labels[r]] -= 1
+
+
+@entry
+def _categorical_from_logits(parts, rows, n, t, x, losses, slope):
+    _categorical_part(parts, ALL, (parts, rows, n, t, x, losses, slope))
+
+
+@entry
+def _sparse_from_logits(parts, rows, n, labels, x, losses, slope):
+    _sparse_part(parts, ALL, (parts, rows, n, labels, x, losses, slope))
+
+
+def _from_logits(compute: Callable, target: Array, x: Array) -> tuple[Array, Array]:
+    rows, n = x.shape
+    losses, slope = np.empty(rows, x.dtype), empty(x.shape, x.dtype)
+    target = ready(target, target.dtype)
+    compute(parts_of(rows, n), rows, n, target, ready(x, x.dtype), losses, slope.reshape(-1))
+    return losses, slope
 
 
 @compiled
@@ -104,22 +145,6 @@ def _first_wrong(labels, classes):
 
 
 @compiled
-def _sparse_from_logits(t, z, e):
-    """As `_categorical_from_logits`, for labels."""
-    losses = np.empty(z.shape[0], z.dtype)
-    for i in range(z.shape[0]):
-        total = z.dtype.type(0)
-        for j in range(z.shape[1]):
-            total += e[i, j]
-        losses[i] = z.dtype.type(math.log(total)) - z[i, t[i]]
-        share = z.dtype.type(1) / total
-        for j in range(z.shape[1]):
-            e[i, j] *= share
-        e[i, t[i]] -= 1
-    return losses
-
-
-@compiled
 def _sparse_from_probabilities(t, x):
     losses, slope = np.empty(x.shape[0], x.dtype), np.empty_like(x)
     low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
@@ -137,14 +162,17 @@ def _sparse_from_probabilities(t, x):
     return losses, slope
 
 
-@compiled
-def _scale_rows(g, slope):
-    """Every row of `slope` times its element of `g`, as a new array."""
-    dx = np.empty_like(slope)
-    for i in range(slope.shape[0]):
-        for j in range(slope.shape[1]):
-            dx[i, j] = g[i] * slope[i, j]
-    return dx
+@task
+def _scale_part(i, parts, rows, n, g, slope, dx):
+    for r in range(i * rows // parts, (i + 1) * rows // parts):
+        for j in range(np.uint64(r * n), np.uint64(r * n + n)):
+            dx[j] = g[r] * slope[j]
+
+
+@entry
+def _scale_rows(parts, rows, n, g, slope, dx):
+    """Every row of `slope` times its element of `g`."""
+    _scale_part(parts, ALL, (parts, rows, n, g, slope, dx))
 
 
 def categorical_crossentropy(
@@ -156,9 +184,7 @@ def categorical_crossentropy(
         )
     t, x = as_rows(target), as_rows(output)
     if from_logits:
-        z = _shifted(x)
-        slope = np.exp(z)
-        losses = _categorical_from_logits(t, z, slope)
+        losses, slope = _from_logits(_categorical_from_logits, t, x)
     else:
         losses, slope = _categorical_from_probabilities(t, x)
     return losses.reshape(output.shape[:-1]), slope
@@ -175,9 +201,7 @@ def sparse_categorical_crossentropy(
     if _first_wrong(labels, x.shape[1]) >= 0:
         reference.check_labels(labels, x.shape[1])
     if from_logits:
-        z = _shifted(x)
-        slope = np.exp(z)
-        losses = _sparse_from_logits(labels, z, slope)
+        losses, slope = _from_logits(_sparse_from_logits, labels, x)
     else:
         losses, slope = _sparse_from_probabilities(labels, x)
     return losses.reshape(output.shape[:-1]), slope
@@ -192,7 +216,11 @@ def categorical_crossentropy_grad(
             g, y, target, output,
             needs=needs, saved=saved.reshape(output.shape), from_logits=from_logits, axis=axis,
         )  # fmt: skip
-    return None, _scale_rows(np.ascontiguousarray(g).reshape(-1), saved).reshape(output.shape)
+    rows, n = saved.shape
+    dx = empty(output.shape, saved.dtype)
+    flat = ready(g, saved.dtype), ready(saved, saved.dtype), dx.reshape(-1)
+    _scale_rows(parts_of(rows, n), rows, n, *flat)
+    return None, dx
 
 
 def sparse_categorical_crossentropy_grad(
