@@ -159,16 +159,13 @@ def _input_gradient(first, count, sizes, w, turned, dx):
     step = lanes(w)
     pitch = (samples + step - 1) // step * step + step  # not a power of two: see PAGE
     block = np.empty((count + step) * pitch, w.dtype)
-    to = places(0, pitch, count)
+    source, rows = w, places(first * outputs, outputs, count)
     if outputs * w.itemsize % PAGE == 0:
-        near = np.empty(count * (outputs + step), w.dtype)
+        source, rows = np.empty(count * (outputs + step), w.dtype), places(0, outputs + step, count)
         for r in range(count):
-            copy(near, r * (outputs + step), w, (first + r) * outputs, outputs)
-        rows = places(0, outputs + step, count)
-        product(near, rows, 1, outputs, turned, samples, block, to, False)
-    else:
-        rows = places(first * outputs, outputs, count)
-        product(w, rows, 1, outputs, turned, samples, block, to, False)
+            copy(source, rows[r], w, (first + r) * outputs, outputs)
+    to = places(0, pitch, count)
+    product(source, rows, 1, outputs, turned, samples, block, to, False)
     _store_turned(block, pitch, count, samples, dx, first, inputs)
 
 
