@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -27,21 +28,21 @@ class InputSpec:
         self.ndim = ndim if shape is None else len(shape)
         self.max_ndim = max_ndim
         self.min_ndim = min_ndim
+        self._fewest = self.ndim if self.ndim is not None else min_ndim or 0
+        self._most = self.ndim if self.ndim is not None else max_ndim or math.inf
         self.axes = {int(axis): size for axis, size in (axes or {}).items()}
         self.axes.update({i: n for i, n in enumerate(shape or ()) if n is not None})
 
     def check(self, shape: tuple, layer: Any) -> None:
         """Raises ValueError if an input of this shape does not fit `layer`."""
         ndim, wrong = len(shape), None
-        if self.ndim is not None and ndim != self.ndim:
-            wrong = f"{self.ndim} dimensions, got {ndim}"
-        elif self.min_ndim is not None and ndim < self.min_ndim:
-            wrong = f"at least {self.min_ndim} dimensions, got {ndim}"
-        elif self.max_ndim is not None and ndim > self.max_ndim:
-            wrong = f"at most {self.max_ndim} dimensions, got {ndim}"
+        if not self._fewest <= ndim <= self._most:
+            limit = self._fewest if ndim < self._fewest else self._most
+            few = "" if self._fewest == self._most else "at least " if ndim < limit else "at most "
+            wrong = f"{few}{limit} dimensions, got {ndim}"
         else:
             for axis, size in self.axes.items():
-                if shape[axis] is not None and shape[axis] != size:
+                if shape[axis] != size and shape[axis] is not None:
                     wrong = f"size {size} on axis {axis}, got {shape[axis]}"
         if wrong:
             raise ValueError(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.variable import Variable
 from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
-from minitorch_ciml.keras.serialization import Configurable, get, snake_case
+from minitorch_ciml.keras.serialization import get, snake_case
 from minitorch_ciml.keras.symbolic import (
     KerasTensor,
     Node,
@@ -33,7 +34,7 @@ from minitorch_ciml.ops import cast
 _training: ContextVar[bool | None] = ContextVar("training", default=None)
 
 
-class Layer(Configurable):
+class Layer(HoldsWeights):
     """The base of all layers.
 
     A subclass keeps the arguments of `__init__` as attributes of the same names (`get_config` reads
@@ -49,10 +50,9 @@ class Layer(Configurable):
     """
 
     _init_args: inspect.BoundArguments
-    _kept_inventory: Inventory | None
     _call_names: tuple[str, ...] = ("inputs",)  # the arguments of `call`
     _takes_training = False  # whether one of them is `training`
-    _makes_masks = False  # whether there is a `compute_mask` of its own
+    _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +92,7 @@ class Layer(Configurable):
         self._trainable = bool(trainable)
         self._inbound_nodes: list[Node] = []
         self._added_losses: list = []
-        self._roles: dict[Parameter, bool] = {}  # the weights made here, and whether for training
+        self._roles = {}
         self._build_shape: Any = None
         self._first_input_shape = _old_input_shape(self, old_arguments)
 
@@ -143,102 +143,6 @@ class Layer(Configurable):
         self._roles[weight] = trainable
         return weight
 
-    def _parts(self) -> tuple[list[Layer], list[Parameter]]:
-        """The layers and the weights that the attributes hold, each once, in order."""
-        layers: dict[Layer, None] = {}
-        weights = dict.fromkeys(self._roles)
-        for name, value in self.__dict__.items():
-            if name == "_kept_inventory":  # what was found so far is no part of its own
-                continue
-            for item in _held_by(value):
-                if isinstance(item, Parameter):
-                    weights.setdefault(item)
-                elif item is not self:
-                    layers.setdefault(item)
-        return list(layers), list(weights)
-
-    def _own_weights(self) -> list[Parameter]:
-        """The weights in this layer's attributes, each once, trainable ones first."""
-        _, weights = self._parts()
-        return self._in_files_order(weights)
-
-    def _in_files_order(self, weights: list[Parameter]) -> list[Parameter]:
-        """Trainable weights first: as they were made, even where the layer is frozen now."""
-        return sorted(weights, key=lambda w: not self._roles.get(w, w.trainable))
-
-    def _inventory(self) -> Inventory:
-        """The layers and weights in here: found by walking the attributes, unless it is kept."""
-        kept = self.__dict__.get("_kept_inventory")
-        if kept is None:
-            kept = Inventory.of(self)
-            if "_kept_inventory" in self.__dict__ and all(x.built for x in kept.layers):
-                self._kept_inventory = kept
-        return kept
-
-    @contextmanager
-    def _keeping_inventory(self) -> Iterator[None]:
-        """Within the block, what is found once all layers are built serves for the rest of it."""
-        self._kept_inventory = None
-        try:
-            yield
-        finally:
-            self.__dict__.pop("_kept_inventory", None)
-
-    @property
-    def weights(self) -> list[Parameter]:
-        """All weights: of each layer first the trainable ones, then the others."""
-        return list(self._inventory().weights)
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        """The weights that training changes."""
-        return list(self._inventory().trainable)
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        """The weights that training does not change."""
-        return [w for w in self._inventory().weights if not w.trainable]
-
-    variables = weights
-    trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the weights of this layer, and of those inside it, are trained."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        for layer in self._inventory().layers:
-            layer._trainable = bool(value)
-            for weight in layer._own_weights():
-                weight.trainable = bool(value) and layer._roles.get(weight, True)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of the weights, as NumPy arrays."""
-        return [w.numpy().copy() for w in self.weights]
-
-    def set_weights(self, weights: list) -> None:
-        """Sets the weights from a list of arrays, in the order of `get_weights`."""
-        own = self.weights
-        if len(own) != len(weights):
-            raise ValueError(
-                f"set_weights: {self.name!r} has {len(own)} weights, got {len(weights)} arrays"
-                + ("" if self.built else "; it is not built yet, call it on data first")
-                + "."
-            )
-        for weight, array in zip(own, weights):
-            weight.assign(array)
-
-    def count_params(self) -> int:
-        """The number of numbers in the weights."""
-        if not self.built:
-            raise ValueError(
-                f"count_params: {self.name!r} has no weights yet; call it on data or build() first."
-            )
-        return sum(w.size for w in self.weights)
-
     @property
     def dtype(self) -> str:
         return self.dtype_policy.variable_dtype
@@ -278,13 +182,9 @@ class Layer(Configurable):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not args and kwargs.keys() & set(self._call_names[:1]):  # layer(inputs=x)
             args = (kwargs.pop(self._call_names[0]),)
-        # The common case first: one tensor of the right dtype.
-        if len(args) == 1 and type(args[0]) is Tensor:
-            if args[0].value.dtype != self.compute_dtype:
-                args = (self._convert(args[0]),)
-        elif any_symbolic((args, kwargs)):
-            return self._call_symbolically(args, kwargs)
-        else:
+        if not self._fit(args):
+            if any_symbolic((args, kwargs)):
+                return self._call_symbolically(args, kwargs)
             args = map_structure(self._convert, args)
         if not self.built:
             self._build_for(args, kwargs)
@@ -300,6 +200,15 @@ class Layer(Configurable):
             finally:
                 _training.reset(token)
         return self._run(args, kwargs, training)
+
+    def _fit(self, args: tuple) -> bool:
+        """Whether the arguments can be computed with as they are; nearly always."""
+        dtype = self.dtype_policy.arithmetic
+        for x in args:
+            for leaf in x if type(x) is list else (x,):
+                if type(leaf) is not Tensor or leaf.value.dtype != dtype:
+                    return False
+        return bool(args)
 
     def _run(self, args: tuple, kwargs: dict, training: Any) -> Any:
         masked = self._makes_masks or any_mask(args, kwargs)
@@ -341,7 +250,7 @@ class Layer(Configurable):
         if isinstance(x, (np.ndarray, np.generic)):
             x = Tensor(x)
         if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind in FLOATS:
-            if x.value.dtype != self.compute_dtype:
+            if x.value.dtype != self.dtype_policy.arithmetic:
                 mask = mask_of(x)
                 x = cast(x, self.compute_dtype)
                 set_mask(x, mask)
@@ -497,36 +406,6 @@ class Layer(Configurable):
 # --- helpers ------------------------------------------------------------------------------------
 
 
-class Inventory(NamedTuple):
-    """What is in a layer: itself and the layers inside it, and their weights, each once."""
-
-    layers: list[Layer]
-    weights: list[Parameter]
-    trainable: list[Parameter]
-    regularized: list[Any]
-
-    @classmethod
-    def of(cls, root: Layer) -> Inventory:
-        """Walks the attributes of `root` and of the layers found in them."""
-        layers: dict[Layer, None] = {}
-        weights: list[Parameter] = []
-        stack = [root]
-        while stack:
-            layer = stack.pop()
-            if layer not in layers:
-                layers[layer] = None
-                inner, own = layer._parts()
-                weights += layer._in_files_order(own)
-                stack += reversed(inner)
-        weights = list(dict.fromkeys(weights))
-        return cls(
-            list(layers),
-            weights,
-            [w for w in weights if w.trainable],
-            [w for w in weights if getattr(w, "regularizer", None) is not None],
-        )
-
-
 def _hint(x: Any) -> str:
     return "; call it on its input first, as in Dense(10)(x)" if isinstance(x, Layer) else ""
 
@@ -559,17 +438,6 @@ def _init_parameters(cls: type) -> dict[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
     return found
-
-
-def _held_by(value: Any) -> Iterable[Any]:
-    """The layers and parameters in an attribute, also in lists and dictionaries of them."""
-    if isinstance(value, (Layer, Parameter)):
-        return (value,)
-    if isinstance(value, (list, tuple)):
-        return [item for inner in value for item in _held_by(inner)]
-    if isinstance(value, dict):
-        return [item for inner in value.values() for item in _held_by(inner)]
-    return ()
 
 
 def _as_shapes(shape: Any) -> Any:

@@ -14,6 +14,7 @@ class Merge(Layer):
     """Combines a list of inputs, element by element; their shapes broadcast."""
 
     fewest = 2
+    _makes_masks = False
 
     def combine(self, inputs: list) -> Any:
         """The layer's formula."""
@@ -112,6 +113,7 @@ class Concatenate(Merge):
     """The inputs one after the other along `axis`; all other sizes are equal."""
 
     fewest = 1
+    _makes_masks = False
 
     def __init__(self, axis: int = -1, **kwargs: Any):
         super().__init__(**kwargs)
@@ -151,6 +153,8 @@ class Dot(Merge):
         axes: the axis to sum over, or one for each input; axis 0 is the batch.
         normalize: scale both inputs to length 1 along `axes` first: the cosine similarity.
     """
+
+    _makes_masks = False
 
     def __init__(self, axes: Any, normalize: bool = False, **kwargs: Any):
         super().__init__(**kwargs)

@@ -147,6 +147,7 @@ class GlobalAveragePooling1D(_GlobalAverage):
     """
 
     rank = 1
+    _makes_masks = False
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         if mask is None:

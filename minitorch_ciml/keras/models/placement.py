@@ -40,8 +40,10 @@ class Placed:
 
     def _device(self) -> str:
         """Where the weights are; without any, the current device."""
-        weights = self.weights if self.built else []  # type: ignore[attr-defined]
-        return weights[0].device if weights else config.get_device()
+        for _, weights in self._walk() if self.built else ():  # type: ignore[attr-defined]
+            if weights:
+                return weights[0].device
+        return config.get_device()
 
     def _on_gpu(self) -> Stepper:
         if self._stepper is None:
