@@ -192,6 +192,10 @@ def _torch_binary(target, output, from_logits=False):
     return -(target * torch.log(p) + (1 - target) * torch.log(1 - p))
 
 
+def _torch_squared(target, output):
+    return torch.nn.functional.mse_loss(output, target, reduction="none").mean(-1)
+
+
 _HARD = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 0.0]])
 _SURE = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.1, 0.2, 0.3]])
 _LABELS = Integer(0, 3)
@@ -259,6 +263,8 @@ _LOSSES = [
         torch=_torch_sparse,
         order=0,
     ),
+    Row(losses.mean_squared_error, shaped(REAL, (5, 3), (5, 3)), torch=_torch_squared),
+    Row(losses.mean_squared_error, shaped(REAL, (4, 1), (4, 1)), torch=_torch_squared),
     Row(
         losses.binary_crossentropy,
         shaped(PROBABILITY, (5, 1), (5, 1)),

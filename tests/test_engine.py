@@ -367,7 +367,7 @@ def test_a_joint_rule_is_told_what_is_needed():
     product = Op("multiply", joint=joint)
     x = leaf([3.0])
     product(x, np.array([2.0])).backward()
-    assert asked == [[True, False]] and x.grad.item() == 2.0
+    assert asked == [(True, False)] and x.grad.item() == 2.0
 
 
 # --- dtypes -----------------------------------------------------------------------------------

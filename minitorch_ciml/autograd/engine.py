@@ -36,18 +36,24 @@ class GraphError(RuntimeError):
 
 
 class Record:
-    """How a variable was made: `op(*inputs, **params)`; `saved` is what a fused kernel kept."""
+    """How a variable was made: `op(*inputs, **params)`.
 
-    __slots__ = ("op", "inputs", "params", "saved")
+    `values` is what the kernel got of the inputs, `saved` what a fused kernel kept.
+    """
 
-    def __init__(self, op: Op, inputs: tuple, params: dict, saved: Any = None):
+    __slots__ = ("op", "inputs", "values", "params", "saved")
+
+    def __init__(self, op: Op, inputs: tuple, values: Sequence, params: dict, saved: Any = None):
         self.op = op
         self.inputs = inputs
-        self.params = params
+        self.values = values
+        self.params = params or NO_PARAMS
         self.saved = saved
 
 
-FREED = Record(None, (), {})  # type: ignore[arg-type]  # what backward leaves behind
+NO_PARAMS: dict = {}  # one for all: the fewer objects, the less the garbage collector has to do
+
+FREED = Record(None, (), (), {})  # type: ignore[arg-type]  # what backward leaves behind
 
 
 class Variable:
@@ -100,9 +106,9 @@ class Variable:
         return gradient
 
     @staticmethod
-    def fit(gradient: Any, x: Variable) -> Any:
-        """As `match`, for the values that a gradient kernel gives."""
-        return gradient
+    def fit(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> Sequence:
+        """As `match`, for the plain values of an op's gradients; None may stand for some."""
+        return gradients
 
     # The sum of two values of one shape and dtype.
     plus: Callable[[Any, Any], Any] = staticmethod(operator.add)
@@ -195,6 +201,21 @@ def _forget_kernels() -> None:
 kernels.when_looked_up_anew(_forget_kernels)
 
 
+class _Kernels(dict):
+    """An op's kernels by the type of the values: each is found when it is first needed."""
+
+    def __init__(self, find: Callable[[type], Callable | None]):
+        self._find = find
+
+    def __missing__(self, array_type: type) -> Callable | None:
+        kernel = self[array_type] = self._find(array_type)
+        return kernel
+
+
+def _named_kernels(name: str) -> _Kernels:
+    return _Kernels(lambda array_type: kernels.of_op(kernels.device_of(array_type), name))
+
+
 class Op:
     """A differentiable function: a name, a kernel per device found by it, and its derivative.
 
@@ -247,30 +268,16 @@ class Op:
         self.differentiable = bool(rules or joint or ref)
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
-        self._own_kernel = kernel
-        self._kernels: dict[type, Callable | None] = {}
-        self._gradient_kernels: dict[type, Callable | None] = {}
         self._has_gradient_kernel = gradient_kernel or ref is not None
+        # None stands for a device that has no such kernel.
+        self._kernels = _named_kernels(name) if kernel is None else _Kernels(lambda _: kernel)
+        self._gradient_kernels = _Kernels(lambda _: None)
+        if self._has_gradient_kernel:
+            self._gradient_kernels = _named_kernels(f"{name}_grad")
         _ops.add(self)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
-
-    def kernel(self, array_type: type) -> Callable | None:
-        """The kernel for values of this type, or None where their device has none."""
-        return self._own_kernel or kernels.of_op(kernels.device_of(array_type), self.name)
-
-    def gradient_kernel(self, array_type: type) -> Callable | None:
-        """The kernel of the first-order gradients for values of this type, or None."""
-        if not self._has_gradient_kernel:
-            return None
-        try:
-            return self._gradient_kernels[array_type]
-        except KeyError:
-            device = kernels.device_of(array_type)
-            kernel = kernels.of_op(device, f"{self.name}_grad")
-            self._gradient_kernels[array_type] = kernel
-            return kernel
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         kind: Any = None
@@ -282,11 +289,7 @@ class Op:
             else:  # a number, an array, or a tensor of another kind
                 kind, inputs, values = _lifted(inputs)
                 break
-        array_type = type(values[0])
-        try:
-            kernel = self._kernels[array_type]
-        except KeyError:
-            kernel = self._kernels[array_type] = self.kernel(array_type)
+        kernel = self._kernels[type(values[0])]
         if kernel is None:
             return self._without_kernel(inputs, params)
         if self.dtypes is not None:
@@ -303,7 +306,7 @@ class Op:
             for x in inputs:
                 if x.requires_grad:
                     result.requires_grad = True
-                    result.record = Record(self, inputs, params, saved)
+                    result.record = Record(self, inputs, values, params, saved)
                     break
         return result
 
@@ -409,29 +412,27 @@ def _backpropagate(
     Where nothing is recorded, gradients travel as plain values, without a variable around each.
     """
     retain = create_graph if retain_graph is None else retain_graph
-    plain = not create_graph
     kind = outputs[0].kind
-    way: tuple[Callable, ...] = (_itself, _itself, operator.add, kind.match, _recorded_gradients)
-    if plain:
-        way = (kind.constant, _value, kind.plus, kind.fit, _plain_gradients)
-    wrap, unwrap, add, fit, pass_on = way
+    way: tuple[Callable, ...] = (kind.constant, _value, kind.plus, _plain_gradients)
+    if create_graph:
+        way = (_itself, _itself, operator.add, _recorded_gradients)
+    wrap, unwrap, add, pass_on = way
     gradients: dict[Variable, Any] = {}
     for y, seed in zip(outputs, seeds):
         g = unwrap(_seed(y, seed))
         gradients[y] = add(gradients[y], g) if y in gradients else g
-    oldest = min((x.serial for x in targets), default=0) if targets is not None else 0
-    lineage = _lineage(outputs, oldest)
+    lineage = _lineage(outputs, targets)
+    wanted = set(lineage)
     goals = set() if targets is None else set(targets)
-    wanted = None if targets is None else _leading_to(goals, lineage)
     found: dict[Variable, Variable] = {}
     watch = None
-    if watchers and targets is not None and plain:
+    if watchers and targets is not None and not create_graph:
         watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
     with _Recording(create_graph):
         while lineage:
             v = lineage.pop()
             g = gradients.pop(v, None)
-            if g is None or (wanted is not None and v not in wanted):
+            if g is None:
                 continue
             if v.hooks is not None:
                 g = unwrap(_run_hooks(v, wrap(g)))
@@ -442,18 +443,16 @@ def _backpropagate(
                 v.grad = wrap(g if v.grad is None else add(unwrap(v.grad), g))
             if record is None:
                 continue
-            inputs = record.inputs
-            needs = [x.requires_grad and (wanted is None or x in wanted) for x in inputs]
+            needs = tuple([x in wanted for x in record.inputs])
             if True not in needs:
                 continue
             shares = pass_on(v, record, g, needs)
             if observer is not None:
-                shown = [wrap(fit(gx, x)) if need and gx is not None else None
-                         for x, gx, need in zip(inputs, shares, needs)]  # fmt: skip
+                shown = [wrap(gx) if need and gx is not None else None
+                         for gx, need in zip(shares, needs)]  # fmt: skip
                 observer(v, wrap(g), shown)
-            for x, gx, need in zip(inputs, shares, needs):
+            for x, gx, need in zip(record.inputs, shares, needs):
                 if need and gx is not None:
-                    gx = fit(gx, x)
                     gradients[x] = add(gradients[x], gx) if x in gradients else gx
             if watch is not None:
                 watch(record)
@@ -492,8 +491,9 @@ def _seed(y: Variable, seed: Any) -> Variable:
     return y.kind.match(seed, y)
 
 
-def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
-    """Every variable with a gradient that `outputs` were made from, back to `oldest`, by age."""
+def _lineage(outputs: list[Variable], targets: list[Variable] | None) -> list[Variable]:
+    """What lies on the way from `targets` (from all leaves if None) to `outputs`, by age."""
+    oldest = 0 if targets is None else min(map(_age, targets), default=0)
     seen = set(outputs)
     stack = list(outputs)
     while stack:
@@ -515,22 +515,22 @@ def _lineage(outputs: list[Variable], oldest: int) -> list[Variable]:
                     f"backward: {_named(x)} was assigned a new value after {record.op.name!r} used "
                     "it, so the gradient would be wrong; call backward before assigning."
                 )
-    return sorted(seen, key=_age)
+    lineage = sorted(seen, key=_age)
+    return lineage if targets is None else _leading_to(set(targets), lineage)
 
 
 _age = operator.attrgetter("serial")
 
 
-def _leading_to(goals: set[Variable], lineage: list[Variable]) -> set[Variable] | None:
-    """The variables of `lineage` (oldest first) that depend on one of `goals`; None for all."""
-    if all(v.record is not None or v in goals for v in lineage):
-        return None  # as in training, where every leaf is a goal
-    wanted = set(goals)
+def _leading_to(goals: set[Variable], lineage: list[Variable]) -> list[Variable]:
+    """The variables of `lineage` (oldest first) that are one of `goals` or depend on one."""
+    if all([v.record is not None or v in goals for v in lineage]):
+        return lineage  # as in training, where every leaf is a goal
+    leading = set(goals)
     for v in lineage:
-        if v.record is not None and v.record is not FREED:
-            if any(x in wanted for x in v.record.inputs):
-                wanted.add(v)
-    return wanted
+        if v.record is not None and any([x in leading for x in v.record.inputs]):
+            leading.add(v)
+    return [v for v in lineage if v in leading]
 
 
 def _run_hooks(v: Variable, g: Variable) -> Variable:
@@ -544,29 +544,34 @@ def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
-def _plain_gradients(v: Variable, record: Record, g: Any, needs: list[bool]) -> Sequence:
+def _plain_gradients(v: Variable, record: Record, g: Any, needs: tuple) -> Sequence:
     """First-order gradients, as values: from the op's gradient kernel, or from its rules."""
     op, kind = record.op, v.kind
-    kernel = op.gradient_kernel(type(v.value))
+    kernel = op._gradient_kernels[type(v.value)]
+    shares: Sequence
     if kernel is None:
         variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
-        return [None if gx is None else gx.value for gx in variables]
-    values = [x.value for x in record.inputs]
-    if op.dtypes is not None:
-        values = kind.promote(values, op.dtypes)
-    params = {**record.params, "saved": record.saved} if op.saves else record.params
-    return kernel(g, v.value, *values, needs=tuple(needs), **params)
+        shares = [None if gx is None else gx.value for gx in variables]
+    elif op.saves:
+        shares = kernel(
+            g, v.value, *record.values, needs=needs, saved=record.saved, **record.params
+        )
+    else:
+        shares = kernel(g, v.value, *record.values, needs=needs, **record.params)
+    return kind.fit(shares, record.inputs, needs)
 
 
-def _recorded_gradients(
-    v: Variable, record: Record, g: Variable, needs: list[bool]
-) -> Sequence[Variable | None]:
+def _recorded_gradients(v: Variable, record: Record, g: Variable, needs: tuple) -> Sequence:
     """Gradients that can be differentiated again: from rules, which are recorded."""
-    return _by_rules(v, record, g, needs, create_graph=True)
+    shares = _by_rules(v, record, g, needs, create_graph=True)
+    return [
+        v.kind.match(gx, x) if need and gx is not None else None
+        for x, gx, need in zip(record.inputs, shares, needs)
+    ]
 
 
 def _by_rules(
-    v: Variable, record: Record, g: Variable, needs: list[bool], create_graph: bool
+    v: Variable, record: Record, g: Variable, needs: tuple, create_graph: bool
 ) -> Sequence[Variable | None]:
     """One gradient per input of the op that made `v` (None where not needed)."""
     op, inputs, params = record.op, record.inputs, record.params
@@ -581,7 +586,7 @@ def _by_rules(
 
 
 def _reference_gradients(
-    record: Record, g: Variable, needs: list[bool], create_graph: bool
+    record: Record, g: Variable, needs: tuple, create_graph: bool
 ) -> list[Variable | None]:
     """Gradients of a fused op by differentiating what it means (`ref`).
 

@@ -113,11 +113,17 @@ class Tensor(Variable):
         return gradient
 
     @staticmethod
-    def fit(gradient: Any, x: Variable) -> Any:
-        value = x.value
-        if gradient.shape == value.shape and gradient.dtype is value.dtype:
-            return np.asarray(gradient) if isinstance(gradient, np.generic) else gradient
-        return Tensor.match(Tensor.constant(gradient), x).value
+    def fit(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> list:
+        fitted = []
+        for g, x, need in zip(gradients, inputs, needs):
+            if not need or g is None:
+                g = None
+            elif g.shape != x.value.shape or g.dtype != x.value.dtype:
+                g = Tensor.match(Tensor.constant(g), x).value
+            elif isinstance(g, np.generic):
+                g = np.asarray(g)
+            fitted.append(g)
+        return fitted
 
     @staticmethod
     def plus(a: Any, b: Any) -> Any:

@@ -48,7 +48,7 @@ _CPU = {
         "subtract", "tanh", "where",
     ),
     "indexing": ("put",),
-    "products": ("matmul",),
+    "products": ("matmul", "matmul_grad"),
     "reduce": ("mean", "mean_grad"),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",

@@ -68,6 +68,7 @@ _matmul: Op = Op(
     "matmul",
     _matmul_left_rule,
     _matmul_right_rule,
+    gradient_kernel=True,
     dtypes="common",
     doc="y[..., i, j] = sum over k of a[..., i, k] b[..., k, j]; or of a[..., k, i], b[..., j, k].",
 )

@@ -1,4 +1,4 @@
-"""Cross-entropies, with Keras' meanings: one loss per sample, no mean.
+"""Cross-entropies and the squared error, with Keras' meanings: one loss per sample, no mean.
 
 They are fused: the loss and its slope come from one pass over each row, and backward multiplies
 the slope by the incoming gradient.
@@ -14,9 +14,13 @@ from minitorch_ciml.autograd.arithmetic import log, maximum, minimum
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.nn import log_softmax, one_hot, shape_of, softplus
+from minitorch_ciml.ops.reduce import mean
 from minitorch_ciml.ops.reduce import sum as _sum
 
-__all__ = ["binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy"]
+__all__ = [
+    "binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
+    "sparse_categorical_crossentropy",
+]  # fmt: skip
 
 EPSILON = 1e-7  # Keras': probabilities are kept between EPSILON and 1 - EPSILON
 
@@ -65,6 +69,14 @@ _binary = Op(
     ref=_binary_ref,
     dtypes="float",
     doc="y = -target log p - (1 - target) log(1 - p).",
+)
+
+_squared = Op(
+    "mean_squared_error",
+    ref=lambda target, output: mean((output - target) * (output - target), axis=-1),
+    saves=True,
+    dtypes="float",
+    doc="y = mean((output - target)^2) along the last axis.",
 )
 
 # --- the public functions -----------------------------------------------------------------------
@@ -155,6 +167,25 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
             f"binary_crossentropy: target has shape {given}, output {expected}; they must be equal."
         )
     return _binary(target, output, from_logits=from_logits)
+
+
+def mean_squared_error(target: Any, output: Any) -> Tensor:
+    """y = mean((output - target)^2) along the last axis.
+
+    Args:
+        target: floats (..., D).
+        output: floats, likewise.
+
+    Raises:
+        ValueError: the shapes differ, or are ().
+    """
+    given, expected = shape_of(target), shape_of(output)
+    if given != expected or not expected:
+        raise ValueError(
+            f"mean_squared_error: target has shape {given}, output {expected}; they must be equal, "
+            "with at least one axis."
+        )
+    return _squared(target, output)
 
 
 def _class_axis(name: str, shape: tuple[int, ...], axis: int) -> int:

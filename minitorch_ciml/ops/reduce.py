@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,17 @@ Axes = tuple[int, ...]
 
 def _axes(x: Tensor, axis: Axis, name: str) -> Axes:
     """`axis` as a tuple of the axes' numbers, counted from the front."""
-    ndim = x.ndim
     if axis is None:
-        return tuple(range(ndim))
-    if isinstance(axis, (int, np.integer)):
-        return (_check_axis(axis, ndim, name),)
-    axes = tuple([_check_axis(a, ndim, name) for a in axis])
+        return tuple(range(x.ndim))
+    given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    return _from_the_front(given, x.ndim, name)
+
+
+@lru_cache(maxsize=256)
+def _from_the_front(given: Axes, ndim: int, name: str) -> Axes:
+    axes = tuple([_check_axis(a, ndim, name) for a in given])
     if len(set(axes)) != len(axes):
-        raise ValueError(f"{name}: got axis {tuple(axis)}, in which an axis stands twice.")
+        raise ValueError(f"{name}: got axis {given}, in which an axis stands twice.")
     return axes
 
 

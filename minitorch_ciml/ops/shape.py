@@ -7,6 +7,7 @@ and sum_to, getitem and put. The others are made of them, so they need no deriva
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ Axes = int | Sequence[int]
 _reshape: Op = Op(
     "reshape",
     lambda g, y, x, shape: _reshape(g, shape=x.shape),
+    gradient_kernel=True,
     doc="The elements of x, in the same order, in another shape.",
 )
 _squeeze = Op("squeeze", lambda g, y, x, axis: _reshape(g, shape=x.shape), doc="Drops axes.")
@@ -51,6 +53,7 @@ _expand_dims = Op(
 _transpose: Op = Op(
     "transpose",
     lambda g, y, x, axes: _transpose(g, axes=axes and _inverse(axes)),
+    gradient_kernel=True,
     doc="x with its axes in the order `axes`; reversed if None.",
 )
 _swapaxes: Op = Op(
@@ -129,14 +132,19 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     if axes is None:
         return _transpose(x, axes=None)
     x = as_tensor(x)
-    axes = tuple(axes)
-    order = tuple([axis % x.ndim for axis in axes])
-    if sorted(order) != list(range(x.ndim)) or any(not -x.ndim <= a < x.ndim for a in axes):
+    return _transpose(x, axes=_order(tuple(axes), x.shape))
+
+
+@lru_cache(maxsize=256)
+def _order(axes: Shape, shape: Shape) -> Shape:
+    """`axes`, counted from the front."""
+    ndim = len(shape)
+    order = tuple([axis % ndim for axis in axes])
+    if sorted(order) != list(range(ndim)) or any(not -ndim <= a < ndim for a in axes):
         raise ValueError(
-            f"transpose: got axes {axes} for shape {x.shape}, expected each of 0 to {x.ndim - 1} "
-            "once."
+            f"transpose: got axes {axes} for shape {shape}, expected each of 0 to {ndim - 1} once."
         )
-    return _transpose(x, axes=order)
+    return order
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:

@@ -107,17 +107,16 @@ def _wide(y_pred: Any) -> str | None:
 
 def as_float(x: Any, dtype: Any = None) -> Any:
     """Predictions as tensors of floats; dictionaries and tuples of them stay such."""
-    if isinstance(x, dict):
-        return {key: as_float(value, dtype) for key, value in x.items()}
-    if isinstance(x, tuple):
-        return tuple(as_float(value, dtype) for value in x)
-    x = as_tensor(x)
-    if dtype is None:
-        if x.value.dtype.kind in FLOATS:
-            return x
-        dtype = config.floatx()
-    dtype = np.dtype(dtype)
-    return x if x.value.dtype == dtype else cast(x, dtype=dtype)
+    if type(x) is not Tensor:
+        if isinstance(x, dict):
+            return {key: as_float(value, dtype) for key, value in x.items()}
+        if isinstance(x, tuple):
+            return tuple(as_float(value, dtype) for value in x)
+        x = as_tensor(x)
+    given = x.value.dtype
+    if given.kind in FLOATS if dtype is None else given == dtype:
+        return x
+    return cast(x, dtype=np.dtype(dtype or config.floatx()))
 
 
 def as_targets(y_true: Any, y_pred: Any) -> Any:

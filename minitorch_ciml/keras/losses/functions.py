@@ -59,8 +59,9 @@ def _smoothed(y_true: Tensor, smoothing: float, n: int) -> Tensor:
 def mean_squared_error(y_true: Any, y_pred: Any) -> Tensor:
     """mean((y_true - y_pred)^2) along the last axis."""
     t, p = _pair("mean_squared_error", y_true, y_pred)
-    e = p - t
-    return _mean_last(e * e)
+    if t.shape and p.shape:
+        return fused.mean_squared_error(t, p)
+    return _mean_last((p - t) * (p - t))
 
 
 def mean_absolute_error(y_true: Any, y_pred: Any) -> Tensor:

@@ -14,7 +14,7 @@ flat and contiguous; addresses count elements. `multiply` is made of them.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -341,3 +341,6 @@ def matmul(
         if a.flags.c_contiguous and a.size:
             return multiply(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     return reference.matmul(a, b)
+
+
+matmul_grad = partial(reference.matmul_grad, product=matmul)

@@ -76,6 +76,18 @@ def relu(x: np.ndarray) -> np.ndarray:
 # --- gradients in one step, where the rule takes several ops --------------------------------------
 
 
+def add_grad(g: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, needs: tuple):
+    return g, g
+
+
+def subtract_grad(g: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, needs: tuple):
+    return g, np.negative(g) if needs[1] else None
+
+
+def negative_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
+    return (np.negative(g),)
+
+
 def tanh_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple) -> tuple:
     return (g * (1 - y * y),)
 

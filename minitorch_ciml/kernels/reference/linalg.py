@@ -1,5 +1,6 @@
 """Matrix products and decompositions: BLAS and LAPACK, through NumPy."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -25,6 +26,27 @@ def matmul(
         y = np.matmul(a.reshape(-1, a.shape[-1]), _for_blas(b))
         return y.reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(_for_blas(a), _for_blas(b))
+
+
+def matmul_grad(
+    g: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, needs: tuple,
+    transpose_a: bool = False, transpose_b: bool = False, product: Callable = matmul,
+) -> tuple:  # fmt: skip
+    """The op's two rules (see `ops/linalg.py`), with that product."""
+    da = db = None
+    if needs[0] and transpose_a:
+        da = product(b, g, transpose_a=transpose_b, transpose_b=True)
+    elif needs[0]:
+        da = product(g, b, transpose_b=not transpose_b)
+    if needs[1]:
+        if b.ndim == 2 and a.ndim > 2 and not transpose_a:
+            rows = prod(a.shape[:-1])
+            a, g = a.reshape(rows, a.shape[-1]), g.reshape(rows, g.shape[-1])
+        if transpose_b:
+            db = product(g, a, transpose_a=True, transpose_b=transpose_a)
+        else:
+            db = product(a, g, transpose_a=not transpose_a)
+    return da, db
 
 
 def _for_blas(x: np.ndarray) -> np.ndarray:

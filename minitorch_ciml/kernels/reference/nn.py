@@ -6,6 +6,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.reference.conv import max_pool, max_pool_scatter
 from minitorch_ciml.kernels.reference.elementwise import sigmoid
+from minitorch_ciml.kernels.reference.reduce import mean
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
@@ -174,6 +175,19 @@ def binary_crossentropy_grad(
         g * (np.log(1 - p) - np.log(p)) if needs[0] else None,
         np.where(p == output, g * (p - target) / (p * (1 - p)), 0),
     )
+
+
+def mean_squared_error(target: Array, output: Array) -> tuple[Array, Array]:
+    """The mean of the squares along the last axis, and the errors."""
+    errors = output - target
+    return mean(errors * errors, (errors.ndim - 1,), keepdims=False), errors
+
+
+def mean_squared_error_grad(
+    g: Array, y: Array, target: Array, output: Array, *, needs: Needs, saved: Array
+) -> Gradients:
+    slope = saved * (g * (2 / saved.shape[-1]))[..., None]
+    return -slope if needs[0] else None, slope if needs[1] else None
 
 
 # --- max pooling under the names of its ops (see `ops/pool.py`) -----------------------------------

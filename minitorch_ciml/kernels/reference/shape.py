@@ -12,6 +12,16 @@ reshape, transpose, swapaxes = np.reshape, np.transpose, np.swapaxes
 squeeze, expand_dims, roll = np.squeeze, np.expand_dims, np.roll
 
 
+def reshape_grad(g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, shape: Any) -> tuple:
+    return (g.reshape(x.shape),)
+
+
+def transpose_grad(
+    g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, axes: Shape | None
+) -> tuple:
+    return (g.transpose(None if axes is None else [axes.index(i) for i in range(g.ndim)]),)
+
+
 def to(x: np.ndarray, device: str) -> Any:
     return kernels.place(x, device)
 
