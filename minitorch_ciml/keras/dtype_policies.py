@@ -23,12 +23,14 @@ class DTypePolicy:
         ValueError: there is no such policy.
 
     Attributes:
+        arithmetic: `compute_dtype` as NumPy's.
         mixed: whether the two differ, so that weights are cast when they are used.
     """
 
     def __init__(self, name: str = "float32"):
         self.name = name
         self.compute_dtype, self.variable_dtype = _dtypes(name)
+        self.arithmetic = np.dtype(self.compute_dtype)
         self.mixed = self.compute_dtype != self.variable_dtype
 
     def get_config(self) -> dict:

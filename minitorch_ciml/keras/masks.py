@@ -22,13 +22,17 @@ def mask_of(structure: Any) -> Any:
 
 def any_mask(args: tuple, kwargs: dict) -> bool:
     """Whether a tensor among the arguments of a call has a mask."""
-    if len(args) == 1 and not kwargs and type(args[0]) is Tensor:  # nearly always
-        return getattr(args[0], "_keras_mask", None) is not None
-    return any(getattr(x, "_keras_mask", None) is not None for x in flatten((args, kwargs)))
+    for x in (*args, *kwargs.values()) if kwargs else args:
+        for leaf in (x,) if type(x) is Tensor else flatten(x):
+            if getattr(leaf, "_keras_mask", None) is not None:
+                return True
+    return False
 
 
 def set_mask(outputs: Any, masks: Any) -> None:
     """Gives each tensor its mask, unless that is None or the tensor has one already."""
+    if masks is None:
+        return
     for y, mask in zip(flatten(outputs), flatten(masks)):
         if mask is not None and isinstance(y, Tensor) and mask_of(y) is None:
             y._keras_mask = as_tensor(mask)

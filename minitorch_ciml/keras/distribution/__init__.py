@@ -192,7 +192,7 @@ def crew(optimizer: Any = None) -> Alone:
         return Sharing(_active)
     if getattr(optimizer, "exchange", None) is not None and distributed.init().size > 1:
         return Averaging(distributed.init())
-    if optimizer is not None and not distributed.is_initialized():
+    if optimizer is not None and not _warned and not distributed.is_initialized():
         _warn_of_lonely_ranks()
     return _ALONE
 
@@ -204,7 +204,7 @@ _warned = False
 def _warn_of_lonely_ranks() -> None:
     global _warned
     promised = distributed.promise()
-    if promised.size > 1 and not _warned and distributed.promised_rank() == 0:
+    if promised.size > 1 and distributed.promised_rank() == 0:
         print(
             f"minitorch_ciml: {promised.launcher} started {promised.size} ranks, but each of them "
             "trains alone; to share the work, say keras.distribution.set_distribution("

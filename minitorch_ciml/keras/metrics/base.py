@@ -267,10 +267,12 @@ class Mean(Metric):
             self._add_on_gpu(array, sample_weight)
             return
         self._move("cpu")
+        if isinstance(sample_weight, (int, float)) and np.ndim(array) == 0:  # the loss of a batch
+            self.total.value += float(array) * sample_weight
+            self.count.value += sample_weight
+            return
         values = as_array(array)
-        if values.ndim == 0 and isinstance(sample_weight, (int, float)):  # the loss of a batch
-            total, count = float(values) * sample_weight, sample_weight
-        elif sample_weight is None:
+        if sample_weight is None:
             total, count = values.sum(dtype=np.float64), values.size
         else:
             values, weight = align(values, sample_weight, np.mean)

@@ -95,9 +95,9 @@ class Compiled:
 
     def _output_names(self, y_pred: Any) -> list[str]:
         """The names of the outputs: of the layers that make them, or `output_1`, ..."""
-        outputs = self.__dict__.get("outputs")
-        if outputs:
-            return [t.node.layer.name for t in outputs]
+        graph = self.__dict__.get("_graph")
+        if graph is not None:
+            return graph.output_names
         if isinstance(y_pred, dict):
             return sorted(y_pred)
         count = 0 if y_pred is None else len(flatten(y_pred))

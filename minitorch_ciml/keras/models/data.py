@@ -90,25 +90,28 @@ class RowBatches(Batches):
         self.steps = -(-self.size // self.batch_size)
 
     def epoch(self, number: int) -> Iterator[tuple]:
-        for _, batch in self._epoch(number, 0, 1):
-            yield batch
+        order = self._order(number)
+        for start in range(0, self.size, self.batch_size):
+            rows: Any = slice(start, min(start + self.batch_size, self.size))
+            yield self.batch(rows if order is None else order[rows])
 
     def parts(self, number: int, rank: int, ranks: int) -> Iterator[Shard]:
-        for part, batch in self._epoch(number, rank, ranks):
-            yield Shard(batch, part)
-
-    def _epoch(self, number: int, rank: int, ranks: int) -> Iterator[tuple[config.Part, tuple]]:
-        """One rank's part of every batch; the order is the same on all ranks."""
-        order = None
-        if self.seed is not None:
-            if self._orders is None or self._orders.seed != self.seed:  # another run's, to resume
-                self._orders = _Orders(self.seed)
-            order = self._orders.of(self.size, number)
+        order = self._order(number)
         for start in range(0, self.size, self.batch_size):
             part = part_of(min(self.batch_size, self.size - start), rank, ranks)
-            first = start + part.first
-            rows: Any = slice(first, first + part.own)
-            yield part, self.batch(rows if order is None else order[rows])
+            rows: Any = slice(start + part.first, start + part.first + part.own)
+            yield Shard(self.batch(rows if order is None else order[rows]), part)
+
+    def _order(self, number: int) -> np.ndarray | None:
+        """The rows' order in epoch `number`, the same on all ranks; None: as they are.
+
+        Within a batch it does not matter, so a single one has its rows as they are.
+        """
+        if self.seed is None or self.steps == 1:
+            return None
+        if self._orders is None or self._orders.seed != self.seed:  # another run's, to resume
+            self._orders = _Orders(self.seed)
+        return self._orders.of(self.size, number)
 
     def batch(self, rows: Any) -> tuple:
         """The samples at `rows`, a slice or indices."""

@@ -31,6 +31,9 @@ class LayerGraph:
                 )
         self.nodes, discovered = _sorted_nodes(flatten(inputs), flatten(outputs))
         self.calls = fused(self.nodes, outputs)
+        self._steps = [(call, _is_flat(call)) for call in self.calls]
+        self._single_steps = [(node, _is_flat(node)) for node in self.nodes]
+        self.output_names = [y.node.layer.name for y in flatten(outputs)]
         self.layers = _sorted_layers(flatten(inputs), self.nodes, discovered)
         names = [layer.name for layer in self.layers]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -56,10 +59,10 @@ class LayerGraph:
         def value(x: Any) -> Any:
             return values[id(x)] if isinstance(x, KerasTensor) else x
 
-        for node in self.nodes if one_by_one else self.calls:
+        for node, flat in self._single_steps if one_by_one else self._steps:
             args, kwargs = node.args, node.kwargs
-            if len(args) == 1 and type(args[0]) is KerasTensor and not kwargs:
-                result = node.layer(values[id(args[0])])
+            if flat:
+                result = node.layer(*[values.get(id(x), x) for x in args])
             else:
                 result = node.layer(*map_structure(value, args), **map_structure(value, kwargs))
             if type(node.outputs) is KerasTensor:
@@ -110,6 +113,12 @@ def _of_rank(expected: KerasTensor, x: Any) -> Any:
         f"the model's input {expected.name!r} has shape {expected.shape}, got data of shape "
         f"{tuple(x.shape)}."
     )
+
+
+def _is_flat(call: Any) -> bool:
+    """Whether nothing is nested in the arguments of a call, and none has a name."""
+    nested = any(isinstance(x, (list, tuple, dict)) for x in call.args)
+    return not call.kwargs and not nested
 
 
 def _sorted_nodes(inputs: list, outputs: list) -> tuple[list[Node], list[Node]]:

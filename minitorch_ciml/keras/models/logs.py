@@ -24,7 +24,10 @@ def by_name(results: dict) -> dict[str, Any]:
     """Results with nested dictionaries flattened, sorted by name as Keras has them."""
     flat: dict[str, Any] = {}
     for name, value in results.items():
-        flat.update(value if isinstance(value, dict) else {name: value})
+        if isinstance(value, dict):
+            flat.update(value)
+        else:
+            flat[name] = value
     return {name: flat[name] for name in sorted(flat)}
 
 

@@ -107,9 +107,8 @@ class Trainer(Compiled, Placed):
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """The metrics so far, by name: as floats, on a GPU as tensors there."""
-        results = {metric.name: metric.result() for metric in self.metrics}
-        return by_name(results) if config.get_device() == "cuda" else as_floats(results)
+        """The metrics so far, by name."""
+        return by_name({metric.name: metric.result() for metric in self.metrics})
 
     @property
     def metrics(self) -> list:
@@ -119,10 +118,8 @@ class Trainer(Compiled, Placed):
             found += self._compile_loss.trackers
         if self._compile_metrics is not None and self._compile_metrics.wanted:
             found.append(self._compile_metrics)
-        for value in self.__dict__.values():
-            if isinstance(value, metrics_module.Metric) and value is not self._loss_tracker:
-                found.append(value)
-        return found
+        held = [v for v in self.__dict__.values() if isinstance(v, metrics_module.Metric)]
+        return found + [metric for metric in held if metric is not self._loss_tracker]
 
     @property
     def metrics_names(self) -> list[str]:
@@ -248,7 +245,7 @@ class Trainer(Compiled, Placed):
             callbacks.on_train_batch_begin(step)
             logs = self._train_batch(batch, class_weight)
             if position.add_metrics():
-                logs = self.get_metrics_result()
+                logs = self._readable(self.get_metrics_result())
             if together and (crew.company or callbacks.reads_logs()):
                 logs = crew.logs(self, as_floats(logs))
             callbacks.on_train_batch_end(step, logs)
@@ -257,7 +254,8 @@ class Trainer(Compiled, Placed):
                 self.stop_training = crew.stops(self.stop_training)
                 if self.stop_training:
                     break
-        logs = as_floats(logs)
+        if config.get_device() == "cuda":
+            logs = as_floats(logs)
         return logs if together or not logs else dict(crew.logs(self, logs))
 
     def _build_on(self, source: Batches) -> None:
@@ -284,8 +282,12 @@ class Trainer(Compiled, Placed):
             sample_weight = factors if sample_weight is None else sample_weight * factors
         self._clear_losses()  # type: ignore[attr-defined]
         if config.get_device() == "cuda":
-            return by_name(self._on_gpu().train((x, y, sample_weight)))  # floats when they are read
-        return as_floats(self.train_step(tensors_of(x, y, sample_weight)))
+            return self._readable(self._on_gpu().train((x, y, sample_weight)))
+        return self._readable(self.train_step(tensors_of(x, y, sample_weight)))
+
+    def _readable(self, results: dict) -> dict[str, Any]:
+        """Logs as floats; on a GPU as tensors there, which become floats when they are read."""
+        return by_name(results) if config.get_device() == "cuda" else as_floats(results)
 
     @where_the_model_is
     def evaluate(
@@ -324,7 +326,7 @@ class Trainer(Compiled, Placed):
         callbacks.on_test_begin()
         logs: dict = {}
         together = crew.shares and crew.listens(callbacks, "on_test_batch_end")
-        with config.no_grad():
+        with config.no_grad(), self._keeping_inventory():  # type: ignore[attr-defined]
             for step, batch in enumerate(islice(source.epoch(0), steps)):
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
@@ -403,7 +405,7 @@ class Trainer(Compiled, Placed):
         """Scores one batch; returns its loss and metrics."""
         self._check_compiled("test_on_batch")
         self.reset_metrics()
-        with config.no_grad():
+        with config.no_grad(), self._keeping_inventory():  # type: ignore[attr-defined]
             self._clear_losses()  # type: ignore[attr-defined]
             batch = self._as_tensors(*only_batch(x, y, sample_weight))
             logs = as_floats(self.test_step(batch))
