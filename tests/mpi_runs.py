@@ -46,7 +46,7 @@ class Launcher:
         self.is_old = ") 4." in version  # Open MPI 4 has other options
         self.command = [path, *(_OPEN_MPI if self.is_open_mpi else [])]
 
-    def __call__(self, n, script, *arguments, timeout=120, **variables):
+    def __call__(self, n, script, *arguments, timeout=200, **variables):
         """Runs a script on n ranks; the completed process."""
         return subprocess.run(
             [*self.command, "-n", str(n), self.python, str(SCRIPTS / script),

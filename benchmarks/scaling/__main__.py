@@ -1,4 +1,4 @@
-"""Speed over the number of ranks: `python -m benchmarks.scaling [--ranks 1,2] [--output FOLDER]`.
+"""Speed over the number of ranks: `python -m benchmarks.scaling [--ranks 1,2] [--output FILE]`.
 
 Measures, on the course's network: *strong* scaling, which keeps the whole batch, and *weak*
 scaling, which keeps the part of each rank; the exchange of gradients alone; and PyTorch's
@@ -6,9 +6,12 @@ DistributedDataParallel with gloo beside both. The efficiency is speed / (ranks 
 rank); it can only be near 1 while there is a core for every rank, so the ranks have one thread
 each.
 
-With --hosts, also the exchange between pretend hosts whose links are limited (see
-tests/mpi/hosts.py): the cost model (`cost.py`) is fitted to some of these runs, checked on the
+With --hosts, also between pretend hosts whose links are limited (see tests/mpi/hosts.py): steps in
+which gradients are exchanged after backward or meanwhile, beside steps that exchange nothing; and
+the exchange alone: the cost model (`cost.py`) is fitted to some of these runs, checked on the
 others, and predicts the speed of up to 4,096 ranks.
+
+--only does a part of this; parts may be added to the same file one after the other.
 
 On a cluster, --launcher is the command that starts ranks, such as "srun --mpi=pmix", and --ranks
 may be as many as the job has.
@@ -23,16 +26,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.scaling import cost, picture
+from benchmarks.scaling import cost, picture, work
 
 SIZES = (1 << 10, 1 << 16, 306_280, 1_200_000, 4 << 20, 25_000_000, 102_000_000)  # bytes
 FITTED = tuple((q, (1 << 12, 1 << 20, 1 << 22, 1 << 24)) for q in (2, 4))
 HELD_OUT = ((2, (306_280, 3 << 20, 10 << 20)), (3, (1 << 20, 1 << 22)), (4, (3 << 20, 10 << 20)))
 PREDICTED = (1, 2, 4, 16, 64, 256, 1024, 4096)
+PARTS = ["steps", "exchange", "ways", "network"]
 STEPS = 40  # of an epoch
+# Where the ways to exchange are compared: (hosts, ranks per host).
+PLACES = ((1, 2), (2, 1), (2, 2))
 PER_MACHINE = 8  # ranks
 # An assumption, not measured here: the links of a common cluster.
 CLUSTER = cost.Network(alpha=3e-6, bandwidth=12.5e9)
@@ -54,22 +61,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
     parser.add_argument("--hosts", action="store_true", help="also between pretend hosts")
     parser.add_argument("--rate", default="1gbit", help="of the pretend hosts' links")
-    parser.add_argument("--output", type=Path, help="a folder for the JSON file and the picture")
+    parser.add_argument("--rounds", type=int, default=5, help="of steps between pretend hosts")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated")
+    parser.add_argument("--output", type=Path, help="a JSON file to write, or to add to")
     options = parser.parse_args(arguments)
     ranks = [int(n) for n in options.ranks.split(",")]
-    report: dict[str, Any] = {"machine": machine.describe(1), "batch": options.batch}
-    report["steps"] = _steps(options, ranks)
-    # With a core for each rank; MPI's waiting would be measured otherwise.
-    report["exchange"] = _exchange(options, max(n for n in ranks if n <= len(machine.cores())))
-    if options.hosts:
+    parts = options.only or (PARTS if options.hosts else PARTS[:2])
+    report: dict[str, Any] = {}
+    if options.output and options.output.exists():
+        report = json.loads(options.output.read_text())
+    report |= {"machine": machine.describe(1), "batch": options.batch}
+    if "steps" in parts:
+        report["steps"] = _steps(options, ranks)
+    if "exchange" in parts:
+        # With a core for each rank; MPI's waiting would be measured otherwise.
+        fitting = [n for n in ranks if n <= len(machine.cores())]
+        report["exchange"] = _exchange(options, max(fitting))
+    if "ways" in parts:
+        report["ways"] = _ways(options)
+    if "network" in parts:
         report["network"] = _network(options)
+    if "steps" in report and "network" in report:
         report["prediction"] = _prediction(report)
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        path = options.output / f"scaling_{report['machine']['date'][:16].replace(':', '')}.json"
-        path.write_text(json.dumps(report, indent=1) + "\n")
-        picture.draw(report, path.with_suffix(".svg"))
-        print(path)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
+        if "steps" in report and "exchange" in report:
+            picture.draw(report, options.output.with_suffix(".svg"))
 
 
 def _steps(options: argparse.Namespace, ranks: list[int]) -> list[dict[str, Any]]:
@@ -106,6 +124,27 @@ def _exchange(options: argparse.Namespace, n: int) -> list[dict[str, Any]]:
             row["peer"] = peer["seconds"]
             text += f"{1e6 * peer['seconds']:10.0f}{peer['seconds'] / row['seconds']:7.1f}"
         print(text)
+    return rows
+
+
+def _ways(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Steps on one host and between two, in every way; with this batch, and this batch per rank."""
+    rows = []
+    print(f"\n{'hosts':>5}{'ranks':>6}{'batch':>6}{'per rank':>9}{'apart ms':>9}"
+          + "".join(f"{way:>17}" for way in work.WAYS if way != "apart"))  # fmt: skip
+    for hosts, slots in PLACES:
+        n = hosts * slots
+        for batch in (options.batch, options.batch * n):
+            how = ("ways", batch, STEPS, options.rounds)
+            row = _ranks(options, n, *how) if hosts == 1 else _on_hosts(
+                options, hosts, slots, n, *how)  # fmt: skip
+            row = {"hosts": hosts, "ranks": n, "batch": batch, "batch_per_rank": batch / n} | row
+            row["median"] = {way: median(seconds) for way, seconds in row["seconds"].items()}
+            apart, *others = row["median"].values()
+            texts = (f"{1e3 * seconds:.2f} ({apart / seconds:.2f})" for seconds in others)
+            print(f"{hosts:5}{n:6}{batch:6}{batch / n:9.0f}{1e3 * apart:9.2f}"
+                  + "".join(f"{text:>17}" for text in texts))  # fmt: skip
+            rows.append(row)
     return rows
 
 

@@ -164,7 +164,7 @@ class GradientExchange:
         lane, i = self._positions[parameter]
         with self._progress.lock:
             lane.arrived(i, gradient, self._overlapped)
-        if self._overlapped:
+        if lane.sending:
             self._progress.wake()
 
     def _poll(self) -> bool:
