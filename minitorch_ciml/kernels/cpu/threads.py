@@ -161,7 +161,10 @@ def _lower_loop(
         threads = builder.select(builder.icmp_signed("<", limit, threads), limit, threads)
     threads = builder.select(builder.icmp_signed("<", threads, _INT(1)), _INT(1), threads)
 
-    data = cgutils.alloca_once(builder, data_type)
+    # `cgutils.alloca_once` would fill the counters of all threads with zeros: 16 KB at each launch,
+    # which LLVM also takes long to compile.
+    with builder.goto_entry_block():
+        data = builder.alloca(data_type)
     parts = [cgutils.gep_inbounds(builder, data, 0, i) for i in range(len(data_type.elements))]
     for value, place in zip((arguments, _INT(0), count, threads), parts):
         builder.store(value, place)
