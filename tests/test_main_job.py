@@ -94,7 +94,7 @@ def test_the_loss_curve_is_that_of_keras():
     from keras_peer import keras_peer  # skips where Keras is not installed
 
     x, y = stripes(384)
-    # Of some first weights rounding decides a maximum or a ReLU, and curves of float32 part by 4e-4,
+    # With some first weights rounding decides a maximum or a ReLU: curves of float32 part by 4e-4,
     # from each other and from float64's, with any way to convolve.
     keras_peer.utils.set_random_seed(1)
     ours = build(keras)
