@@ -110,6 +110,15 @@ def _items(builder: ir.IRBuilder, tuple_type: Any, value: Any) -> list:
     return [builder.extract_value(value, i) for i in range(tuple_type.count)]
 
 
+def _read_tuple(
+    context: Any, builder: ir.IRBuilder, result: Any, array_type: Any, array: Any, i: Any
+) -> Any:
+    """The vectors that start at ``array[i]``, as many as the tuple ``result`` holds."""
+    start = _address(context, builder, array_type, array, i)
+    values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
+    return context.make_tuple(builder, result, values)
+
+
 @intrinsic
 def lanes(typingctx, x):
     """Number of elements of array x that fit one vector: a constant to the compiler."""
@@ -126,9 +135,7 @@ def load(typingctx, x, i, n):
     result = types.UniTuple(Vector(x.dtype), n.literal_value)
 
     def codegen(context, builder, signature, arguments):
-        start = _address(context, builder, signature.args[0], *arguments[:2])
-        values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
-        return context.make_tuple(builder, result, values)
+        return _read_tuple(context, builder, result, signature.args[0], *arguments[:2])
 
     return result(x, types.intp, n), codegen
 
@@ -139,9 +146,7 @@ def load_as_many(typingctx, x, i, places):
     result = types.UniTuple(Vector(x.dtype), places.count)
 
     def codegen(context, builder, signature, arguments):
-        start = _address(context, builder, signature.args[0], *arguments[:2])
-        values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
-        return context.make_tuple(builder, result, values)
+        return _read_tuple(context, builder, result, signature.args[0], *arguments[:2])
 
     return result(x, types.intp, places), codegen
 
