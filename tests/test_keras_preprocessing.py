@@ -230,7 +230,6 @@ def test_adapted_lookups(tmp_path):
         (lambda k: k.layers.StringLookup()(["a"]), "call adapt"),
         (lambda k: k.layers.StringLookup(vocabulary=["a", "a"]), "'a' is in the vocabulary twice"),
         (lambda k: k.layers.StringLookup(vocabulary=["a"], num_oov_indices=0)(["b"]), "'b' is not"),
-        (lambda k: k.layers.StringLookup(vocabulary=["a"])(k.Input((1,))), "before the model"),
         (lambda k: k.layers.StringLookup(max_tokens=2, vocabulary=["a", "b"]), "longer than max"),
         (lambda k: k.layers.Resizing(3, 3, interpolation="cubic"), "interpolation='cubic'"),
         (lambda k: k.layers.Resizing(0, 3), "height must be a positive integer"),

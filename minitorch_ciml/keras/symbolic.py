@@ -38,7 +38,7 @@ class KerasTensor:
 
     def __init__(self, shape: tuple, dtype: str = "float32", name: str | None = None):
         self.shape = tuple(None if n is None else int(n) for n in shape)
-        self.dtype = np.dtype(dtype).name
+        self.dtype = dtype if dtype == "string" else np.dtype(dtype).name
         self.name = name or unique_name("keras_tensor")
         self.node: Node | None = None
         self.index = 0

@@ -258,7 +258,8 @@ def _description(source: Batches | None) -> Any:
     rows = np.unique(np.linspace(0, source.size - 1, _SAMPLED_ROWS).astype(int))
     checksum = 0
     for array in flatten([part for part in source.batch(rows) if part is not None]):
-        checksum = zlib.crc32(array.tobytes(), checksum)
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+        checksum = zlib.crc32(content, checksum)
     return f"{source.size} samples in batches of {source.batch_size}, checksum {checksum:08x}"
 
 

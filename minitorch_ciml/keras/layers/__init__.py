@@ -44,6 +44,7 @@ from minitorch_ciml.keras.layers.group_normalization import (
     RMSNormalization,
     UnitNormalization,
 )
+from minitorch_ciml.keras.layers.hashing import HashedCrossing, Hashing
 from minitorch_ciml.keras.layers.images import CenterCrop, Resizing
 from minitorch_ciml.keras.layers.input import Input, InputLayer
 from minitorch_ciml.keras.layers.input_spec import InputSpec
@@ -118,6 +119,7 @@ from minitorch_ciml.keras.layers.rnn_cells import (
     SimpleRNNCell,
     StackedRNNCells,
 )
+from minitorch_ciml.keras.layers.text import TextVectorization
 from minitorch_ciml.keras.serialization import (
     deserialize_keras_object as deserialize,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,21 +11,11 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_array
 from minitorch_ciml.keras.layers.images import one_of
 from minitorch_ciml.keras.layers.kernel_layer import positive
+from minitorch_ciml.keras.layers.keys import ENCODINGS, batches_of, encode, encoded_shape
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 
 EPSILON = 1e-7
-
-
-def batches_of(data: Any) -> Iterable[np.ndarray]:
-    """The data that `adapt` is given: an array is one batch, a data set many."""
-    if hasattr(data, "__array__"):
-        data = [data]
-    elif isinstance(data, (list, tuple)):
-        data = data if data and hasattr(data[0], "__array__") else [data]
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # a PyDataset
-        data = (data[i] for i in range(len(data)))
-    return (np.asarray(x[0] if isinstance(x, tuple) else x) for x in data)
 
 
 @serializable("keras.layers")
@@ -126,36 +114,6 @@ class Normalization(Layer):
         return {**super().get_config(), "axis": self.axis, **plain}
 
 
-ENCODINGS = ("one_hot", "multi_hot", "count")
-
-
-def encode(index: np.ndarray, mode: str, depth: int, dtype: Any, weights: Any = None) -> Tensor:
-    """Indices below `depth` as codes.
-
-    Args:
-        index: integers; for "one_hot" (...) or (..., 1), otherwise (N, K) or (K,).
-        mode: "one_hot": (..., depth); "multi_hot": (N, depth), 1 where an index occurs; "count":
-            how often it does, or the sum of its weights. Negative indices count nowhere.
-        weights: in the shape of `index`.
-    """
-    if mode == "one_hot" and index.ndim > 1 and index.shape[-1] == 1:
-        index = index[..., 0]
-    codes = index[..., None] == np.arange(depth)
-    if mode == "multi_hot":
-        codes = codes.any(axis=-2)
-    if mode == "count":
-        whole = np.ones(index.shape) if weights is None else as_array(weights)
-        codes = (codes * whole[..., None]).sum(axis=-2)
-    return Tensor.constant(codes.astype(dtype))
-
-
-def encoded_shape(input_shape: tuple, mode: str, depth: int) -> tuple:
-    """The shape of what `encode` gives."""
-    if mode == "one_hot" and (len(input_shape) == 1 or input_shape[-1] != 1):
-        return (*input_shape, depth)
-    return (*input_shape[:-1], depth)
-
-
 @serializable("keras.layers")
 class CategoryEncoding(Layer):
     """Integers 0 to num_tokens - 1 as codes: x (N, K) -> y (N, num_tokens).
@@ -232,7 +190,7 @@ class Discretization(Layer):
         """Finds the boundaries of `num_bins` bins with equal numbers of the data."""
         if self.num_bins is None:
             raise ValueError("Discretization.adapt: the boundaries were given; pass num_bins=.")
-        parts = [batch.ravel() for batch in islice(batches_of(data), steps)]
+        parts = [batch.ravel() for batch in batches_of(data, steps)]
         shares = np.arange(1, self.num_bins) / self.num_bins
         self.bin_boundaries = np.quantile(np.concatenate(parts), shares).tolist()
 

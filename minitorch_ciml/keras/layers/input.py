@@ -16,9 +16,11 @@ class InputLayer(Layer):
     Args:
         shape: of one sample, without the batch; None for an unknown size.
         batch_size: of the batch, if it is fixed.
-        dtype: of the data, `floatx()` if left out.
+        dtype: of the data, `floatx()` if left out; "string" for texts.
         batch_shape: the shape with the batch, in place of `shape`.
     """
+
+    takes_text = True
 
     def __init__(
         self,
@@ -32,7 +34,8 @@ class InputLayer(Layer):
         name: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(name=name, dtype=dtype, **kwargs)
+        self._of_text = dtype == "string"
+        super().__init__(name=name, dtype=None if self._of_text else dtype, **kwargs)
         if input_tensor is not None:
             raise ValueError("Input: a model is not built on a tensor; give the shape instead.")
         if sparse or ragged:
@@ -46,6 +49,10 @@ class InputLayer(Layer):
         self.built = True
         tensor = KerasTensor(self.batch_shape, self.dtype, name=self.name)
         Node(self, (), {}, tensor)
+
+    @property
+    def dtype(self) -> str:
+        return "string" if self._of_text else super().dtype
 
     def call(self, inputs: Any) -> Any:
         return inputs
@@ -83,7 +90,7 @@ def Input(
     Args:
         shape: of one sample, without the batch, such as (28, 28, 1); None for an unknown size.
         batch_size: if it is fixed.
-        dtype: `floatx()` if left out.
+        dtype: `floatx()` if left out; "string" for texts.
         batch_shape: the shape with the batch, in place of `shape`.
         name: by which a dictionary of data finds it.
     """

@@ -54,6 +54,7 @@ class Layer(HoldsWeights):
     _takes_training = False  # whether one of them is `training`
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
+    takes_text = False  # whether `call` takes strings
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -247,6 +248,8 @@ class Layer(HoldsWeights):
 
     def _convert(self, x: Any) -> Any:
         """Arrays become tensors, and floats take this layer's dtype."""
+        if is_text(x):
+            return self._text(x)
         if isinstance(x, (np.ndarray, np.generic)):
             x = Tensor(x)
         if isinstance(x, Tensor) and self.autocast and x.value.dtype.kind in FLOATS:
@@ -255,6 +258,15 @@ class Layer(HoldsWeights):
                 x = cast(x, self.compute_dtype)
                 set_mask(x, mask)
         return x
+
+    def _text(self, x: Any) -> Tensor:
+        """Texts as they are, for layers that take them."""
+        if not self.takes_text:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes numbers, got texts; turn them "
+                "into numbers first, with TextVectorization or StringLookup."
+            )
+        return x if isinstance(x, Tensor) else Tensor.constant(x.astype(object))
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:
         if self.input_spec is not None:
@@ -404,6 +416,11 @@ class Layer(HoldsWeights):
 
 
 # --- helpers ------------------------------------------------------------------------------------
+
+
+def is_text(x: Any) -> bool:
+    """Whether it is an array or tensor of strings."""
+    return isinstance(x, (np.ndarray, Tensor)) and x.dtype.kind in "OSU"
 
 
 def _hint(x: Any) -> str:

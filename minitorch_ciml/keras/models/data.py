@@ -137,7 +137,7 @@ class ArrayBatches(RowBatches):
         batch_size: int = 32,
         seed: int | None = None,
     ):
-        self.data = tuple(_arrays(part) for part in (x, y, sample_weight))
+        self.data = _arrays(x, texts=True), _arrays(y), _arrays(sample_weight)
         super().__init__(_common_length(self.data), batch_size, seed)
 
     def batch(self, rows: Any) -> tuple:
@@ -298,7 +298,8 @@ def unpack(batch: Any) -> tuple:
             f"a batch must be x, (x, y) or (x, y, sample_weight), got {len(batch)} parts."
         )
     x, y, weight = (*batch, None, None)[:3]
-    return _whole(x, input_dtype), _whole(y, _target_dtype), _whole(weight, _target_dtype)
+    targets = _whole(y, _target_dtype), _whole(weight, _target_dtype)
+    return (_whole(x, input_dtype, texts=True), *targets)
 
 
 def class_weights(y: Any, class_weight: dict[int, float]) -> np.ndarray:
@@ -358,21 +359,24 @@ def _no_targets(y: Any, sample_weight: Any, x: Any) -> None:
         )
 
 
-def _arrays(part: Any) -> Any:
-    """Lists of numbers as arrays; a list of arrays stays a list."""
+def _arrays(part: Any, texts: bool = False) -> Any:
+    """Lists of numbers (or texts) as arrays; a list of arrays stays a list."""
     if part is None:
         return None
     if isinstance(part, (list, tuple)) and part and not _holds_arrays(part):
-        return np.asarray(part)
-    return map_structure(_array, part)
+        whole = np.asarray(part, dtype=object if isinstance(part[0], str) else None)
+        return _array(whole, texts)
+    return map_structure(lambda x: _array(x, texts), part)
 
 
 def _holds_arrays(part: Any) -> bool:
     return isinstance(part[0], (np.ndarray, Tensor, dict)) or hasattr(part[0], "__array__")
 
 
-def _array(x: Any) -> np.ndarray:
+def _array(x: Any, texts: bool = False) -> np.ndarray:
     array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    if texts and _holds_texts(array):
+        return array.astype(object, copy=False)
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"the data hold {array.dtype}, expected numbers; convert them (for example labels with "
@@ -381,6 +385,17 @@ def _array(x: Any) -> np.ndarray:
     if array.ndim == 0:
         raise ValueError("the data must have a first axis, for the samples; got a single number.")
     return array
+
+
+def _holds_texts(array: np.ndarray) -> bool:
+    """Whether these are strings, for a model that begins with a layer for them."""
+    texts = array.dtype.kind in "US" or (array.dtype == object and isinstance(array.flat[0], str))
+    if texts and config.get_device() == "cuda":
+        raise ValueError(
+            "texts cannot be sent to a GPU; turn them into numbers before the model, such as with "
+            "dataset.map(lambda x, y: (vectorize(x), y))."
+        )
+    return texts
 
 
 def _common_length(data: tuple) -> int:
@@ -425,12 +440,12 @@ def _cut_array(array: np.ndarray, rows: Any, dtype_for: Callable | None) -> np.n
     return picked if dtype_for is None else picked.astype(dtype_for(array.dtype), copy=False)
 
 
-def _whole(part: Any, dtype_for: Callable) -> Any:
+def _whole(part: Any, dtype_for: Callable, texts: bool = False) -> Any:
     if part is None:
         return None
 
     def convert(x: Any) -> np.ndarray:
-        array = _array(x)
+        array = _array(x, texts)
         return array.astype(dtype_for(array.dtype), copy=False)
 
     return map_structure(convert, part)

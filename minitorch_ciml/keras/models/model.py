@@ -32,6 +32,8 @@ class Model(Trainer, Layer):
 
     _makes_masks = False  # the layers inside do
 
+    takes_text = True  # its first layer may
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Model and (args or "inputs" in kwargs):
             cls = Functional
