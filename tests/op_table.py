@@ -39,7 +39,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
-FAMILIES = ("math", "reduce", "shape", "linalg", "nn", "conv", "pool", "recurrent")
+FAMILIES = (
+    "math", "reduce", "shape", "linalg", "nn", "conv", "pool", "recurrent", "statistics",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,6 @@ ROWS: list[Row] = []
 EXCEPTIONS = {
     "get_item": "is getitem",
     "slice_update": "takes the start between its two tensors: test_indexing.py",
-    "scatter_update": "takes the indices between its two tensors: test_indexing.py",
 }
 
 CUBE = (2, 3, 4)
@@ -147,6 +146,9 @@ rows(ops.rot90, X, {"k": 4}, jax="rot90")
 rows(ops.sort, X, {}, {"axis": 0}, {"axis": None}, jax="sort", integers=False)
 rows(ops.argsort, shaped(TIES, CUBE), {}, {"axis": 1}, {"axis": None}, jax="argsort", grad=False)
 rows(
+    ops.argpartition, shaped(TIES, CUBE), {"kth": 1}, jax=lambda x, kth: jnp.argsort(x), grad=False
+)
+rows(
     ops.top_k,
     X,
     {"k": 3},
@@ -215,6 +217,16 @@ rows(
 rows(ops.nonzero, shaped(TIES, (3, 4)), {}, jax="nonzero", grad=False)
 with_positions(
     ops.where, lambda: jnp.where, shaped((Boolean(), REAL, REAL), (3, 1), (4,), (3, 4)), []
+)
+ROWS.append(
+    Row(
+        ops.select,
+        shaped((Boolean(), Boolean(), REAL, REAL), (3, 1), (4,), (3, 4), ()),
+        call=lambda a, b, x, y: ops.select([a, b], [x, y], 0.5),
+        jax=lambda a, b, x, y: jnp.select(
+            jnp.broadcast_arrays(a, b, x)[:2], jnp.broadcast_arrays(x, y), 0.5
+        ),
+    )
 )
 rows(
     ops.unravel_index,

@@ -251,7 +251,7 @@ def test_scatter_update_of_rows():
 def test_scatter_update_can_add():
     y = ops.scatter_update(numbers((3,)), [[1], [1]], [10.0, 20.0], reduction="add")
     assert y.tolist() == [1, 32, 3]
-    with pytest.raises(ValueError, match="got reduction 'mean', expected None or 'add'"):
+    with pytest.raises(ValueError, match="got reduction 'mean', expected None, 'add', 'mul'"):
         ops.scatter_update(numbers((3,)), [[1]], [1.0], reduction="mean")
 
 

@@ -2,6 +2,7 @@
 
 from minitorch_ciml.ops import attention as _attention
 from minitorch_ciml.ops import conv as _conv
+from minitorch_ciml.ops import counting as _counting
 from minitorch_ciml.ops import creation as _creation
 from minitorch_ciml.ops import indexing as _indexing
 from minitorch_ciml.ops import linalg as _linalg
@@ -13,9 +14,12 @@ from minitorch_ciml.ops import normalization as _normalization
 from minitorch_ciml.ops import pool as _pool
 from minitorch_ciml.ops import recurrent as _recurrent
 from minitorch_ciml.ops import reduce as _reduce
+from minitorch_ciml.ops import scatter as _scatter
 from minitorch_ciml.ops import shape as _shape
+from minitorch_ciml.ops import statistics as _statistics
 from minitorch_ciml.ops.attention import *  # noqa: F403
 from minitorch_ciml.ops.conv import *  # noqa: F403
+from minitorch_ciml.ops.counting import *  # noqa: F403
 from minitorch_ciml.ops.indexing import *  # noqa: F403
 from minitorch_ciml.ops.linalg import *  # noqa: F403
 from minitorch_ciml.ops.losses import *  # noqa: F403
@@ -25,7 +29,9 @@ from minitorch_ciml.ops.normalization import *  # noqa: F403
 from minitorch_ciml.ops.pool import *  # noqa: F403
 from minitorch_ciml.ops.recurrent import *  # noqa: F403
 from minitorch_ciml.ops.reduce import *  # noqa: F403
+from minitorch_ciml.ops.scatter import *  # noqa: F403
 from minitorch_ciml.ops.shape import *  # noqa: F403
+from minitorch_ciml.ops.statistics import *  # noqa: F403
 
 # Last, because the function `shape` shares its name with a module.
 from minitorch_ciml.ops.creation import *  # noqa: F403  # isort: skip
@@ -33,8 +39,8 @@ from minitorch_ciml.ops.creation import *  # noqa: F403  # isort: skip
 __all__ = [
     name
     for module in (
-        _attention, _conv, _creation, _indexing, _linalg, _losses, _math, _nn, _normalization,
-        _pool, _recurrent, _reduce, _shape,
+        _attention, _conv, _counting, _creation, _indexing, _linalg, _losses, _math, _nn,
+        _normalization, _pool, _recurrent, _reduce, _scatter, _shape, _statistics,
     )
     for name in module.__all__
 ]  # fmt: skip

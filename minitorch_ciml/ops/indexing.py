@@ -1,8 +1,9 @@
 """Reading and writing parts of tensors.
 
 There is one pair of ops: `getitem` reads x[index], and its adjoint `put` adds into zeros at index;
-each is the derivative of the other. `take`, `take_along_axis`, `scatter` and the slices of
-`ops/shape.py` only prepare an index for them. `replace` writes over a part of a tensor.
+each is the derivative of the other. `take`, `take_along_axis`, the functions of `ops/scatter.py`
+and the slices of `ops/shape.py` only prepare an index for them. `replace` writes over a part of a
+tensor.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
 from minitorch_ciml.ops.creation import arange, zeros
 
 __all__ = [
-    "get_item", "getitem", "nonzero", "scatter", "scatter_update", "searchsorted", "segment_sum",
-    "slice", "slice_update", "take", "take_along_axis", "unravel_index", "where",
+    "get_item", "getitem", "nonzero", "searchsorted", "select", "slice", "slice_update", "take",
+    "take_along_axis", "unravel_index", "where",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -175,72 +176,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     return _getitem(x, index=tuple(grid))
 
 
-# --- writing ------------------------------------------------------------------------------------
-
-
-def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Tensor:
-    """Zeros of `shape`, with `values` added at `indices`.
-
-    Args:
-        indices: integers (..., K); each row is an index into the first K axes of the result.
-        values: what to add, (..., *shape[K:]).
-        shape: the result's shape.
-    """
-    return _put(values, index=_rows(indices, shape, "scatter"), shape=tuple(shape))
-
-
-def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | None = None) -> Tensor:
-    """`inputs`, with `updates` at `indices`.
-
-    Args:
-        inputs: a tensor.
-        indices: integers (..., K); each row is an index into the first K axes of `inputs`.
-        updates: the new values, (..., *inputs.shape[K:]).
-        reduction: None to replace what is there (if an index is repeated, the last update stays),
-            or 'add' to add to it.
-    """
-    inputs = as_tensor(inputs)
-    index = _rows(indices, inputs.shape, "scatter_update")
-    if reduction is None:
-        return _replace(inputs, updates, index=index)
-    if reduction == "add":
-        return inputs + _put(updates, index=index, shape=inputs.shape)
-    raise ValueError(f"scatter_update: got reduction {reduction!r}, expected None or 'add'.")
-
-
-def _rows(indices: Any, shape: Sequence[int], caller: str) -> tuple:
-    array = _integers(indices, caller)
-    if array.ndim == 0 or array.shape[-1] > len(shape):
-        raise ValueError(
-            f"{caller}: got indices of shape {array.shape}; their last axis must hold one number "
-            f"for each of the first axes of {tuple(shape)}."
-        )
-    rows = Tensor.constant(array)
-    return tuple([_getitem(rows, index=(..., k)).value for k in range(array.shape[-1])])
-
-
-def segment_sum(
-    data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False
-) -> Tensor:
-    """y[s] = the sum of the rows data[i] with segment_ids[i] = s.
-
-    Args:
-        data: (N, ...).
-        segment_ids: integers (N,).
-        num_segments: the number of rows of the result; the largest id plus 1 if left out.
-        sorted: accepted as in Keras; the result is the same.
-    """
-    ids = _integers(segment_ids, "segment_sum")
-    data = as_tensor(data)
-    if ids.shape != data.shape[:1]:
-        raise ValueError(
-            f"segment_sum: got data of shape {data.shape} and segment_ids of shape {ids.shape}; "
-            "expected one id per row."
-        )
-    if num_segments is None:
-        largest = _kernel_for(ids, "max")(ids, axis=(0,), keepdims=False, initial=-1)
-        num_segments = int(largest.item()) + 1
-    return _put(data, index=ids, shape=(num_segments, *data.shape[1:]))
+# --- blocks --------------------------------------------------------------------------------------
 
 
 def slice(inputs: Any, start_indices: Sequence[int], shape: Sequence[int]) -> Tensor:
@@ -290,6 +226,28 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     if x1 is None or x2 is None:
         raise ValueError("where: got one of x1 and x2, expected both or none.")
     return arithmetic.where(condition, x1, x2)
+
+
+def select(condlist: Sequence, choicelist: Sequence, default: Any = 0) -> Tensor:
+    """y = the choice that belongs to the first condition that is true, otherwise `default`.
+
+    Args:
+        condlist: booleans, one tensor for each choice; all broadcast together.
+        choicelist: what to choose from.
+        default: where no condition is true.
+
+    Raises:
+        ValueError: there are not as many choices as conditions, or none.
+    """
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ValueError(
+            f"select: got {len(condlist)} conditions and {len(choicelist)} choices, expected as "
+            "many of both."
+        )
+    y = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist)):
+        y = arithmetic.where(condition, choice, y)
+    return y
 
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from minitorch_ciml import config
 from minitorch_ciml.autograd.arithmetic import (
     absolute,
     add,
@@ -42,20 +45,21 @@ from minitorch_ciml.autograd.arithmetic import (
     where,
 )
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor, cast
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor, cast, promoted
 
 __all__ = [
-    "abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
-    "arctanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or",
-    "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil", "clip", "cos", "cosh", "deg2rad",
-    "divide", "divide_no_nan", "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "fabs",
-    "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "greater", "greater_equal",
-    "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf",
-    "isreal", "lcm", "ldexp", "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2",
-    "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "maximum", "minimum", "mod", "multiply", "nan_to_num", "negative", "not_equal", "power",
-    "rad2deg", "reciprocal", "right_shift", "round", "rsqrt", "sign", "signbit", "sin", "sinc",
-    "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc",
+    "abs", "absolute", "add", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil", "clip", "conj", "conjugate",
+    "cos", "cosh", "deg2rad", "divide", "divide_no_nan", "equal", "erf", "erfc", "erfinv", "exp",
+    "exp2", "expm1", "fabs", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "greater",
+    "greater_equal", "heaviside", "hypot", "imag", "isclose", "isfinite", "isinf", "isnan",
+    "isneginf", "isposinf", "isreal", "lcm", "ldexp", "left_shift", "less", "less_equal", "log",
+    "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "maximum", "minimum", "mod", "multiply", "nan_to_num", "negative", "nextafter",
+    "not_equal", "power", "rad2deg", "real", "reciprocal", "right_shift", "round", "rsqrt", "sign",
+    "signbit", "sin", "sinc", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide",
+    "trunc", "view",
 ]  # fmt: skip
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
@@ -279,3 +283,56 @@ left_shift = bitwise_left_shift = Op("left_shift", dtypes="common", doc="y = a <
 right_shift = bitwise_right_shift = Op("right_shift", dtypes="common", doc="y = a >> b.")
 gcd = Op("gcd", dtypes="common", doc="y = the greatest common divisor of two integers.")
 lcm = Op("lcm", dtypes="common", doc="y = the least common multiple of two integers.")
+
+# --- bits ---------------------------------------------------------------------------------------
+
+_view = Op("view", doc="The bits of x as another dtype.")
+
+
+def view(x: Any, dtype: Any = None) -> Tensor:
+    """The bits of `x` as `dtype`; the last axis grows or shrinks if its numbers have another size.
+
+    No gradient flows.
+
+    Raises:
+        ValueError: the bytes along the last axis are no whole number of the new elements.
+    """
+    x = as_tensor(x)
+    return x if dtype is None or x.dtype == dtype else _view(x, dtype=np.dtype(dtype))
+
+
+def nextafter(x1: Any, x2: Any) -> Tensor:
+    """y = the floating-point number next to x1, in the direction of x2. No gradient flows."""
+    start, end = as_tensor(x1), as_tensor(x2)
+    dtype = promoted(start.dtype, end.dtype)
+    dtype = dtype if dtype.kind == "f" else np.dtype(config.floatx())
+    start, end = [cast(x.detach(), dtype=dtype) for x in (start, end)]
+    # As integers, floats of one sign count upwards, away from 0.
+    away = equal(greater(end, start), greater(start, 0))
+    bits = _view(start, dtype=np.dtype(f"int{8 * dtype.itemsize}"))
+    step = cast(where(away, 1, -1), dtype=bits.dtype)
+    near = _view(bits + step, dtype=dtype)
+    y = where(equal(start, 0), sign(end) * float(np.finfo(dtype).smallest_subnormal), near)
+    y = where(equal(start, end), end, y)
+    return where(logical_or(isnan(start), isnan(end)), math.nan, y)
+
+
+# --- real numbers, asked as if they were complex ------------------------------------------------
+
+
+def real(x: Any) -> Tensor:
+    """y = x: there are no complex tensors."""
+    return as_tensor(x)
+
+
+conj = conjugate = real
+
+
+def imag(x: Any) -> Tensor:
+    """y = 0: there are no complex tensors."""
+    return as_tensor(x).detach() * 0  # type: ignore[return-value]
+
+
+def angle(x: Any) -> Tensor:
+    """y = pi where x < 0, otherwise 0: the angle of real numbers among the complex ones."""
+    return arctan2(0.0, as_tensor(x).detach())

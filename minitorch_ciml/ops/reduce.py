@@ -25,7 +25,7 @@ from minitorch_ciml.autograd.arithmetic import (
 )
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor, broadcast_to
-from minitorch_ciml.ops.creation import full_like
+from minitorch_ciml.ops.creation import cast, full_like
 from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem, take_along_axis
 from minitorch_ciml.ops.math import isclose
 from minitorch_ciml.ops.shape import (
@@ -399,29 +399,29 @@ def _prod_rule(g, y, x, axis, keepdims):
 _prod = Op("prod", _prod_rule, doc="y = the product of x along axes.")
 
 
-def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """y = the product of the elements of `x` along `axis`; 1 where there are none.
+def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
+    """y = the product of the elements of `x`, as `dtype`, along `axis`; 1 where there are none.
 
     The gradient is right also where elements are 0.
     """
-    return _reduction(_prod, x, axis, keepdims)
+    return _reduction(_prod, x if dtype is None else cast(x, dtype), axis, keepdims)
 
 
-def cumsum(x: Any, axis: int | None = None) -> Tensor:
-    """y_i = x_0 + ... + x_i along `axis`; of the flattened `x` if it is None."""
-    return _running(_cumsum, x, axis)
+def cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """y_i = x_0 + ... + x_i along `axis`, as `dtype`; of the flattened `x` if it is None."""
+    return _running(_cumsum, x, axis, dtype)
 
 
-def cumprod(x: Any, axis: int | None = None) -> Tensor:
-    """y_i = x_0 x_1 ... x_i along `axis`; of the flattened `x` if it is None.
+def cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """y_i = x_0 x_1 ... x_i along `axis`, as `dtype`; of the flattened `x` if it is None.
 
     The gradient is right also where elements are 0.
     """
-    return _running(_cumprod, x, axis)
+    return _running(_cumprod, x, axis, dtype)
 
 
-def _running(op: Op, x: Any, axis: int | None) -> Tensor:
-    x = as_tensor(x)
+def _running(op: Op, x: Any, axis: int | None, dtype: Any) -> Tensor:
+    x = as_tensor(x) if dtype is None else cast(x, dtype)
     if axis is None:
         x, axis = _reshape(x, shape=(-1,)), 0
     return op(x, axis=_check_axis(axis, x.ndim, op.name))

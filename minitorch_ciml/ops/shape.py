@@ -28,11 +28,11 @@ from minitorch_ciml.ops.indexing import (
 )
 
 __all__ = [
-    "append", "argsort", "array_split", "broadcast_to", "concatenate", "diag", "diagflat",
-    "diagonal", "dsplit", "dstack", "expand_dims", "flatten", "flip", "fliplr", "flipud",
-    "hsplit", "hstack", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
-    "roll", "rot90", "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k",
-    "transpose", "unstack", "vsplit", "vstack",
+    "append", "argpartition", "argsort", "array_split", "broadcast_to", "concatenate", "diag",
+    "diagflat", "diagonal", "dsplit", "dstack", "expand_dims", "flatten", "flip", "fliplr",
+    "flipud", "hsplit", "hstack", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
+    "roll", "rot90", "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k", "transpose",
+    "unstack", "vsplit", "vstack",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -502,6 +502,17 @@ def argsort(x: Any, axis: int | None = -1) -> Tensor:
     if axis is None:
         x, axis = ravel(x), 0
     return _argsort(x, axis=axis)
+
+
+def argpartition(x: Any, kth: int | Sequence[int], axis: int | None = -1) -> Tensor:
+    """Indices that bring the `kth` element along `axis` to its place, smaller ones before it.
+
+    Args:
+        x: a tensor.
+        kth: accepted as in NumPy; all elements are sorted.
+        axis: along which axis; None: of the flattened `x`.
+    """
+    return argsort(x, axis)
 
 
 def sort(x: Any, axis: int | None = -1) -> Tensor:

@@ -378,6 +378,10 @@ class CudaArray:
         n = self.nbytes // itemsize
         return CudaArray((n,), f"u{itemsize}", self._block, self._offset)
 
+    def as_dtype(self, shape: Shape, dtype: Any) -> CudaArray:
+        """The same memory as elements of another dtype, in a shape that fits."""
+        return CudaArray(shape, dtype, self._block, self._offset)
+
     def astype(self, dtype: Any, copy: bool = True) -> CudaArray:
         """The elements as another dtype; a copy unless it is the same and `copy` is False."""
         from minitorch_ciml.kernels.cuda.elementwise import cast

@@ -121,6 +121,11 @@ def _as_unit(x: CudaArray, itemsize: int) -> CudaArray:
 # --- views ----------------------------------------------------------------------------------------
 
 
+def view(x: CudaArray, *, dtype: np.dtype) -> CudaArray:
+    """The same bits as another dtype."""
+    return x.as_dtype(np.empty(x.shape, x.dtype).view(dtype).shape, dtype)
+
+
 def reshape(x: CudaArray, *, shape: Any) -> CudaArray:
     return x.reshape(shape)
 

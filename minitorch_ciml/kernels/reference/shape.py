@@ -45,6 +45,11 @@ def stack(*xs: np.ndarray, axis: int) -> np.ndarray:
     return np.stack(xs, axis)
 
 
+def view(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same bits as another dtype."""
+    return np.ascontiguousarray(x).reshape(x.shape).view(dtype)
+
+
 # --- indexing -----------------------------------------------------------------------------------
 
 
