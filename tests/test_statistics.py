@@ -1,4 +1,4 @@
-"""Bad input and corners of what counts, sorts and gathers; the values are in `ops_statistics.py`."""
+"""Bad input and corners of what counts, sorts and gathers; values are in `ops_statistics.py`."""
 
 import numpy as np
 import pytest
