@@ -31,7 +31,13 @@ A, CUBE = np.arange(6.0).reshape(2, 3), np.arange(24.0).reshape(2, 3, 4)
         (lambda: ops.einsum("i1->i", A), "einsum: 'i1->i' is not valid"),
         (lambda: ops.einsum("ii", A), "einsum: label 'i' has sizes 2 and 3 in one operand"),
         (lambda: ops.einsum("ij,jk", A, A), r"einsum: .*got shapes \(2, 3\), \(2, 3\)"),
-        (lambda: ops.norm(A, "nuc"), "norm: got ord='nuc' for 2 axes"),
+        (lambda: ops.norm(A, "max"), "norm: got ord='max' for 2 axes"),
+        (lambda: ops.cdist([[1.0]], [[1.0, 2.0]]), r"cdist: got shapes \(1, 1\) and \(1, 2\)"),
+        (lambda: ops.svd([1.0]), r"svd: got shape \(1,\), expected matrices"),
+        (lambda: ops.pinv([1.0]), r"pinv: got shape \(1,\), expected matrices"),
+        (lambda: ops.lstsq(A, [1.0]), r"lstsq: got shapes \(2, 3\) and \(1,\), expected \(M, N\)"),
+        (lambda: ops.lu_factor(A), r"lu_factor: got shape \(2, 3\), expected square matrices"),
+        (lambda: ops.eig([[0.0, 1.0], [-1.0, 0.0]]), "eig: there are eigenvalues .* not real"),
         (lambda: ops.norm(A, "fro", axis=1), "norm: got ord='fro' for 1 axes"),
         (lambda: ops.norm(CUBE, 1), r"norm: got shape \(2, 3, 4\) and ord=1; pass one axis or two"),
         (lambda: ops.norm(A, axis=2), "norm: got axis 2 for 2 dimensions"),
@@ -109,3 +115,30 @@ def test_slogdet_of_negative_determinants():
     sign, log = ops.slogdet(np.diag([-2.0, 3.0]))
     assert sign.item() == -1
     assert log.item() == pytest.approx(np.log(6))
+
+
+def test_eig_gives_what_numpy_gives():
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for ours, numpys in zip(ops.eig(x), np.linalg.eig(x)):
+        np.testing.assert_allclose(ours.numpy(), numpys)
+    assert ops.eig(np.array([[2, 0], [1, 3]]))[0].dtype == "float32"
+
+
+def test_the_pseudo_inverse_and_the_shortest_solution_of_low_rank():
+    x = np.outer([1.0, 2.0, 3.0], [1.0, -1.0])
+    np.testing.assert_allclose(ops.pinv(x).numpy(), np.linalg.pinv(x), atol=1e-15)
+    b = np.array([1.0, 0.0, 2.0])
+    expected = np.linalg.lstsq(x, b, rcond=None)[0]
+    np.testing.assert_allclose(ops.lstsq(x, b).numpy(), expected, atol=1e-15)
+    # Along directions that keep the rank, the gradient is right.
+    check_grads(lambda t: ops.pinv(x * t), 1.5)
+
+
+def test_full_matrices_of_a_singular_value_decomposition():
+    for shape in ((5, 2), (2, 5), (3, 3)):
+        x = np.random.default_rng(0).normal(size=shape)
+        u, s, vt = [y.numpy() for y in ops.svd(x)]
+        np.testing.assert_allclose(u.T @ u, np.eye(shape[0]), atol=1e-14)
+        np.testing.assert_allclose(vt @ vt.T, np.eye(shape[1]), atol=1e-14)
+        k = min(shape)
+        np.testing.assert_allclose((u[:, :k] * s) @ vt[:k], x, atol=1e-14)

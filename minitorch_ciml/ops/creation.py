@@ -203,6 +203,12 @@ def cast(x: Any, dtype: Any) -> Tensor:
     return _tensor.cast(x if dtype.kind in FLOATS else x.detach(), dtype=dtype)
 
 
+def floats(x: Any) -> Tensor:
+    """`x` as a tensor of floats: itself if it is one, otherwise as `floatx()`."""
+    x = as_tensor(x)
+    return x if x.dtype.kind in FLOATS else cast(x, config.floatx())
+
+
 def saturate_cast(x: Any, dtype: Any) -> Tensor:
     """`x` as `dtype`, after clipping it to what that dtype can hold."""
     x, dtype = as_tensor(x), np.dtype(dtype)

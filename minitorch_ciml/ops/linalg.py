@@ -1,4 +1,4 @@
-"""Linear algebra: products, norms, triangles, and what solves equations.
+"""Linear algebra: products, triangles, and what solves equations.
 
 Matrices are the last two axes; axes in front of them are a batch, and broadcast.
 """
@@ -11,15 +11,11 @@ from math import prod
 from string import ascii_letters
 from typing import Any
 
-import numpy as np
-
-from minitorch_ciml.autograd.arithmetic import absolute, multiply, not_equal, where
+from minitorch_ciml.autograd.arithmetic import multiply
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
 from minitorch_ciml.ops.indexing import _check_axis, _getitem
-from minitorch_ciml.ops.reduce import max as _max
-from minitorch_ciml.ops.reduce import min as _min
 from minitorch_ciml.ops.reduce import sum as _sum
 from minitorch_ciml.ops.shape import (
     _expand_dims,
@@ -33,9 +29,8 @@ from minitorch_ciml.ops.shape import (
 )
 
 __all__ = [
-    "cholesky", "cross", "det", "dot", "eigh", "einsum", "inner", "inv", "kron", "logdet",
-    "matmul", "norm", "outer", "qr", "slogdet", "solve", "solve_triangular", "tensordot",
-    "trace", "tril", "triu", "vdot",
+    "cross", "det", "dot", "einsum", "inner", "inv", "kron", "logdet", "matmul", "outer",
+    "slogdet", "solve", "solve_triangular", "tensordot", "trace", "tril", "triu", "vdot",
 ]  # fmt: skip
 
 # --- products -----------------------------------------------------------------------------------
@@ -308,72 +303,7 @@ def _own_diagonal(x: Tensor, labels: str) -> tuple[Tensor, str]:
     return x, labels
 
 
-# --- norms, traces, triangles -------------------------------------------------------------------
-
-_vector_norm = Op(
-    "vector_norm",
-    lambda g, y, x, axis: g * x / where(y == 0, 1.0, y),
-    dtypes="float",
-    doc="y = sqrt(sum of x^2), with the summed axes kept. The derivative at 0 is taken as 0.",
-)
-
-
-def norm(
-    x: Any,
-    ord: int | float | str | None = None,
-    axis: int | Sequence[int] | None = None,
-    keepdims: bool = False,
-) -> Tensor:
-    """The size of vectors or matrices.
-
-    Args:
-        x: a tensor.
-        ord: None: the root of the sum of squares. For vectors, p: (sum of |x|^p)^(1/p), inf: the
-            largest |x|, -inf: the smallest, 0: how many are not zero. For matrices, 'fro': as None,
-            1 and -1: the largest and smallest sum of |x| in a column, inf and -inf: in a row.
-        axis: one axis for vectors, two for matrices; None for all of `x`.
-        keepdims: keep the reduced axes with size 1.
-
-    Raises:
-        ValueError: there is no such norm.
-    """
-    x = as_tensor(x)
-    if axis is None:
-        axes = tuple(range(x.ndim))
-        if ord is not None and x.ndim not in (1, 2):
-            raise ValueError(
-                f"norm: got shape {x.shape} and ord={ord!r}; pass one axis or two with `axis`."
-            )
-    else:
-        given = (axis,) if isinstance(axis, int) else axis
-        axes = tuple([_check_axis(a, x.ndim, "norm") for a in given])
-    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        y = _vector_norm(x, axis=axes)
-        return y if keepdims else _squeeze(y, axis=axes)
-    if len(axes) == 1 and not isinstance(ord, str):
-        return _p_norm(x, ord, axes[0], keepdims)
-    if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
-        row, column = axes
-        summed, other = (row, column) if ord in (1, -1) else (column, row)
-        sums = _sum(absolute(x), axis=summed, keepdims=True)
-        y = (_max if ord > 0 else _min)(sums, axis=other, keepdims=True)  # type: ignore[operator]
-        return y if keepdims else _squeeze(y, axis=axes)
-    raise ValueError(
-        f"norm: got ord={ord!r} for {len(axes)} axes, expected a number for one axis, or None, "
-        "'fro', 1, -1, inf or -inf for two."
-    )
-
-
-def _p_norm(x: Tensor, p: int | float, axis: int, keepdims: bool) -> Tensor:
-    if p == 0:
-        return _sum(not_equal(x, 0).astype(x.dtype), axis=axis, keepdims=keepdims)
-    size = absolute(x)
-    if abs(p) == np.inf:
-        return (_max if p > 0 else _min)(size, axis=axis, keepdims=keepdims)
-    if p == 1:
-        return _sum(size, axis=axis, keepdims=keepdims)
-    total: Any = _sum(size**p, axis=axis, keepdims=keepdims)
-    return total ** (1 / p)
+# --- traces and triangles -------------------------------------------------------------------
 
 
 def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -436,89 +366,6 @@ _log_abs_det = Op(
 )
 
 
-def _cholesky_rule(g, y, x):
-    # I. Murray, "Differentiation of the Cholesky decomposition", 2016.
-    half = np.tril(np.ones(y.shape[-2:], y.dtype)) - np.eye(y.shape[-1], dtype=y.dtype) / 2
-    yt = _transposed(y)
-    middle = _solve(yt, _matmul(yt, g) * half)
-    s = _solve(yt, _transposed(middle))
-    return (s + _transposed(s)) / 2
-
-
-_cholesky = Op(
-    "cholesky", _cholesky_rule, dtypes="float", doc="The lower triangular y with y @ y.T = x."
-)
-
-
-def _eigenvectors_rule(g, y, x):
-    # M. Giles, "An extended collection of matrix derivative results", 2008, section 3.1.
-    w = _eigenvalues(x, y)
-    one = np.eye(y.shape[-1], dtype=y.dtype)
-    gaps = _expand_dims(w, axis=-2) - _expand_dims(w, axis=-1) + one
-    yt = _transposed(y)
-    s = _matmul(_matmul(y, _matmul(yt, g) * (1 - one) / gaps), yt)
-    return (s + _transposed(s)) / 2
-
-
-_eigenvectors = Op(
-    "eigenvectors",
-    _eigenvectors_rule,
-    dtypes="float",
-    doc="The eigenvectors of symmetric x, as columns; the derivative needs distinct eigenvalues.",
-)
-_eigenvalues: Op = Op(
-    "eigenvalues",
-    lambda g, y, x, v: _matmul(v * _expand_dims(g, axis=-2), _transposed(v)),
-    None,  # where v are eigenvectors, the eigenvalues do not change with them to first order
-    dtypes="float",
-    doc="The eigenvalues of symmetric x that belong to its eigenvectors v.",
-)
-
-
-def _orthonormal_rule(g, y, x):
-    # S. Walter and L. Lehmann, "Algorithmic differentiation of linear algebra functions", 2010.
-    r = _matmul(_transposed(y), x)
-    m = _tril(_matmul(_transposed(g), y), k=-1)
-    s = g - _matmul(y, m + _transposed(m) + _diagonal_part(_matmul(_transposed(g), y)))
-    return _transposed(_solve(r, _transposed(s)))
-
-
-def _diagonal_part(x):
-    return x * np.eye(x.shape[-1], dtype=x.dtype)
-
-
-_orthonormal = Op(
-    "orthonormal", _orthonormal_rule, dtypes="float", doc="The Q of x = Q R, for tall x."
-)
-
-
-def eigh(x: Any) -> tuple[Tensor, Tensor]:
-    """The eigenvalues of symmetric matrices, ascending, and the eigenvectors as columns.
-
-    The gradient of the eigenvectors needs distinct eigenvalues.
-    """
-    x = _square(x, "eigh")
-    v = _eigenvectors(x)
-    return _eigenvalues(x, v), v
-
-
-def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
-    """x = Q R, with orthonormal columns in Q and an upper triangular R.
-
-    Args:
-        x: (..., M, N); its first K = min(M, N) columns must be independent for the gradient.
-        mode: 'reduced': Q is (..., M, K) and R (..., K, N).
-    """
-    x = as_tensor(x)
-    if x.ndim < 2:
-        raise ValueError(f"qr: got shape {x.shape}, expected matrices (..., M, N).")
-    if mode != "reduced":
-        raise ValueError(f"qr: got mode {mode!r}, expected 'reduced'.")
-    m, n = x.shape[-2:]
-    q = _orthonormal(x if m >= n else _getitem(x, index=(..., slice(m))))
-    return q, triu(_matmul(_transposed(q), x))
-
-
 def solve(a: Any, b: Any) -> Tensor:
     """The x with a @ x = b.
 
@@ -564,20 +411,6 @@ def slogdet(x: Any) -> tuple[Tensor, Tensor]:
 def logdet(x: Any) -> Tensor:
     """The logarithm of the determinant of square matrices; it must be positive."""
     return _log_abs_det(_square(x, "logdet"))
-
-
-def cholesky(x: Any, upper: bool = False) -> Tensor:
-    """The lower triangular L with L @ L.T = x, for symmetric positive definite matrices.
-
-    Args:
-        x: (..., M, M); only its lower triangle is used.
-        upper: give L.T.
-
-    Raises:
-        ValueError: a matrix is not square, or not positive definite.
-    """
-    y = _cholesky(_square(x, "cholesky"))
-    return _transposed(y) if upper else y
 
 
 def _square(x: Any, caller: str) -> Tensor:

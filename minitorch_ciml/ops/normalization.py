@@ -17,7 +17,7 @@ from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, sqrt
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.indexing import _getitem
-from minitorch_ciml.ops.linalg import norm
+from minitorch_ciml.ops.norms import norm
 from minitorch_ciml.ops.reduce import mean as _mean
 from minitorch_ciml.ops.reduce import var as _var
 from minitorch_ciml.ops.shape import reshape, transpose

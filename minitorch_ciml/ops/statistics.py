@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config, kernels
+from minitorch_ciml import kernels
 from minitorch_ciml.autograd.arithmetic import equal, maximum, not_equal, sqrt, where
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.conv import conv
-from minitorch_ciml.ops.creation import cast
+from minitorch_ciml.ops.creation import cast, floats
 from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem, take_along_axis
 from minitorch_ciml.ops.linalg import diagonal, matmul
 from minitorch_ciml.ops.math import ceil, floor, isnan, logical_not, round
@@ -43,11 +43,6 @@ __all__ = [
     "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod", "nanquantile",
     "nanstd", "nansum", "nanvar", "percentile", "quantile", "trapezoid",
 ]  # fmt: skip
-
-
-def _floats(x: Any) -> Tensor:
-    x = as_tensor(x)
-    return x if x.dtype.kind in FLOATS else cast(x, config.floatx())
 
 
 # --- quantiles ----------------------------------------------------------------------------------
@@ -129,7 +124,7 @@ def _quantile(
     shares = np.asarray(given, np.float64) / whole
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"{name}: got q = {q}, expected numbers from 0 to {whole}.")
-    x = _floats(x)
+    x = floats(x)
     axes = _axes(x, axis, name)
     ordered = sort(_line(x, axes, name))  # nan comes last
     places, absent = _places(ordered, shares.reshape(-1), over_nan)
@@ -196,13 +191,13 @@ def nancumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
 
 def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """As `mean`, of the elements that are not nan; nan where there are none."""
-    x = _floats(x)
+    x = floats(x)
     return nansum(x, axis, keepdims) / _number(x, axis, keepdims)
 
 
 def nanvar(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """As `var`, of the elements that are not nan; nan where there are none."""
-    x = _floats(x)
+    x = floats(x)
     apart = where(isnan(x), 0.0, x - nanmean(x, axis, keepdims=True))
     return sum(apart * apart, axis, keepdims) / _number(x, axis, keepdims)
 
@@ -279,7 +274,7 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Tensor:
         dx: the distance between them, if there is no `x`.
         axis: along which axis.
     """
-    y = moveaxis(_floats(y), axis, -1)
+    y = moveaxis(floats(y), axis, -1)
     if x is not None:
         x = as_tensor(x)
         dx = diff(x if x.ndim == 1 else moveaxis(x, axis, -1))  # type: ignore[assignment]
@@ -295,7 +290,7 @@ def corrcoef(x: Any) -> Tensor:
     Returns:
         Floats (R, R) from -1 to 1, where c is the covariance; nan for a row that is constant.
     """
-    x = _floats(x)
+    x = floats(x)
     if x.ndim not in (1, 2):
         raise ValueError(f"corrcoef: got shape {x.shape}, expected (R, N) or (N,).")
     rows = x if x.ndim == 2 else _reshape(x, shape=(1, -1))

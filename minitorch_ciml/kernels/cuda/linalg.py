@@ -248,6 +248,16 @@ def solve(a: CudaArray, b: CudaArray) -> CudaArray:
     return x
 
 
+def lu(x: CudaArray) -> CudaArray:
+    """L (below the diagonal, whose ones are left out) and U of P x = L U."""
+    return _factorised(x)[0]
+
+
+def pivots(x: CudaArray) -> CudaArray:
+    """The row that row i was exchanged with, in step i."""
+    return _factorised(x)[1]
+
+
 def inv(x: CudaArray) -> CudaArray:
     return solve(x, to_device(np.eye(x.shape[-1], dtype=x.dtype)))
 

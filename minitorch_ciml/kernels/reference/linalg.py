@@ -137,3 +137,42 @@ def det_sign(x: np.ndarray) -> np.ndarray:
 
 def log_abs_det(x: np.ndarray) -> np.ndarray:
     return np.linalg.slogdet(x)[1]
+
+
+def singular_vectors(x: np.ndarray) -> np.ndarray:
+    """U, and below it V, of x = U diag(s) V^T."""
+    u, _, vt = np.linalg.svd(x, full_matrices=False)
+    return np.concatenate([u, vt.swapaxes(-1, -2)], -2)
+
+
+def singular_values(x: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    m = x.shape[-2]
+    return (uv[..., :m, :] * (x @ uv[..., m:, :])).sum(-2)
+
+
+def pseudo_inverse(x: np.ndarray, rcond: float) -> np.ndarray:
+    return np.linalg.pinv(x, rcond)
+
+
+def lu(x: np.ndarray) -> np.ndarray:
+    """L (below the diagonal, whose ones are left out) and U of P x = L U."""
+    return _eliminated(x)[0]
+
+
+def pivots(x: np.ndarray) -> np.ndarray:
+    """The row that row i was exchanged with, in step i."""
+    return _eliminated(x)[1]
+
+
+def _eliminated(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n = x.shape[-1]
+    a = x.reshape(-1, n, n).copy()
+    places = np.zeros((len(a), n), np.int32)
+    each = np.arange(len(a))
+    for k in range(n):
+        places[:, k] = p = k + np.abs(a[:, k:, k]).argmax(1)
+        a[each, k], a[each, p] = a[each, p], a[each, k]
+        pivot = a[:, k, k, None]
+        a[:, k + 1 :, k] /= np.where(pivot == 0, 1, pivot)
+        a[:, k + 1 :, k + 1 :] -= a[:, k + 1 :, k, None] * a[:, k, None, k + 1 :]
+    return a.reshape(x.shape), places.reshape(x.shape[:-1])
