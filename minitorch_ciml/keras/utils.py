@@ -10,6 +10,12 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.data.dataset import Dataset
+from minitorch_ciml.keras.data.folders import (
+    image_dataset_from_directory,
+    text_dataset_from_directory,
+)
+from minitorch_ciml.keras.data.timeseries import timeseries_dataset_from_array
 from minitorch_ciml.keras.images import array_to_img, img_to_array, load_img, save_img
 from minitorch_ciml.keras.models.data import PyDataset
 from minitorch_ciml.keras.serialization import (
@@ -126,17 +132,19 @@ def split_dataset(
     shuffle: bool = False,
     seed: int | None = None,
 ) -> tuple[Any, Any]:
-    """Splits arrays into a left and a right part of the samples.
+    """Splits arrays, or a data set, into a left and a right part of the samples.
 
     Args:
-        dataset: an array, or a list or tuple of arrays of the same length.
+        dataset: an array; a list or tuple of arrays of the same length; or a data set such as
+            `image_dataset_from_directory` gives.
         left_size, right_size: a share (float) or a number (int) of samples; at least one of them.
         shuffle: in random order.
         seed: for `shuffle`.
     """
-    arrays = dataset if isinstance(dataset, (list, tuple)) else [dataset]
+    whole = isinstance(dataset, Dataset)
+    arrays = dataset if isinstance(dataset, (list, tuple)) else [] if whole else [dataset]
     arrays = [as_array(a) for a in arrays]
-    n = len(arrays[0])
+    n = dataset.size if whole else len(arrays[0])
     if any(len(a) != n for a in arrays):
         raise ValueError(f"split_dataset: got lengths {[len(a) for a in arrays]}, expected one.")
     left, right = (_samples(size, n) for size in (left_size, right_size))
@@ -147,7 +155,10 @@ def split_dataset(
     if left < 0 or right < 0 or left + right > n:
         raise ValueError(f"split_dataset: got parts of {left} and {right}, but {n} samples.")
     order = np.random.default_rng(seed).permutation(n) if shuffle else np.arange(n)
-    parts = [[a[rows] for a in arrays] for rows in (order[:left], order[left : left + right])]
+    halves = order[:left], order[left : left + right]
+    if whole:
+        return dataset.rows(halves[0]), dataset.rows(halves[1])
+    parts = [[a[rows] for a in arrays] for rows in halves]
     if not isinstance(dataset, (list, tuple)):
         return parts[0][0], parts[1][0]
     return type(dataset)(parts[0]), type(dataset)(parts[1])
@@ -228,8 +239,10 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 
 __all__ = [
     "CustomObjectScope", "array_to_img", "clear_session", "custom_object_scope",
-    "deserialize_keras_object", "get_custom_objects", "img_to_array", "is_keras_tensor", "load_img",
-    "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
-    "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
-    "split_dataset", "standardize_dtype", "to_categorical", "unpack_x_y_sample_weight",
+    "deserialize_keras_object", "get_custom_objects", "image_dataset_from_directory",
+    "img_to_array", "is_keras_tensor", "load_img", "normalize", "pack_x_y_sample_weight",
+    "pad_sequences", "plot_model", "register_keras_serializable", "save_img",
+    "serialize_keras_object", "set_random_seed", "split_dataset", "standardize_dtype",
+    "text_dataset_from_directory", "timeseries_dataset_from_array", "to_categorical",
+    "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 mpirun -n 2 python train.py DTYPE FILE [deterministic] [overlap] [float16] [CASE...]
 """
 
+import os
 import sys
 import tempfile
 import warnings
@@ -193,6 +194,35 @@ def memory_mapped(dtype):
         return model, fitted.history
 
 
+def augmentation(dtype):
+    return fit(
+        mlp(layers.Reshape((1, 2, 3)), layers.RandomFlip(), layers.RandomTranslation(0.5, 0.5),
+            layers.Flatten()), dtype=dtype,
+    )  # fmt: skip
+
+
+def folder(dtype):
+    """Images of six numbers, changed at random before and within the model."""
+    rng = np.random.default_rng(0)
+    change = layers.RandomRotation(0.2, seed=3)
+    with tempfile.TemporaryDirectory() as place:
+        for i in range(N):
+            os.makedirs(f"{place}/{i % 3}", exist_ok=True)
+            pixels = rng.integers(0, 256, (1, 2, 3))
+            keras.utils.save_img(f"{place}/{i % 3}/{i}.png", pixels, scale=False)
+        images = keras.utils.image_dataset_from_directory(
+            place, image_size=(1, 2), batch_size=BATCH, verbose=False
+        )
+        validation, training = keras.utils.split_dataset(images, 17)
+        assert training.size == 66 and len(training) == 4
+        training = training.cache().map(lambda x, y: (change(x) / 255, y))
+        training = training.map(lambda x, y: (x.reshape((-1, 6)), y))
+        validation = validation.map(lambda x, y: (x.reshape((-1, 6)) / 255, y))
+        model = mlp(layers.GaussianNoise(0.1), layers.Dense(8, "tanh"))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model, model.fit(training, validation_data=validation, epochs=5, verbose=0).history
+
+
 def custom_loop(dtype):
     from minitorch_ciml import Tensor, distributed, grad
 
@@ -249,7 +279,8 @@ def on_batch(dtype):
 CASES = [
     adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, mean_with_sample_weight,
     sum_loss, masked, regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping,
-    batch_logs, generator, loader, memory_mapped, custom_loop, own_step, on_batch,
+    batch_logs, generator, loader, memory_mapped, augmentation, folder, custom_loop, own_step,
+    on_batch,
 ]  # fmt: skip
 
 

@@ -257,10 +257,13 @@ def _description(source: Batches | None) -> Any:
         return type(source).__name__, source.steps
     rows = np.unique(np.linspace(0, source.size - 1, _SAMPLED_ROWS).astype(int))
     checksum = 0
-    for array in flatten([part for part in source.batch(rows) if part is not None]):
+    for array in flatten([part for part in source.stored(rows) if part is not None]):
         content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
         checksum = zlib.crc32(content, checksum)
-    return f"{source.size} samples in batches of {source.batch_size}, checksum {checksum:08x}"
+    return (
+        f"{source.size} samples in batches of {source.batch_size}, checksum {checksum:08x}, "
+        f"order {source.seed}"
+    )
 
 
 def _short(fact: Any) -> str:

@@ -9,7 +9,12 @@ import numpy as np
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.resampling import INTERPOLATIONS, centre_box, resize
+from minitorch_ciml.keras.layers.resampling import (
+    INTERPOLATIONS,
+    centre_box,
+    resize,
+    resize_in_proportion,
+)
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -103,26 +108,15 @@ class Resizing(ImageLayer):
         self.fill_value = fill_value
 
     def call(self, inputs: Any) -> Any:
-        images, size = self._images(inputs), (self.height, self.width)
-        if self.crop_to_aspect_ratio:
-            rows, columns = centre_box(images.shape[1:3], size)
-            images = images[:, rows, columns]
-        if self.pad_to_aspect_ratio:
-            images = self._padded(images)
-        resized = resize(images, size, self.interpolation)
+        resized = resize_in_proportion(
+            self._images(inputs), (self.height, self.width), self.interpolation,
+            self.crop_to_aspect_ratio, self.pad_to_aspect_ratio, self.fill_value,
+        )  # fmt: skip
         dtype = inputs.dtype
         if np.dtype(dtype).kind in "iu":  # bytes of images stay such
             limits = np.iinfo(dtype)
             resized = np.clip(np.rint(resized), limits.min, limits.max).astype(dtype)
         return self._outputs(resized, inputs)
-
-    def _padded(self, images: np.ndarray) -> np.ndarray:
-        height, width = images.shape[1:3]
-        rows = max(height, int(width * self.height / self.width))
-        columns = max(width, int(height * self.width / self.height))
-        top, left = (rows - height) // 2, (columns - width) // 2
-        margins = ((0, 0), (top, top), (left, left), (0, 0))  # as in Keras, also for odd numbers
-        return np.pad(images, margins, constant_values=self.fill_value)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return self._sized(input_shape, self.height, self.width)

@@ -73,6 +73,34 @@ def resize(images: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
     return images
 
 
+def resize_in_proportion(
+    images: np.ndarray,
+    size: tuple[int, int],
+    interpolation: str,
+    crop: bool = False,
+    pad: bool = False,
+    fill_value: float = 0.0,
+) -> np.ndarray:
+    """As `resize`, but with `crop` or `pad` borders are cut off or added so that nothing is
+    stretched."""
+    if crop:
+        rows, columns = centre_box(images.shape[-3:-1], size)
+        images = images[..., rows, columns, :]
+    if pad:
+        images = _padded(images, size, fill_value)
+    return resize(images, size, interpolation)
+
+
+def _padded(images: np.ndarray, size: tuple[int, int], fill_value: float) -> np.ndarray:
+    height, width = images.shape[-3:-1]
+    rows = max(height, int(width * size[0] / size[1]))
+    columns = max(width, int(height * size[1] / size[0]))
+    top, left = (rows - height) // 2, (columns - width) // 2
+    margins = [(0, 0)] * images.ndim  # equal on both sides, as in Keras, also for odd numbers
+    margins[-3], margins[-2] = (top, top), (left, left)
+    return np.pad(images, margins, constant_values=fill_value)
+
+
 def _resize_axis(images: np.ndarray, length: int, axis: int, interpolation: str) -> np.ndarray:
     n = images.shape[axis]
     place = (np.arange(length) + 0.5) * n / length - 0.5

@@ -107,7 +107,7 @@ class RowBatches(Batches):
 
         Within a batch it does not matter, so a single one has its rows as they are.
         """
-        if self.seed is None or self.steps == 1:
+        if self.seed is None or self.size <= self.batch_size:
             return None
         if self._orders is None or self._orders.seed != self.seed:  # another run's, to resume
             self._orders = _Orders(self.seed)
@@ -116,6 +116,10 @@ class RowBatches(Batches):
     def batch(self, rows: Any) -> tuple:
         """The samples at `rows`, a slice or indices."""
         raise NotImplementedError
+
+    def stored(self, rows: Any) -> tuple:
+        """The samples at `rows` before anything random is done to them."""
+        return self.batch(rows)
 
 
 class ArrayBatches(RowBatches):
@@ -277,6 +281,9 @@ def batches(
     """The source of batches for what a user passed as data."""
     if isinstance(x, Batches):
         return x
+    if hasattr(x, "as_batches"):
+        _no_targets(y, sample_weight, x)
+        return x.as_batches(seed)
     if isinstance(x, RowLoader):
         _no_targets(y, sample_weight, x)
         return LoadedBatches(x, 32 if batch_size is None else batch_size, seed)

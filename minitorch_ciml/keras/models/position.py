@@ -93,7 +93,8 @@ class Position:
 
 def generators(model: Any) -> list[random.SeedGenerator]:
     """What the layers draw their random numbers from."""
-    found = (getattr(layer, "seed_generator", None) for layer in model._inventory().layers)
+    names = ("seed_generator", "generator")  # Keras' files have them under these two
+    found = [getattr(layer, name, None) for layer in model._inventory().layers for name in names]
     return [g for g in found if isinstance(g, random.SeedGenerator)]
 
 
