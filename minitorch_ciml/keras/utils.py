@@ -17,7 +17,11 @@ from minitorch_ciml.keras.data.folders import (
 )
 from minitorch_ciml.keras.data.timeseries import timeseries_dataset_from_array
 from minitorch_ciml.keras.images import array_to_img, img_to_array, load_img, save_img
-from minitorch_ciml.keras.models.data import PyDataset
+from minitorch_ciml.keras.models.data import (
+    PyDataset,
+    pack_x_y_sample_weight,
+    unpack_x_y_sample_weight,
+)
 from minitorch_ciml.keras.serialization import (
     _custom,
     custom_object_scope,
@@ -215,26 +219,6 @@ def standardize_dtype(dtype: Any) -> str:
 def is_keras_tensor(x: Any) -> bool:
     """Whether `x` is a symbolic tensor of a model."""
     return hasattr(x, "__keras_tensor__")
-
-
-def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """(x, y, sample_weight) without what is None at the end; x alone is no tuple."""
-    if y is None:
-        return x if not isinstance(x, (tuple, list)) else (x,)
-    return (x, y) if sample_weight is None else (x, y, sample_weight)
-
-
-def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """What `fit` passes to `train_step` as (x, y, sample_weight), None for what is missing."""
-    if not isinstance(data, (tuple, list)):
-        return data, None, None
-    if not 1 <= len(data) <= 3:
-        raise ValueError(
-            f"unpack_x_y_sample_weight: got {len(data)} items, expected (x,), (x, y) or "
-            "(x, y, sample_weight)."
-        )
-    x, y, sample_weight = (*data, None, None)[:3]
-    return x, y, sample_weight
 
 
 __all__ = [

@@ -154,6 +154,18 @@ class Inventory:
         self.regularized: list[Any] = [
             w for w in self.weights if getattr(w, "regularizer", None) is not None
         ]
+        self._held: dict[type, list] = {}
+
+    def held(self, kind: type, ignored: type) -> list:
+        """What of a kind the layers have as attributes, also in lists; not those of `ignored`."""
+        if kind not in self._held:
+            found: dict[Any, None] = {}
+            for i, layer in enumerate(self.layers):
+                for value in () if i and isinstance(layer, ignored) else vars(layer).values():
+                    items = value if isinstance(value, (list, tuple)) else (value,)
+                    found.update(dict.fromkeys(x for x in items if isinstance(x, kind)))
+            self._held[kind] = list(found)
+        return self._held[kind]
 
 
 class _MayHold(dict):

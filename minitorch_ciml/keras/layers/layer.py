@@ -55,6 +55,7 @@ class Layer(HoldsWeights):
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
     takes_text = False  # whether `call` takes strings
+    _casts_outputs = True  # to the dtype that it computes in
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -218,7 +219,9 @@ class Layer(HoldsWeights):
             kwargs["training"] = training
         if self.dtype_policy.mixed and self.autocast:
             with self._cast_weights():
-                outputs = map_structure(self._convert, self.call(*args, **kwargs))
+                outputs = self.call(*args, **kwargs)
+                if self._casts_outputs:
+                    outputs = map_structure(self._convert, outputs)
         else:
             outputs = self.call(*args, **kwargs)
         if self.activity_regularizer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minitorch_ciml import config
+from minitorch_ciml import config, ops
 from minitorch_ciml.keras import regularizers
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
@@ -32,8 +32,8 @@ class _TrainingOnly(Layer):
         """Normal noise; where ranks share a batch, this rank's rows of the noise for all of it."""
         rows = config.part.get()
         n = shape[0] if rows is None else rows.scaled(shape[0]).total
-        noise = random.normal((n, *shape[1:]), mean, stddev, self.compute_dtype,
-                              self.seed_generator)  # fmt: skip
+        noise = random.normal((n, *shape[1:]), mean, stddev, seed=self.seed_generator)
+        noise = ops.cast(noise, self.compute_dtype)
         if rows is None:
             return noise
         first = rows.scaled(shape[0]).first

@@ -456,3 +456,23 @@ def _whole(part: Any, dtype_for: Callable, texts: bool = False) -> Any:
         return array.astype(dtype_for(array.dtype), copy=False)
 
     return map_structure(convert, part)
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """(x, y, sample_weight) without what is None at the end; x alone is no tuple."""
+    if y is None:
+        return x if not isinstance(x, (tuple, list)) else (x,)
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """What `fit` passes to `train_step` as (x, y, sample_weight), None for what is missing."""
+    if not isinstance(data, (tuple, list)):
+        return data, None, None
+    if not 1 <= len(data) <= 3:
+        raise ValueError(
+            f"unpack_x_y_sample_weight: got {len(data)} items, expected (x,), (x, y) or "
+            "(x, y, sample_weight)."
+        )
+    x, y, sample_weight = (*data, None, None)[:3]
+    return x, y, sample_weight

@@ -31,6 +31,7 @@ class Model(Trainer, Layer):
     """
 
     _makes_masks = False  # the layers inside do
+    _casts_outputs = False  # the last layer's dtype is the model's: a softmax may be in float32
 
     takes_text = True  # its first layer may
 

@@ -14,7 +14,7 @@ from typing import Any
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras import distribution
-from minitorch_ciml.keras.models.data import input_dtype
+from minitorch_ciml.keras.models.data import input_dtype, pack_x_y_sample_weight
 from minitorch_ciml.keras.tree import flatten, pack_as
 
 _WARM_UP = 2  # steps with the same shapes before one is recorded: kernels are loaded in them
@@ -73,7 +73,7 @@ class Stepper:
         """A training step on a batch of arrays; returns what `train_step` returns."""
         parcel = self._parcel(batch)
         if self.why_not is not None or config.part.get() is not None:
-            return self._model.train_step(self._take(batch, parcel, None))
+            return self._train(self._take(batch, parcel, None))
         key = self._key_of(batch, parcel)
         if self._graph is not None and key == self._key:
             self._take(batch, parcel, self._inputs)
@@ -81,12 +81,15 @@ class Stepper:
         times = self._seen[key] = self._seen.get(key, 0) + 1
         tensors = self._take(batch, parcel, None)
         if times < _WARM_UP:
-            return self._model.train_step(tensors)
+            return self._train(tensors)
         with self._memory.remembering(self._constants):
             if times > _WARM_UP and self._record(tensors):
                 self._key = key
                 return self._replay()
-            return self._model.train_step(tensors)
+            return self._train(tensors)
+
+    def _train(self, tensors: tuple) -> dict:
+        return self._model.train_step(pack_x_y_sample_weight(*tensors))
 
     def _key_of(self, batch: tuple, parcel: Any) -> tuple:
         """What must be the same for a recorded step to be the step."""
@@ -104,7 +107,7 @@ class Stepper:
         undo = _undoing(self._model)
         self._graph = None  # its memory serves again
         try:
-            self._graph = graph.Graph(lambda: self._model.train_step(tensors))
+            self._graph = graph.Graph(lambda: self._train(tensors))
         except (runtime.NotCapturable, runtime.CudaError) as error:
             undo()
             self.why_not = str(error)

@@ -6,7 +6,9 @@ in `placement.py`, and a GPU's recorded steps in `stepper.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -25,6 +27,8 @@ from minitorch_ciml.keras.models.data import (
     Shards,
     batches,
     class_weights,
+    pack_x_y_sample_weight,
+    unpack_x_y_sample_weight,
 )
 from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
 from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts
@@ -43,14 +47,15 @@ class Trainer(Compiled, Placed):
 
     # --- one step: what users override -----------------------------------------------------------
 
-    def train_step(self, data: tuple) -> dict[str, Any]:
+    def train_step(self, data: Any) -> dict[str, Any]:
         """Trains on one batch; returns the logs.
 
-        An override gets the batch as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        An override gets the batch as `x` (as `(x,)` where x is a list), `(x, y)` or
+        `(x, y, sample_weight)`; `keras.utils.unpack_x_y_sample_weight` takes all of them.
         """
-        x, y, sample_weight = (*data, None, None)[:3]
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
         y_pred = self(x, training=True)  # type: ignore[operator]
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
             gradients: list = [None] * len(weights)
@@ -60,18 +65,19 @@ class Trainer(Compiled, Placed):
         self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
-    def test_step(self, data: tuple) -> dict[str, Any]:
+    def test_step(self, data: Any) -> dict[str, Any]:
         """Scores one batch; returns the logs."""
-        x, y, sample_weight = (*data, None, None)[:3]
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)  # type: ignore[operator]
-        if self._compile_loss is not None:
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        own = type(self).compute_loss is not Trainer.compute_loss
+        if self._compile_loss is not None or own or self.losses:  # type: ignore[attr-defined]
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
             self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
-    def predict_step(self, data: tuple) -> Any:
+    def predict_step(self, data: Any) -> Any:
         """The model's outputs for one batch."""
-        return self(data[0], training=False)  # type: ignore[operator]
+        return self(unpack_x_y_sample_weight(data)[0], training=False)  # type: ignore[operator]
 
     def compute_loss(
         self,
@@ -98,6 +104,12 @@ class Trainer(Compiled, Placed):
             loss = loss + term
         return loss
 
+    def _loss_of(self, *batch: Any, training: bool) -> Tensor:
+        """`compute_loss`, which a user may have written without the argument `training`."""
+        if _takes_training(type(self).compute_loss):
+            return self.compute_loss(*batch, training=training)
+        return self.compute_loss(*batch)
+
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
@@ -112,13 +124,14 @@ class Trainer(Compiled, Placed):
 
     @property
     def metrics(self) -> list:
-        """The loss' mean, the compiled metrics (as one object), and metrics held as attributes."""
+        """The loss' mean, the compiled metrics (as one object), and those that layers hold."""
         found: list = [] if self._loss_tracker is None else [self._loss_tracker]
         if self._compile_loss is not None:
             found += self._compile_loss.trackers
         if self._compile_metrics is not None and self._compile_metrics.wanted:
             found.append(self._compile_metrics)
-        held = [v for v in self.__dict__.values() if isinstance(v, metrics_module.Metric)]
+        # A model in this one has been, or may be, trained by itself: its metrics are its own.
+        held = self._inventory().held(metrics_module.Metric, Trainer)  # type: ignore[attr-defined]
         return found + [metric for metric in held if metric is not self._loss_tracker]
 
     @property
@@ -283,7 +296,8 @@ class Trainer(Compiled, Placed):
         self._clear_losses()  # type: ignore[attr-defined]
         if config.get_device() == "cuda":
             return self._readable(self._on_gpu().train((x, y, sample_weight)))
-        return self._readable(self.train_step(tensors_of(x, y, sample_weight)))
+        data = pack_x_y_sample_weight(*tensors_of(x, y, sample_weight))
+        return self._readable(self.train_step(data))
 
     def _readable(self, results: dict) -> dict[str, Any]:
         """Logs as floats; on a GPU as tensors there, which become floats when they are read."""
@@ -331,7 +345,8 @@ class Trainer(Compiled, Placed):
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
                 with config.working_on(getattr(batch, "part", None)):
-                    logs = by_name(self.test_step(self._as_tensors(*batch)))
+                    data = pack_x_y_sample_weight(*self._as_tensors(*batch))
+                    logs = by_name(self.test_step(data))
                 if together or config.get_device() == "cpu":
                     logs = as_floats(logs)
                 if together:
@@ -368,7 +383,8 @@ class Trainer(Compiled, Placed):
         with config.no_grad():
             for step, (inputs, _, _) in enumerate(islice(crew.share(source).epoch(0), steps)):
                 callbacks.on_predict_batch_begin(step)
-                structure = self.predict_step(self._as_tensors(inputs))
+                data = pack_x_y_sample_weight(*self._as_tensors(inputs))
+                structure = self.predict_step(data)
                 parts.append([kernels.to_host(_array(y)) for y in flatten(structure)])
                 counts.append(len(parts[-1][0]))
                 callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
@@ -408,14 +424,15 @@ class Trainer(Compiled, Placed):
         with config.no_grad(), self._keeping_inventory():  # type: ignore[attr-defined]
             self._clear_losses()  # type: ignore[attr-defined]
             batch = self._as_tensors(*only_batch(x, y, sample_weight))
-            logs = as_floats(self.test_step(batch))
+            logs = as_floats(self.test_step(pack_x_y_sample_weight(*batch)))
         return self._in_order(logs, return_dict)
 
     @where_the_model_is
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         with config.no_grad():
-            outputs = self.predict_step(self._as_tensors(only_batch(x)[0]))
+            data = pack_x_y_sample_weight(*self._as_tensors(only_batch(x)[0]))
+            outputs = self.predict_step(data)
         return map_structure(lambda y: kernels.to_host(_array(y)).copy(), outputs)
 
     def _in_order(self, logs: dict, return_dict: bool) -> Any:
@@ -429,6 +446,12 @@ class Trainer(Compiled, Placed):
         names = [name for name in names if name in logs]
         values = [logs[name] for name in (*names, *(name for name in logs if name not in names))]
         return values[0] if len(values) == 1 else values
+
+
+@lru_cache
+def _takes_training(function: Callable) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _has_rows() -> bool:
