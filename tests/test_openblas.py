@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from minitorch_ciml.kernels import openblas
@@ -40,3 +41,18 @@ def test_idle_threads_sleep_soon_and_products_stay_right(monkeypatch):
 
 def test_the_users_variable_counts(monkeypatch):
     assert patience(monkeypatch, "20") == {"20"}
+
+
+@pytest.mark.skipif(not openblas.knows_its_threads(), reason="there are several, or none")
+def test_a_product_on_one_thread_leaves_the_number_of_threads_as_it_was():
+    count, set_count = openblas._counts()
+    before = count()
+    try:
+        set_count(2)
+        a, b = np.random.default_rng(0).random((2, 100, 100))
+        assert np.allclose(openblas.product_on_one_thread(a, b), np.einsum("ij,jk", a, b), 1e-12)
+        with pytest.raises(ValueError):
+            openblas.product_on_one_thread(a, b[1:])
+        assert count() == 2
+    finally:
+        set_count(before)

@@ -26,6 +26,8 @@ def assert_close(got, expected, dtype):
 SIZES = [
     (1, 2000, 600), (5, 3000, 513), (70, 1030, 70), (64, 12544, 16), (260, 1024, 130),
     (250, 33, 200), (400, 64, 65), (241, 193, 63),
+    # Results that would be one part; and what BLAS does on one thread.
+    (130, 600, 64), (250, 1024, 20), (64, 257, 63),
 ]  # fmt: skip
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from threading import Lock
 
-_SETTERS = (
-    "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
-    "openblas_set_num_threads64_", "openblas_set_num_threads",
+import numpy as np
+
+# How builds decorate the names of functions.
+_NAMES = (
+    "scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}",
 )  # fmt: skip
 
 # Two to this power is how many cycles an idle thread spins before it sleeps: some 0.3 ms.
@@ -25,13 +29,48 @@ def _loaded() -> Iterator[ctypes.CDLL]:
         yield ctypes.CDLL(path)
 
 
+def _function(library: ctypes.CDLL, name: str) -> Callable | None:
+    decorated = (pattern.format(name) for pattern in _NAMES)
+    return next((getattr(library, n) for n in decorated if hasattr(library, n)), None)
+
+
 def set_num_threads(count: int) -> None:
     """Lets every OpenBLAS in this process use `count` threads."""
     for library in _loaded():
-        for name in _SETTERS:
-            if hasattr(library, name):
-                getattr(library, name)(ctypes.c_int(count))
-                break
+        set_count = _function(library, "set_num_threads")
+        if set_count is not None:
+            set_count(ctypes.c_int(count))
+
+
+_one_at_a_time = Lock()
+
+
+@cache
+def _counts() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """The functions that read and set how many threads NumPy's OpenBLAS uses; None without it."""
+    libraries = list(_loaded())
+    numpys = [x for x in libraries if "numpy" in x._name] or libraries  # SciPy has another one
+    if len(numpys) != 1:
+        return None
+    get, set_ = (_function(numpys[0], f"{verb}_num_threads") for verb in ("get", "set"))
+    return None if get is None or set_ is None else (get, set_)
+
+
+def knows_its_threads() -> bool:
+    """Whether `product_on_one_thread` is what it says: NumPy has an OpenBLAS of its own."""
+    return _counts() is not None
+
+
+def product_on_one_thread(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b by BLAS, which does not wake threads that would be in the way of ours."""
+    get, set_ = _counts()  # type: ignore[misc]
+    with _one_at_a_time:
+        before = get()
+        set_(1)
+        try:
+            return np.matmul(a, b)
+        finally:
+            set_(before)
 
 
 def let_idle_threads_sleep() -> None:

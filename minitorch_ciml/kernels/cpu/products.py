@@ -2,7 +2,7 @@
 
 BLAS brings threads of its own. They spin while they wait, on the cores that the next kernel's
 threads want, and the other way round (see `openblas`). So products that are worth several threads
-run on ours; what is smaller goes to BLAS, which then takes one thread.
+run on ours; what is smaller goes to BLAS, on one thread.
 
     pack(b, first, row_step, column_step, inner, columns, packed)
     product(a, a_rows, step, inner, packed, columns, y, y_rows, False)
@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from minitorch_ciml.kernels import openblas
 from minitorch_ciml.kernels.cpu import simd
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
@@ -38,7 +39,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_rows,
 )
 from minitorch_ciml.kernels.cpu.simd import add as plus
-from minitorch_ciml.kernels.cpu.threads import task, threads_for
+from minitorch_ciml.kernels.cpu.threads import WORTH_THREADS, task, threads_for
 from minitorch_ciml.kernels.reference import linalg as reference
 
 # Rows of a tile; it is two vectors wide. The sums, two vectors of b and a number of a must fit.
@@ -53,8 +54,12 @@ AHEAD, ROWS_AHEAD = 48, 16
 # again and again, rows of a and packed columns of b, stays in the second cache; and of some widths,
 # the largest of which there are enough parts for many threads.
 ROWS, DEPTH, WIDTHS, PARTS = 22 * TILE, 392, (256, 128, 64), 24
-# So many multiplications OpenBLAS still does on one thread.
-SMALL = 1 << 18
+# Half of the least width, where all would be one part, and half of the rows, where it still is.
+NARROW = 32
+# So many multiplications OpenBLAS does on one thread without being told to.
+FREE = 1 << 18
+# So many BLAS does: it is faster on one thread, if only it stays on one.
+SMALL = WORTH_THREADS if openblas.knows_its_threads() else FREE
 # Up to here BLAS' preparations cost more than NumPy's plain loop.
 TINY = 1 << 10
 # Products of so few rows are bound by the memory of b, which must not be copied first: measured,
@@ -287,14 +292,24 @@ def _with_steps(x: np.ndarray) -> tuple[np.ndarray, int, int]:
 def _part(rows: int, columns: int) -> tuple[int, int]:
     """Rows and columns of a part: blocks of rows of almost one height, whole tiles."""
     down = max(1, -(-rows // ROWS))
-    height = -(-max(1, rows) // (down * TILE)) * TILE
     wide = (width for width in WIDTHS if down * -(-columns // width) >= PARTS)
-    return height, next(wide, WIDTHS[-1])
+    width = next(wide, WIDTHS[-1])
+    if down == 1 and columns <= width:
+        down, width = (1, NARROW) if columns > NARROW else (2, width)
+    return -(-max(1, rows) // (down * TILE)) * TILE, width
 
 
 @lru_cache(maxsize=8)
 def _nothing(dtype: np.dtype) -> np.ndarray:
     return np.empty(0, dtype)
+
+
+def _by_blas(a: np.ndarray, b: np.ndarray, multiplications: int) -> np.ndarray:
+    if multiplications <= TINY:
+        return np.matmul(a, b)
+    if FREE < multiplications <= SMALL and a.shape[1] == b.shape[0]:
+        return openblas.product_on_one_thread(reference.for_blas(a), reference.for_blas(b))
+    return reference.matmul(a, b)
 
 
 def multiply(
@@ -306,7 +321,7 @@ def multiply(
     (rows, inner), columns = a.shape, b.shape[1]
     multiplications = rows * inner * columns
     if multiplications <= SMALL or rows <= FEW or simd.VECTOR_BITS < 256:
-        y = np.matmul(a, b) if multiplications <= TINY else reference.matmul(a, b)
+        y = _by_blas(a, b, multiplications)
         if bias is not None:
             y += bias
         return np.maximum(y, 0, out=y) if relu else y

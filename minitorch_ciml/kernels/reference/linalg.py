@@ -23,9 +23,9 @@ def matmul(
         raise ValueError("the last size of the first must be the last but one of the second")
     if a.ndim > 2 and b.ndim == 2 and a.size and a.flags.c_contiguous:
         # One large product instead of many small ones.
-        y = np.matmul(a.reshape(-1, a.shape[-1]), _for_blas(b))
+        y = np.matmul(a.reshape(-1, a.shape[-1]), for_blas(b))
         return y.reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(_for_blas(a), _for_blas(b))
+    return np.matmul(for_blas(a), for_blas(b))
 
 
 def matmul_grad(
@@ -49,7 +49,7 @@ def matmul_grad(
     return da, db
 
 
-def _for_blas(x: np.ndarray) -> np.ndarray:
+def for_blas(x: np.ndarray) -> np.ndarray:
     """BLAS wants rows or columns without gaps; NumPy would use a plain loop for others."""
     return x if x.itemsize in x.strides[-2:] else np.ascontiguousarray(x)
 
