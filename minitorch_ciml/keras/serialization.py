@@ -17,6 +17,7 @@ import difflib
 import re
 from collections.abc import Callable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _by_module: dict[str, dict[str, Any]] = {}
 _homes: dict[Any, tuple[str, str]] = {}  # object -> (module, name)
 _custom: dict[str, Any] = {}  # registered_name -> object
 _families: dict[str, Callable[[dict], Any]] = {}  # beginning of a module's name -> maker
+# Whether what users have not registered stands in configurations as itself, as for a copy.
+_as_itself: ContextVar[bool] = ContextVar("as_itself", default=False)
 
 
 def serializable(module: str, *aliases: str) -> Callable:
@@ -76,6 +79,19 @@ def custom_object_scope(objects: dict[str, Any]):
     finally:
         _custom.clear()
         _custom.update(saved)
+
+
+@contextmanager
+def users_things_as_themselves():
+    """Inside, functions and classes that are not registered stand in configurations as themselves.
+
+    Such a configuration can be copied from, but not written to a file.
+    """
+    token = _as_itself.set(True)
+    try:
+        yield
+    finally:
+        _as_itself.reset(token)
 
 
 def snake_case(name: str) -> str:
@@ -152,7 +168,7 @@ def serialize_keras_object(item: Any) -> Any:
         }
     if hasattr(item, "__keras_tensor__"):  # an input or result of a layer in a functional model
         return item.__keras_tensor__()
-    if hasattr(item, "get_config"):
+    if hasattr(item, "get_config") and not isinstance(item, type):
         return _serialize_object(item)
     if callable(item):
         return _serialize_function(item)
@@ -170,6 +186,9 @@ def _serialize_object(item: Any) -> dict:
         "config": serialize_config(item.get_config()),
         "registered_name": name if module == "custom" else None,
     }
+    is_users = type(item) not in _homes and not module.startswith(tuple(_families))
+    if is_users and _as_itself.get():
+        record["class_name"] = type(item)
     if getattr(item, "built", False) and hasattr(item, "get_build_config"):
         build_config = item.get_build_config()
         if build_config is not None:
@@ -192,10 +211,26 @@ def serialize_config(config: dict) -> dict:
     return {key: plain(value) for key, value in config.items()}
 
 
+def plain_arguments(value: Any) -> Any:
+    """An argument as `get_config` has it: objects and functions described, the rest as it is.
+
+    What cannot be described stays, too: an overriding `get_config` may put something in its place.
+    """
+    if isinstance(value, dict):
+        return {key: plain_arguments(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_arguments, value))
+    is_data = isinstance(value, (np.ndarray, np.generic))
+    describable = is_data or callable(value) or hasattr(value, "get_config")
+    return serialize_keras_object(value) if describable else value
+
+
 def _serialize_function(item: Callable) -> Any:
     if item in _homes:
         module, name = _homes[item]
         return name if module != "custom" else _function_config(None, item.__name__, name)
+    if _as_itself.get():
+        return item
     return _function_config("builtins", item.__name__, "function")
 
 
@@ -250,6 +285,8 @@ def _rebuild(cls: Any, record: dict) -> Any:
 
 def _find(record: dict, name: Any) -> Any:
     """The registered class or function behind a configuration, wherever Keras keeps it."""
+    if isinstance(name, type):  # of `users_things_as_themselves`
+        return name
     registered, module = record.get("registered_name"), record.get("module")
     for key in (registered, name):
         if key in _custom:

@@ -12,7 +12,7 @@ from minitorch_ciml.autograd.arithmetic import tanh
 from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.keras.serialization import get, plain_arguments, serializable
 from minitorch_ciml.keras.symbolic import infer_outputs
 from minitorch_ciml.ops import random
 from minitorch_ciml.ops.attention import attention_scores, combined_mask, masked_softmax, mix
@@ -114,7 +114,7 @@ class EinsumDense(KernelLayer):
     def get_config(self) -> dict:
         config = super().get_config()
         del config["use_bias"]
-        config["activity_regularizer"] = self.activity_regularizer
+        config["activity_regularizer"] = plain_arguments(self.activity_regularizer)
         return config
 
 

@@ -46,6 +46,12 @@ class Dense(KernelLayer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.units)
 
+    def get_config(self) -> dict:
+        config = super().get_config()
+        if self.activity_regularizer is None:  # as in Keras
+            del config["activity_regularizer"]
+        return config
+
 
 @serializable("keras.layers")
 class Activation(Layer):

@@ -7,7 +7,7 @@ from typing import Any
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.normalization import _ScaleAndShift, _wide
+from minitorch_ciml.keras.layers.normalization import _ScaleAndShift, _wide, axes_of
 from minitorch_ciml.keras.serialization import serializable
 
 
@@ -93,10 +93,11 @@ class RMSNormalization(Layer):
 
     def __init__(self, axis: Any = -1, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
-        self.axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple) -> None:
+        self.axis = axes_of(self.axis)
         axes = [axis % len(input_shape) for axis in self.axis]
         shape = tuple(input_shape[axis] for axis in axes)
         self.scale = self.add_weight(shape, "ones", name="scale")
@@ -127,8 +128,7 @@ class UnitNormalization(Layer):
         self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
 
     def call(self, inputs: Any) -> Any:
-        axes = tuple(self.axis) if isinstance(self.axis, list) else self.axis
-        squares = ops.sum(ops.square(inputs), axis=axes, keepdims=True)
+        squares = ops.sum(ops.square(inputs), axis=tuple(axes_of(self.axis)), keepdims=True)
         return inputs * ops.rsqrt(ops.maximum(squares, 1e-24))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

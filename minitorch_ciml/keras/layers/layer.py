@@ -19,7 +19,12 @@ from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.variable import Variable
 from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
-from minitorch_ciml.keras.serialization import get, snake_case
+from minitorch_ciml.keras.serialization import (
+    get,
+    plain_arguments,
+    serialize_keras_object,
+    snake_case,
+)
 from minitorch_ciml.keras.symbolic import (
     KerasTensor,
     Node,
@@ -385,22 +390,24 @@ class Layer(HoldsWeights):
     # --- configuration --------------------------------------------------------------------------
 
     def get_config(self) -> dict:
-        """The arguments of `__init__`, read from the attributes of the same names."""
+        """The arguments of `__init__`, from the attributes of the same names, as plain data."""
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self._trainable,
-            "dtype": self.dtype_policy,
+            "dtype": serialize_keras_object(self.dtype_policy),
         }
         for name, default in _init_parameters(type(self)).items():
             if name not in config:
                 given = self._init_args.arguments.get(name, default)
-                config[name] = getattr(self, name, given)
+                config[name] = plain_arguments(getattr(self, name, given))
+        if self.activity_regularizer is not None:  # also where it came by way of **kwargs
+            config["activity_regularizer"] = plain_arguments(self.activity_regularizer)
         return config
 
     @classmethod
     def from_config(cls, config: dict) -> Any:
         """A layer from the dictionary that `get_config` gave, or that a file of Keras holds."""
-        known = {*_init_parameters(cls), "name", "trainable", "dtype"}
+        known = {*_init_parameters(cls), "name", "trainable", "dtype", "activity_regularizer"}
         # Keras also writes arguments that this layer does not have: switched off, they are ignored.
         used = {k: v for k, v in config.items() if k in known or v not in (None, False)}
         return super().from_config(used)

@@ -20,6 +20,11 @@ def _wide(x: Any) -> Any:
     return ops.cast(x, "float32") if is_half(x.dtype) else x
 
 
+def axes_of(axis: Any) -> list[int]:
+    """One axis or several, as a list."""
+    return axis if isinstance(axis, list) else [axis]
+
+
 class _ScaleAndShift(Layer):
     """A base with the weights gamma and beta, and where they come from."""
 
@@ -233,10 +238,11 @@ class LayerNormalization(_ScaleAndShift):
             center, scale, beta_initializer, gamma_initializer, beta_regularizer,
             gamma_regularizer, beta_constraint, gamma_constraint,
         )  # fmt: skip
-        self.axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.epsilon = epsilon
 
     def build(self, input_shape: tuple) -> None:
+        self.axis = axes_of(self.axis)
         self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:

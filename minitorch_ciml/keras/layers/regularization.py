@@ -170,3 +170,8 @@ class ActivityRegularization(Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["activity_regularizer"]  # it is made of l1 and l2
+        return config

@@ -18,7 +18,11 @@ from minitorch_ciml.keras.layers.rnn_cells import (
     initial_state,
     output_size,
 )
-from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.keras.serialization import (
+    plain_arguments,
+    serializable,
+    users_things_as_themselves,
+)
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 
 
@@ -195,7 +199,7 @@ class _OneCell(RNN):
         config = super().get_config()
         own = {"name", "trainable", "dtype"}
         config.update((k, v) for k, v in self.cell.get_config().items() if k not in own)
-        config["activity_regularizer"] = self.activity_regularizer
+        config["activity_regularizer"] = plain_arguments(self.activity_regularizer)
         del config["cell"]
         return config
 
@@ -405,11 +409,12 @@ class Bidirectional(Layer):
 
 def _renamed_copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
     """A new layer with the same arguments, but another name and direction."""
-    config = layer.get_config()
-    for known in ("forward_", "backward_"):
-        config["name"] = config["name"].removeprefix(known)
-    config.update(name=prefix + config["name"], go_backwards=go_backwards)
-    return type(layer).from_config(config)
+    with users_things_as_themselves():
+        config = layer.get_config()
+        for known in ("forward_", "backward_"):
+            config["name"] = config["name"].removeprefix(known)
+        config.update(name=prefix + config["name"], go_backwards=go_backwards)
+        return type(layer).from_config(config)
 
 
 @serializable("keras.layers")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections import defaultdict
 from typing import Any
 
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
-    custom_object_scope,
     deserialize_keras_object,
     serialize_config,
     serialize_keras_object,
+    users_things_as_themselves,
 )
 from minitorch_ciml.keras.symbolic import KerasTensor, any_symbolic
 from minitorch_ciml.keras.tree import flatten, map_structure
@@ -43,31 +42,15 @@ def clone_model(model: Any) -> Any:
             registered.
 
     Raises:
-        ValueError: the model is a subclass with a `call` of its own, which cannot be looked into,
-            or two different functions in it have the same name (as all lambdas have).
+        ValueError: the model is a subclass with a `call` of its own, which cannot be looked into.
     """
     if model._graph is None and not hasattr(model, "_tensors"):
         raise ValueError(
             f"clone_model: {type(model).__name__} computes in a call() of its own; make another "
             f"one with {type(model).__name__}(...)."
         )
-    with custom_object_scope(_own_names(model)):
+    with users_things_as_themselves():
         return type(model).from_config(serialize_config(model.get_config()))
-
-
-def _own_names(model: Any) -> dict[str, Any]:
-    """The users' classes and functions in the layers of a model, by name."""
-    found: dict[str, Any] = {}
-    for layer in model._inventory().layers:
-        items: list[Any] = [type(layer), *filter(inspect.isfunction, vars(layer).values())]
-        for item in items:
-            if not item.__module__.startswith("minitorch_ciml."):
-                if found.setdefault(item.__name__, item) is not item:
-                    raise ValueError(
-                        f"clone_model: two things in {model.name!r} are named "
-                        f"{item.__name__!r}; give them different names (def in place of lambda)."
-                    )
-    return found
 
 
 def functional_config(model: Any) -> dict:

@@ -136,7 +136,7 @@ class Sequential(Model):
         config: dict[str, Any] = {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": self.dtype_policy,
+            "dtype": serialize_keras_object(self.dtype_policy),
             "layers": [serialize_keras_object(layer) for layer in [*layers, *self._layers]],
         }
         if self._tensors:
