@@ -29,7 +29,7 @@ from minitorch_ciml.keras import (
 from minitorch_ciml.keras.dtype_policies import DTypePolicy
 from minitorch_ciml.keras.initializers import Initializer
 from minitorch_ciml.keras.layers import Input, InputSpec, Layer
-from minitorch_ciml.keras.layers.variable import Variable
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.losses import Loss
 from minitorch_ciml.keras.metrics import Metric
 from minitorch_ciml.keras.models import Model, Sequential

@@ -17,7 +17,7 @@ from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
-from minitorch_ciml.keras.layers.variable import Variable
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
 from minitorch_ciml.keras.serialization import (
     get,
@@ -61,6 +61,7 @@ class Layer(HoldsWeights):
     supports_masking = False
     takes_text = False  # whether `call` takes strings
     _casts_outputs = True  # to the dtype that it computes in
+    path: str | None = None  # its name after those of the layers around it, once it has weights
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -136,16 +137,16 @@ class Layer(HoldsWeights):
         dtype = dtype or self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if np.dtype(dtype).kind in FLOATS else "zeros"
-        weight = Variable(
-            initializer,
-            shape,
-            dtype,
-            trainable,
-            name,
-            get("keras.regularizers", regularizer, "regularizer"),
-            get("keras.constraints", constraint, "constraint"),
-        )
-        weight.path = f"{self.name}/{weight.name}"
+        with name_scope(self.name, self):
+            weight = Variable(
+                initializer,
+                shape,
+                dtype,
+                trainable,
+                name,
+                get("keras.regularizers", regularizer, "regularizer"),
+                get("keras.constraints", constraint, "constraint"),
+            )
         weight.trainable = trainable and self._trainable
         self._roles[weight] = trainable
         return weight
@@ -194,7 +195,7 @@ class Layer(HoldsWeights):
                 return self._call_symbolically(args, kwargs)
             args = map_structure(self._convert, args)
         if not self.built:
-            self._build_for(args, kwargs)
+            return self._build_and_call(args, kwargs)
         if self.input_spec is not None:
             self._check_inputs(args)
         training = kwargs.pop("training", None)
@@ -276,6 +277,12 @@ class Layer(HoldsWeights):
             )
         return x if isinstance(x, Tensor) else Tensor.constant(x.astype(object))
 
+    def _build_and_call(self, args: tuple, kwargs: dict) -> Any:
+        """The first call: the layers inside may make their weights in `build` or in `call`."""
+        with name_scope(self.name, self):
+            self._build_for(args, kwargs)
+            return self(*args, **kwargs)
+
     def _build_for(self, args: tuple, kwargs: dict) -> None:
         if self.input_spec is not None:
             self._check_inputs(args)
@@ -302,7 +309,7 @@ class Layer(HoldsWeights):
     def _call_symbolically(self, args: tuple, kwargs: dict) -> Any:
         """Records the call as a `Node` of the model that is being built."""
         if not self.built:
-            self._build_for(args, kwargs)
+            return self._build_and_call(args, kwargs)
         if self.input_spec is not None:
             self._check_inputs(args)
         kwargs = {k: v for k, v in kwargs.items() if v is not None}
@@ -443,7 +450,8 @@ def _marks_built(build: Callable) -> Callable:
     @wraps(build)
     def wrapper(self: Layer, *args: Any, **kwargs: Any) -> None:
         shape = args[0] if args else kwargs.get("input_shape")
-        build(self, *args, **kwargs)
+        with name_scope(self.name, self):
+            build(self, *args, **kwargs)
         self._build_shape = shape
         self.built = True
 

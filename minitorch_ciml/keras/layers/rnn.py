@@ -21,6 +21,7 @@ from minitorch_ciml.keras.layers.rnn_cells import (
 from minitorch_ciml.keras.serialization import (
     plain_arguments,
     serializable,
+    snake_case,
     users_things_as_themselves,
 )
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
@@ -167,7 +168,8 @@ class _OneCell(RNN):
         kwargs.pop("use_cudnn", None)
         of_cell = {k: kwargs.pop(k) for k in _init_parameters(self.cell_class) if k in kwargs}
         of_cell.update(dtype=kwargs.get("dtype"), trainable=kwargs.get("trainable", True))
-        super().__init__(self.cell_class(*cell_arguments, **of_cell), **kwargs)
+        cell_name = snake_case(self.cell_class.__name__)
+        super().__init__(self.cell_class(*cell_arguments, **of_cell, name=cell_name), **kwargs)
         self.input_spec = InputSpec(ndim=3)
 
     def __getattr__(self, name: str) -> Any:

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from minitorch_ciml.autograd import Parameter
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.keras.symbolic import unique_name
+
+# The layers that are making their weights, outermost first: (name, layer).
+_scopes: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("scopes", default=())
+
+
+@contextmanager
+def name_scope(name: str, caller: Any = None) -> Iterator[str]:
+    """Inside, `name/` stands in the paths of new weights.
+
+    Args:
+        name: of a layer, or of a part of a model.
+        caller: the layer, which keeps its `path`; within its own scope it does not open another.
+    """
+    if not isinstance(name, str) or "/" in name:
+        raise ValueError(f"name_scope: expected a name without '/', got {name!r}.")
+    outer = _scopes.get()
+    if caller is not None and outer and outer[-1][1] is caller:
+        yield current_path()
+        return
+    token = _scopes.set((*outer, (name, caller)))
+    if caller is not None:
+        caller.path = current_path()
+    try:
+        yield current_path()
+    finally:
+        _scopes.reset(token)
+
+
+def current_path() -> str:
+    """The names of the scopes around, with / between them."""
+    return "/".join(name for name, _ in _scopes.get())
 
 
 @serializable("keras")
@@ -19,7 +53,7 @@ class Variable(Parameter):
         shape: needed where `initializer` is no array.
         dtype: `floatx()` if left out.
         trainable: whether the optimizer changes it.
-        name: its last name; `path` is the full one, with its layer's.
+        name: its last name; `path` is the full one, with those of the layers and models around it.
     """
 
     __slots__ = ("regularizer", "constraint", "path")
@@ -42,7 +76,7 @@ class Variable(Parameter):
         super().__init__(initializer, trainable, name or unique_name("variable"), dtype)
         self.regularizer = regularizer
         self.constraint = constraint
-        self.path = self.name
+        self.path = "/".join(name for name in (current_path(), self.name) if name)
 
     def __repr__(self) -> str:
         return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"

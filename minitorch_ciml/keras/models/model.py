@@ -170,6 +170,22 @@ class Model(Trainer, Layer):
         """The architecture as JSON; `keras.models.model_from_json` makes a model of it."""
         return json.dumps(serialize_keras_object(self), **kwargs)
 
+    def get_config(self) -> dict:
+        """The graph of a model made of inputs and outputs; the arguments of any other."""
+        from minitorch_ciml.keras.models.configuration import functional_config
+
+        if self._graph is not None and _made_of_tensors(type(self)):
+            return functional_config(self)
+        return super().get_config()
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        from minitorch_ciml.keras.models.configuration import functional_from_config
+
+        if _made_of_tensors(cls) and "output_layers" in config:
+            return functional_from_config(cls, config)
+        return super().from_config(config)
+
 
 @serializable("keras", "Functional")
 class Functional(Model):
@@ -177,16 +193,10 @@ class Functional(Model):
 
     serialized_as = ("keras.src.models.functional", "Functional")  # where Keras looks for it
 
-    def get_config(self) -> dict:
-        from minitorch_ciml.keras.models.configuration import functional_config
 
-        return functional_config(self)
-
-    @classmethod
-    def from_config(cls, config: dict) -> Any:
-        from minitorch_ciml.keras.models.configuration import functional_from_config
-
-        return functional_from_config(cls, config)
+def _made_of_tensors(cls: type) -> bool:
+    """Whether a model of this class is made of inputs and outputs, not of arguments of its own."""
+    return cls.__init__ is Model.__init__
 
 
 def _same_rank(a: Any, b: Any) -> bool:

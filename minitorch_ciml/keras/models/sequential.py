@@ -6,6 +6,7 @@ from typing import Any
 
 from minitorch_ciml.keras.layers.input import InputLayer
 from minitorch_ciml.keras.layers.layer import Layer, _as_shapes
+from minitorch_ciml.keras.layers.variable import name_scope
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.model import Model
@@ -78,7 +79,8 @@ class Sequential(Model):
             self._tensors = [InputLayer(batch_shape=layer.inputs[0].shape).output]
 
     def _extend(self, layer: Layer) -> None:
-        result = layer(self._tensors[-1])
+        with name_scope(self.name, self):
+            result = layer(self._tensors[-1])
         if len(flatten(result)) != 1:
             raise ValueError(
                 f"Sequential.add: layer {layer.name!r} has {len(flatten(result))} outputs, but a "

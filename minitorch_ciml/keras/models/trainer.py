@@ -178,7 +178,7 @@ class Trainer(Compiled, Placed):
             validation_split: the last part of the arrays to validate on, as a fraction.
             validation_data: `(x, y)`, `(x, y, sample_weight)`, or an iterable of batches.
             shuffle: put the samples in a new order every epoch.
-            class_weight: a factor of the loss per class number.
+            class_weight: a factor of the loss per class number; not with `sample_weight`.
             sample_weight: a factor of the loss per sample.
             initial_epoch: the number of the first epoch, to resume.
             steps_per_epoch: the steps of an epoch, for sources without an end.
@@ -291,8 +291,12 @@ class Trainer(Compiled, Placed):
                 return self._train_batch(tuple(batch), class_weight)
         x, y, sample_weight = batch
         if class_weight is not None:
-            factors = class_weights(y, class_weight)
-            sample_weight = factors if sample_weight is None else sample_weight * factors
+            if sample_weight is not None:
+                raise ValueError(
+                    "class_weight and sample_weight cannot be given together; multiply the weights "
+                    "of the classes into sample_weight."
+                )
+            sample_weight = class_weights(y, class_weight)
         self._clear_losses()  # type: ignore[attr-defined]
         if config.get_device() == "cuda":
             return self._readable(self._on_gpu().train((x, y, sample_weight)))
