@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitorch_ciml.autograd import Parameter, Tensor
-from minitorch_ciml.autograd.tensor import FLOATS
+from minitorch_ciml.autograd.tensor import FLOATS, as_array
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
@@ -66,9 +66,11 @@ class Layer(HoldsWeights):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
         # As given: `get_config` falls back on them, for layers that keep no attribute.
-        signature = inspect.signature(cls.__init__)
-        layer._init_args = signature.bind_partial(layer, *args, **kwargs)
+        layer._init_args = _bound(cls, layer, args, kwargs)
         return layer
+
+    def __reduce__(self) -> tuple:  # a copy is made without arguments
+        return object.__new__, (type(self),), self.__dict__
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -193,7 +195,7 @@ class Layer(HoldsWeights):
         if not self._fit(args):
             if any_symbolic((args, kwargs)):
                 return self._call_symbolically(args, kwargs)
-            args = map_structure(self._convert, args)
+            args = map_structure(self._convert, _with_array_first(args))
         if not self.built:
             return self._build_and_call(args, kwargs)
         if self.input_spec is not None:
@@ -438,6 +440,29 @@ class Layer(HoldsWeights):
 def is_text(x: Any) -> bool:
     """Whether it is an array or tensor of strings."""
     return isinstance(x, (np.ndarray, Tensor)) and x.dtype.kind in "OSU"
+
+
+def _bound(cls: type, layer: Any, args: tuple, kwargs: dict) -> inspect.BoundArguments:
+    """The arguments of `__init__` by name; an error names the class that the user wrote."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    if not cls.__new__.__module__.startswith("minitorch_ciml."):  # it may hold arguments back
+        return signature.bind_partial(layer, *args, **kwargs)
+    try:
+        return signature.bind(layer, *args, **kwargs)
+    except TypeError as error:
+        names = [p.name + "=..." for p in list(signature.parameters.values())[1:]
+                 if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]  # fmt: skip
+        expected = f"; expected {cls.__name__}({', '.join(names)})" if names else ""
+        raise TypeError(f"{cls.__name__}: {error}{expected}.") from None
+
+
+def _with_array_first(args: tuple) -> tuple:
+    """The arguments, with an array in place of a first one that is nested lists of numbers."""
+    first = args[0] if args else None
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    is_nested = args and isinstance(args[0], (list, tuple)) and isinstance(first, (int, float))
+    return (as_array(args[0]), *args[1:]) if is_nested else args
 
 
 def _hint(x: Any) -> str:

@@ -87,8 +87,8 @@ class LayerGraph:
         given = flatten(inputs)
         if len(given) != len(expected):
             raise ValueError(
-                f"the model has {len(expected)} inputs ({', '.join(t.name for t in expected)}), "
-                f"got {len(given)}."
+                f"the model has {len(expected)} input{'s' * (len(expected) > 1)} "
+                f"({', '.join(t.name for t in expected)}), got {len(given)}."
             )
         return given
 
