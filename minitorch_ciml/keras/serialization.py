@@ -180,7 +180,7 @@ def _serialize_object(item: Any) -> dict:
     class_name = type(item).__name__
     if hasattr(item, "serialized_as"):
         module, class_name = item.serialized_as
-    record = {
+    record: dict[str, Any] = {
         "module": module if module != "custom" else None,
         "class_name": class_name,
         "config": serialize_config(item.get_config()),

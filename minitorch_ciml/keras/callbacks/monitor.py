@@ -67,7 +67,8 @@ class MonitorCallback(Callback):
         for metric in getattr(self.model, "metrics", ()):
             for m in getattr(metric, "metrics", [metric]):
                 direction = getattr(m, "_direction", None)
-                if getattr(m, "name", None) == name and direction:
+                # With several outputs, that of the output stands before the metric's name.
+                if f"_{name}".endswith(f"_{getattr(m, 'name', '')}") and direction:
                     return direction == "up"
         # The loss itself comes first: an "accuracy_loss" is a loss.
         if _LOWER.search(name.replace("_", " ")):

@@ -6,9 +6,8 @@ from typing import Any
 
 from minitorch_ciml.keras import metrics as metrics_module
 from minitorch_ciml.keras import optimizers
-from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics
+from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics, Names, output_names
 from minitorch_ciml.keras.models.stepper import Stepper
-from minitorch_ciml.keras.tree import flatten
 
 # Arguments of Keras 2, Horovod and graph mode that change nothing here.
 _OLD_COMPILE_ARGUMENTS = {"experimental_run_tf_function", "target_tensors", "sample_weight_mode"}
@@ -66,7 +65,7 @@ class Compiled:
                 self.optimizer, name="loss_scale_optimizer"
             )
         names = self._output_names(None)
-        self._compile_loss = CompiledLoss(loss, loss_weights, names) if loss is not None else None
+        self._compile_loss = CompiledLoss(loss, loss_weights) if loss is not None else None
         if self._compile_loss is not None and names:
             self._compile_loss.build(len(names), names)
         self._compile_metrics = CompiledMetrics(metrics, weighted_metrics)
@@ -93,15 +92,12 @@ class Compiled:
         if not self.compiled:
             raise ValueError(f"{what}: call compile(optimizer=..., loss=...) first.")
 
-    def _output_names(self, y_pred: Any) -> list[str]:
-        """The names of the outputs: of the layers that make them, or `output_1`, ..."""
+    def _output_names(self, y_pred: Any) -> Names:
+        """The names of the outputs, None for those that have none."""
         graph = self.__dict__.get("_graph")
         if graph is not None:
             return graph.output_names
-        if isinstance(y_pred, dict):
-            return sorted(y_pred)
-        count = 0 if y_pred is None else len(flatten(y_pred))
-        return [f"output_{i + 1}" for i in range(count)]
+        return [] if y_pred is None else output_names(y_pred)
 
     def get_compile_config(self) -> dict | None:
         """The arguments of `compile` as plain data, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,35 @@ from minitorch_ciml.keras import losses as losses_module
 from minitorch_ciml.keras import metrics as metrics_module
 from minitorch_ciml.keras.tree import flatten
 
+# The outputs' names in their flat order; None where neither a dictionary nor a graph names them.
+Names = list[str | None]
+
+
+def output_names(outputs: Any, layers: Names | None = None) -> Names:
+    """The names of (nested) outputs: their keys in dictionaries, otherwise those of their layers.
+
+    Args:
+        outputs: the structure.
+        layers: the names of the layers that give the outputs, in flat order, if known.
+    """
+    known = iter(layers or [None] * len(flatten(outputs)))
+
+    def walk(item: Any, path: tuple) -> Iterator[str | None]:
+        if isinstance(item, dict):
+            for key in sorted(item):
+                yield from walk(item[key], (*path, key))
+        elif isinstance(item, (list, tuple)):
+            for i, inner in enumerate(item):
+                yield from walk(inner, (*path, i))
+        else:
+            layer = next(known)
+            if path and not isinstance(path[-1], int):
+                yield "/".join(map(str, path))
+            else:  # within a list the layer's name stands for the number
+                yield layer and "/".join(map(str, (*path[:-1], layer)))
+
+    return list(walk(outputs, ()))
+
 
 class CompiledLoss:
     """The loss of a model: a weighted sum over its outputs.
@@ -19,16 +49,14 @@ class CompiledLoss:
     Args:
         loss: one loss for all outputs, or a list or dictionary with one per output.
         loss_weights: factors, in the same form.
-        output_names: the names by which dictionaries are matched.
     """
 
-    def __init__(self, loss: Any, loss_weights: Any, output_names: list[str] | None):
+    def __init__(self, loss: Any, loss_weights: Any):
         self.user_loss, self.user_weights = loss, loss_weights
-        self.output_names = output_names
         self.losses: list | None = None
         self.trackers: list = []
 
-    def build(self, n_outputs: int, names: list[str]) -> None:
+    def build(self, n_outputs: int, names: Names) -> None:
         """Settles which loss belongs to which output, once the outputs are known."""
         per_output = _per_output(self.user_loss, n_outputs, names, "loss")
         if not isinstance(self.user_loss, (list, tuple, dict)) and n_outputs > 1:
@@ -41,14 +69,13 @@ class CompiledLoss:
                 "after them: say metrics=[...]."
             )
         self.weights = [1.0 if w is None else float(w) for w in weights]
-        if n_outputs > 1:
+        used = [(name, given) for name, given in zip(names, per_output) if given is not None]
+        if len(used) > 1:
             self.trackers = [
-                metrics_module.Mean(name=f"{name}_loss")
-                for name, loss in zip(names, self.losses)
-                if loss is not None
+                metrics_module.Mean(name=f"{name or _name_of(given)}_loss") for name, given in used
             ]
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any, names: list[str]) -> Tensor:
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any, names: Names) -> Tensor:
         outputs = flatten(y_pred)
         if self.losses is None:
             self.build(len(outputs), names)
@@ -67,6 +94,12 @@ class CompiledLoss:
                     next(trackers).update_state(value.value, sample_weight=samples)
                 total = total + value * self.weights[i]
         return total
+
+
+def _name_of(loss: Any) -> str:
+    if isinstance(loss, str):
+        return loss
+    return getattr(loss, "name", None) or getattr(loss, "__name__", "output").strip("<>")
 
 
 def _loss_value(loss: Any, y_true: Any, y_pred: Tensor, sample_weight: Any) -> Tensor:
@@ -92,30 +125,25 @@ class CompiledMetrics:
                 metrics_module.get(name)  # an unknown one is an error now, not in the first step
         self.built = False
         self.entries: list[tuple[int, Any, bool]] = []  # (output, metric, weighted?)
+        self._log_names: list[str] = []
 
-    def build(self, y_true: list, y_pred: list, names: list[str]) -> None:
+    def build(self, y_true: list, y_pred: list, names: Names) -> None:
         """Makes the metrics, once the shapes tell what 'accuracy' means."""
+        taken: dict[str, int] = {}
         for given, weighted in ((self.user_metrics, False), (self.user_weighted, True)):
             for i, items in enumerate(_metric_lists(given, len(y_pred), names)):
+                prefix = f"{names[i]}_" if len(y_pred) > 1 and names[i] else ""
                 for item in items:
                     if y_true[i] is None:
                         continue
                     metric = metrics_module.resolve(item, np.shape(y_true[i]), y_pred[i].shape)
-                    if len(y_pred) > 1:
-                        metric.name = f"{names[i]}_{metric.name}"
                     self.entries.append((i, metric, weighted))
-        self._make_names_unique()
+                    self._log_names.append(_unique(prefix, metric.name, weighted, taken))
         self.built = True
-
-    def _make_names_unique(self) -> None:
-        seen: dict[str, int] = {}
-        for _, metric, _ in self.entries:
-            count = seen[metric.name] = seen.get(metric.name, -1) + 1
-            if count:
-                metric.name = f"{metric.name}_{count}"
 
     @property
     def metrics(self) -> list:
+        """The metrics, those of the sample weights last; their names are without the outputs'."""
         return [metric for _, metric, _ in self.entries]
 
     @property
@@ -123,11 +151,11 @@ class CompiledMetrics:
         return bool(self.user_metrics or self.user_weighted)
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None, names: list[str] | None = None
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, names: Names | None = None
     ) -> None:
         """Adds a batch to every metric."""
         outputs = flatten(y_pred)
-        names = names or [f"output_{i + 1}" for i in range(len(outputs))]
+        names = names or [None] * len(outputs)
         targets = _targets(y_true, len(outputs), names, "y")
         if not self.built:
             self.build(targets, outputs, names)
@@ -137,7 +165,7 @@ class CompiledMetrics:
 
     def result(self) -> dict[str, Any]:
         """The results, by name."""
-        return {metric.name: metric.result() for metric in self.metrics}
+        return {name: entry[1].result() for name, entry in zip(self._log_names, self.entries)}
 
     def reset_state(self) -> None:
         """Starts every metric again."""
@@ -145,34 +173,51 @@ class CompiledMetrics:
             metric.reset_state()
 
 
-def _per_output(given: Any, n: int, names: list[str], what: str) -> list:
-    """`given` as a list with one entry per output."""
-    if isinstance(given, dict):
+def _unique(prefix: str, name: str, weighted: bool, taken: dict[str, int]) -> str:
+    """The name of a metric in the logs: as Keras tells those of the same name apart."""
+    full = prefix + name
+    if full in taken and weighted:
+        full = f"{prefix}weighted_{name}"
+    count = taken[full] = taken.get(full, -1) + 1
+    return f"{full}_{count}" if count else full
+
+
+def _per_output(given: Any, n: int, names: Names, what: str) -> list:
+    """`given` as a list with one entry per output: by name, in order, or nested as the outputs."""
+    if isinstance(given, dict) and not any(_is_nested(item) for item in given.values()):
         unknown = [key for key in given if key not in names]
         if unknown:
             raise ValueError(f"{what}: there is no output {unknown[0]!r}; outputs: {names}.")
         return [given.get(name) for name in names]
-    if isinstance(given, (list, tuple)):
-        if len(given) != n:
-            raise ValueError(f"{what}: the model has {n} outputs, got {len(given)} entries.")
-        return list(given)
+    if _is_nested(given):
+        leaves = flatten(given)
+        if len(leaves) != n:
+            raise ValueError(f"{what}: the model has {n} outputs, got {len(leaves)} entries.")
+        return leaves
     return [given] * n if n == 1 or given is None else [given] + [None] * (n - 1)
 
 
-def _targets(given: Any, n: int, names: list[str], what: str) -> list:
+def _is_nested(given: Any) -> bool:
+    return isinstance(given, (list, tuple, dict))
+
+
+def _targets(given: Any, n: int, names: Names, what: str) -> list:
     """The targets (or weights) of each output."""
-    if n == 1 and not isinstance(given, (list, tuple, dict)):
+    if n == 1 and not _is_nested(given):
         return [given]
-    if given is None or not isinstance(given, (list, tuple, dict)):
+    if given is None or not _is_nested(given):
         return [given] * n
     return _per_output(given, n, names, what)
 
 
-def _metric_lists(given: Any, n: int, names: list[str]) -> list[list]:
+def _metric_lists(given: Any, n: int, names: Names) -> list[list]:
     if given is None:
         return [[] for _ in range(n)]
     if isinstance(given, dict):
-        return [_as_list(item) for item in _per_output(given, n, names, "metrics")]
+        unknown = [key for key in given if key not in names]
+        if unknown:
+            raise ValueError(f"metrics: there is no output {unknown[0]!r}; outputs: {names}.")
+        return [_as_list(given.get(name)) for name in names]
     given = _as_list(given)
     if n == 1:
         nested = len(given) == 1 and isinstance(given[0], (list, tuple))

@@ -6,6 +6,7 @@ from typing import Any
 
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.models.compiled import output_names
 from minitorch_ciml.keras.models.fusion import fused
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
@@ -33,7 +34,7 @@ class LayerGraph:
         self.calls = fused(self.nodes, outputs)
         self._steps = [(call, _is_flat(call)) for call in self.calls]
         self._single_steps = [(node, _is_flat(node)) for node in self.nodes]
-        self.output_names = [y.node.layer.name for y in flatten(outputs)]
+        self.output_names = output_names(outputs, [y.node.layer.name for y in flatten(outputs)])
         self.layers = _sorted_layers(flatten(inputs), self.nodes, discovered)
         names = [layer.name for layer in self.layers]
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -196,7 +196,7 @@ class Functional(Model):
 
 def _made_of_tensors(cls: type) -> bool:
     """Whether a model of this class is made of inputs and outputs, not of arguments of its own."""
-    return cls.__init__ is Model.__init__
+    return cls.__init__ is Model.__init__  # type: ignore[misc]
 
 
 def _same_rank(a: Any, b: Any) -> bool:

@@ -124,15 +124,16 @@ class Trainer(Compiled, Placed):
 
     @property
     def metrics(self) -> list:
-        """The loss' mean, the compiled metrics (as one object), and those that layers hold."""
+        """The loss' mean, those that layers hold, the compiled ones (as one), outputs' losses."""
         found: list = [] if self._loss_tracker is None else [self._loss_tracker]
-        if self._compile_loss is not None:
-            found += self._compile_loss.trackers
-        if self._compile_metrics is not None and self._compile_metrics.wanted:
-            found.append(self._compile_metrics)
         # A model in this one has been, or may be, trained by itself: its metrics are its own.
         held = self._inventory().held(metrics_module.Metric, Trainer)  # type: ignore[attr-defined]
-        return found + [metric for metric in held if metric is not self._loss_tracker]
+        found += [metric for metric in held if metric is not self._loss_tracker]
+        if self._compile_metrics is not None and self._compile_metrics.wanted:
+            found.append(self._compile_metrics)
+        if self._compile_loss is not None:
+            found += self._compile_loss.trackers
+        return found
 
     @property
     def metrics_names(self) -> list[str]:
@@ -232,7 +233,7 @@ class Trainer(Compiled, Placed):
                     break
                 if validation is not None and is_due(epoch, validation_freq):
                     scores = self._evaluate(validation, validation_steps, callbacks, crew)
-                    logs |= {f"val_{name}": value for name, value in scores.items()}
+                    logs = by_name(logs | {f"val_{k}": value for k, value in scores.items()})
                 callbacks.on_epoch_end(epoch, logs)
                 source.end_epoch()
                 self.stop_training = crew.stops(self.stop_training)
@@ -447,8 +448,8 @@ class Trainer(Compiled, Placed):
         for metric in self.metrics:
             compiled = metric is self._compile_metrics
             names += [m.name for m in metric.metrics] if compiled else [metric.name]
-        names = [name for name in names if name in logs]
-        values = [logs[name] for name in (*names, *(name for name in logs if name not in names))]
+        rest = sorted(logs.keys() - set(names))  # as in Keras, those of single outputs
+        values = [logs[name] for name in (*names, *rest) if name in logs]
         return values[0] if len(values) == 1 else values
 
 
