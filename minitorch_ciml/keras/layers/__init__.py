@@ -8,10 +8,30 @@ from minitorch_ciml.keras.layers.attention import (
     MultiHeadAttention,
 )
 from minitorch_ciml.keras.layers.augmentation import (
+    RandomCrop,
+    RandomElasticTransform,
     RandomFlip,
+    RandomPerspective,
     RandomRotation,
+    RandomShear,
     RandomTranslation,
     RandomZoom,
+)
+from minitorch_ciml.keras.layers.colours import (
+    AutoContrast,
+    ContrastLimitedAdaptiveHistogramEqualization,
+    Equalization,
+    RandomBrightness,
+    RandomColorDegeneration,
+    RandomContrast,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
+    RandomPosterization,
+    RandomSaturation,
+    RandomSharpness,
+    Solarization,
 )
 from minitorch_ciml.keras.layers.convolutional import Conv1D, Conv2D, Conv3D
 from minitorch_ciml.keras.layers.convolutional_relatives import (
@@ -67,6 +87,15 @@ from minitorch_ciml.keras.layers.merging import (
     minimum,
     multiply,
     subtract,
+)
+from minitorch_ciml.keras.layers.mixing import (
+    AugMix,
+    CutMix,
+    MixUp,
+    Pipeline,
+    RandAugment,
+    RandomColorJitter,
+    RandomErasing,
 )
 from minitorch_ciml.keras.layers.normalization import BatchNormalization, LayerNormalization
 from minitorch_ciml.keras.layers.pooling import (

@@ -7,6 +7,7 @@ counted from 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +23,41 @@ _FILL_MODES: dict[str, Callable] = {
 FILL_MODES = tuple(_FILL_MODES)
 
 
-def affine(
+def transformed(images: np.ndarray, matrices: np.ndarray, *how: Any) -> np.ndarray:
+    """Result pixel (x, y) is what is at ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k).
+
+    Args:
+        images: floats (N, H, W, C).
+        matrices: a0, a1, a2, b0, b1, b2 for every image, (N, 6), where k is 1; or, for a
+            perspective, also c0 and c1, (N, 8), where k = c0 x + c1 y + 1.
+        how: interpolation, fill_mode, fill_value; see `sampled`.
+    """
+    y, x = np.mgrid[: images.shape[1], : images.shape[2]].astype(images.dtype)
+    a0, a1, a2, b0, b1, b2, *c = matrices.astype(images.dtype).T[:, :, None, None]
+    k = c[0] * x + c[1] * y + 1 if c else 1
+    return sampled(images, (b0 * x + b1 * y + b2) / k, (a0 * x + a1 * y + a2) / k, *how)
+
+
+def sampled(
     images: np.ndarray,
-    matrices: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
     interpolation: str = "bilinear",
     fill_mode: str = "reflect",
     fill_value: float = 0.0,
 ) -> np.ndarray:
-    """Result pixel (y, x) is what the image has at (b0 x + b1 y + b2, a0 x + a1 y + a2).
+    """What the images have at the places (rows, columns).
 
     Args:
         images: floats (N, H, W, C).
-        matrices: a0, a1, a2, b0, b1, b2 for every image, (N, 6).
+        rows, columns: (N, H', W').
         interpolation: "nearest" or "bilinear".
         fill_mode: what there is outside: "constant", "nearest", "wrap" or "reflect".
         fill_value: for "constant".
     """
     height, width = images.shape[1:3]
-    y, x = np.mgrid[:height, :width].astype(images.dtype)
-    a0, a1, a2, b0, b1, b2 = matrices.astype(images.dtype).T[:, :, None, None]
-    places = b0 * x + b1 * y + b2, a0 * x + a1 * y + a2
-    corners = [_neighbours(place, interpolation) for place in places]
-    result = np.zeros_like(images)
+    corners = [_neighbours(place, interpolation) for place in (rows, columns)]
+    result = np.zeros((*rows.shape, images.shape[-1]), images.dtype)
     image = np.arange(len(images))[:, None, None]
     for row, row_weight in corners[0]:
         for column, column_weight in corners[1]:
@@ -64,6 +78,44 @@ def _neighbours(place: np.ndarray, interpolation: str) -> list[tuple[np.ndarray,
     first = np.floor(place)
     rest = place - first
     return [(first.astype(int), 1 - rest), (first.astype(int) + 1, rest)]
+
+
+def homographies(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The perspectives that read point `after` of the result at `before`: for `transformed`.
+
+    Args:
+        before, after: four points (x, y) for every image, (N, 4, 2).
+    """
+    x, y = (after[..., i] for i in (0, 1))
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    of_x = [x, y, one, zero, zero, zero, -before[..., 0] * x, -before[..., 0] * y]
+    of_y = [zero, zero, zero, x, y, one, -before[..., 1] * x, -before[..., 1] * y]
+    equations = np.concatenate([np.stack(of_x, axis=-1), np.stack(of_y, axis=-1)], axis=1)
+    known = np.concatenate([before[..., 0], before[..., 1]], axis=1)[..., None]
+    return np.linalg.solve(equations, known)[..., 0]
+
+
+def blurred(images: np.ndarray, size: tuple[int, int], sigma: Any) -> np.ndarray:
+    """Images (N, H, W, C) under a Gaussian, with zeros outside; the sizes are odd.
+
+    Args:
+        size: of the kernel, (width, height).
+        sigma: its standard deviations, (width, height).
+    """
+    for axis, n, deviation in zip((2, 1), size, sigma):
+        place = np.arange(n) - (n - 1) / 2
+        weights = np.exp(-0.5 * (place / deviation) ** 2)
+        images = convolved(images, (weights / weights.sum()).astype(images.dtype), axis)
+    return images
+
+
+def convolved(images: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Images under an odd number of weights along one axis, with zeros outside."""
+    margin, length = len(weights) // 2, images.shape[axis]
+    margins = [(margin, margin) if i == axis else (0, 0) for i in range(images.ndim)]
+    wide = np.moveaxis(np.pad(images, margins), axis, 0)
+    moved = sum(w * wide[i : i + length] for i, w in enumerate(weights))
+    return np.moveaxis(np.asarray(moved), 0, axis)
 
 
 def resize(images: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
