@@ -6,6 +6,9 @@ input was broadcast, the engine sums the gradient back to its shape, so the rule
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from minitorch_ciml.autograd.engine import Op, Variable
 
 identity: Op = Op("identity", lambda g, y, x: g, doc="y = x.")
@@ -139,6 +142,19 @@ relu: Op = Op(
 # --- Python's operators -------------------------------------------------------------------------
 
 
+def _operator(op: Op) -> Callable:
+    def operator(a: Variable, b: Any) -> Any:
+        try:
+            return op(a, b)
+        except TypeError:
+            # As NumPy has it, a class says so that operators are left to it (a KerasTensor does).
+            if getattr(type(b), "__array_ufunc__", ()) is None and not isinstance(b, Variable):
+                return NotImplemented
+            raise
+
+    return operator
+
+
 def _reflected(op: Op):
     """`b.__rop__(a)` is `a op b`: Python calls it when `a` does not know what to do."""
     return lambda b, a: op(a, b)
@@ -147,7 +163,7 @@ def _reflected(op: Op):
 for _symbol, _op in {
     "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
 }.items():  # fmt: skip
-    setattr(Variable, f"__{_symbol}__", lambda a, b, _op=_op: _op(a, b))
+    setattr(Variable, f"__{_symbol}__", _operator(_op))
     setattr(Variable, f"__r{_symbol}__", _reflected(_op))
 
 for _symbol, _op in {

@@ -433,6 +433,8 @@ def _device_among(like: Sequence) -> str:
 
 def _weak_dtype(number: bool | int | float, like: Sequence) -> np.dtype:
     dtypes = [x.value.dtype for x in like if isinstance(x, Tensor)]
+    if not dtypes:  # among plain numbers, as in expand_dims(3, 0)
+        return as_array(number).dtype
     dtype = dtypes[0] if len(dtypes) == 1 else promoted(*dtypes)
     if dtype.kind in FLOATS or (isinstance(number, bool) and dtype.kind == "b"):
         return dtype

@@ -126,6 +126,22 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
     return as_float(y_true, y_pred.value.dtype)
 
 
+def of_one_rank(t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets and predictions without a last axis of size 1 that only one of the two has.
+
+    (N,) and (N, 1) become (N, 1) both: subtracted as they are, they would give (N, N).
+    """
+    if t.ndim == p.ndim + 1 and t.shape[-1] == 1:
+        return (t, _with_rows(p)) if p.ndim == 1 else (reshape(t, t.shape[:-1]), p)
+    if p.ndim == t.ndim + 1 and p.shape[-1] == 1:
+        return (_with_rows(t), p) if t.ndim == 1 else (t, reshape(p, p.shape[:-1]))
+    return t, p
+
+
+def _with_rows(x: Tensor) -> Tensor:
+    return reshape(x, (x.shape[0], 1))
+
+
 def reduce_weighted_values(
     values: Any,
     sample_weight: Any = None,
@@ -214,6 +230,8 @@ class LossFunctionWrapper(Loss):
         self._fn_kwargs = kwargs
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        if isinstance(y_true, Tensor) and isinstance(y_pred, Tensor):
+            y_true, y_pred = of_one_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self._fn_kwargs)
 
     def get_config(self) -> dict:

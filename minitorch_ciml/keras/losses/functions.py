@@ -15,7 +15,7 @@ from typing import Any
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, log, log1p, maximum, minimum, sqrt, where
 from minitorch_ciml.autograd.tensor import as_tensor
-from minitorch_ciml.keras.losses.base import as_float
+from minitorch_ciml.keras.losses.base import as_float, of_one_rank
 from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_
 from minitorch_ciml.ops import mean
@@ -32,10 +32,7 @@ def _pair(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     t = as_float(y_true, p.value.dtype)
     if t.shape == p.shape or not t.shape:
         return t, p
-    if t.ndim == p.ndim + 1 and t.shape[-1] == 1:
-        t, p = (t, reshape(p, t.shape)) if p.ndim == 1 else (reshape(t, t.shape[:-1]), p)
-    elif p.ndim == t.ndim + 1 and p.shape[-1] == 1:
-        t, p = (reshape(t, p.shape), p) if t.ndim == 1 else (t, reshape(p, p.shape[:-1]))
+    t, p = of_one_rank(t, p)
     if t.shape != p.shape:
         raise ValueError(
             f"{name}: y_true has shape {t.shape} and y_pred {p.shape}; they must be equal. Reshape "

@@ -63,7 +63,7 @@ class CompiledLoss:
             per_output = [self.user_loss] * n_outputs
         self.losses = [losses_module.resolve(item) for item in per_output]
         weights = _per_output(self.user_weights, n_outputs, names, "loss_weights")
-        if any(isinstance(w, str) for w in weights):
+        if any(not isinstance(w, (int, float, np.number, type(None))) for w in weights):
             raise ValueError(
                 f"compile: loss_weights must be numbers, got {self.user_weights!r}; metrics come "
                 "after them: say metrics=[...]."
