@@ -118,6 +118,17 @@ def test_gradients_on_a_gpu_go_through_the_host(first_mpirun):
     np.testing.assert_allclose(numbers[0].reshape(2, 3), [numbers[1]] * 2, rtol=1e-5)
 
 
+def test_the_users_number_of_threads_is_told(first_mpirun):
+    done = first_mpirun(2, "plain.py", MINITORCH_CIML_DISTRIBUTE="1", NUMBA_NUM_THREADS="3")
+    assert "minitorch_ciml: 2 ranks on 1 host, 3 threads each" in done.stderr
+
+
+def test_overlap_on_a_gpu_is_refused(first_mpirun):
+    done = first_mpirun(2, "gpu.py", "gpu", "overlap", MINITORCH_CIML_SIMULATE_CUDA="1")
+    assert done.returncode == 1
+    assert "ValueError: overlap=True: gradients on a GPU are sent after backward" in done.stderr
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 

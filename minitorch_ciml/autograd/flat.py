@@ -23,53 +23,22 @@ from minitorch_ciml.autograd.tensor import Parameter, Tensor, as_array
 _ALIGNMENT = {"cpu": 16, "cuda": 64}
 
 
-class FlatBuffer:
-    """Parameters of one dtype, packed into one array, and another array for their gradients.
-
-    Args:
-        parameters: at least one; all of one dtype and on one device, none twice.
+class Message:
+    """The gradients of some parameters in one array, and what `distributed` sends along with them.
 
     Attributes:
-        parameters: as given.
-        device: where they are.
-        slices: where each parameter lies in `data` and `gradient`.
+        parameters: in the order of the model.
+        slices: where each of them lies in `gradient`.
+        size: N, the length of `gradient`.
+        message: `gradient`, `present` and `flag` as one array, so that they travel together.
         gradient: all gradients, of shape (N,).
         gradient_views: each parameter's part of it, in the parameter's shape.
         present: one number per parameter, for `distributed`: 1 if it has a gradient, else 0.
         flag: one more number for `distributed`, that travels along.
-        message: `gradient`, `present` and `flag` as one array, so that they travel together.
-        waiting: copies of `message`, for `distributed`: of the parts of a batch done so far.
-
-    Raises:
-        ValueError: no parameters, several dtypes or devices, or one parameter twice.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]):
-        self.parameters = list(parameters)
-        dtypes = {p.dtype for p in self.parameters}
-        if len(dtypes) != 1:
-            names = ", ".join(sorted(d.name for d in dtypes)) or "none"
-            raise ValueError(f"FlatBuffer: expected parameters of one dtype, got {names}.")
-        if len({id(p) for p in self.parameters}) != len(self.parameters):
-            raise ValueError("FlatBuffer: a parameter is given twice; give each one once.")
-        devices = sorted({p.device for p in self.parameters})
-        if len(devices) > 1:
-            raise ValueError(f"the parameters live on different devices: {', '.join(devices)}.")
-        self.device = devices[0]
-        sizes = [_padded(p.size, self.device) for p in self.parameters]
-        self.size = sum(sizes)
-        self.slices: list[slice] = []
-        start = self.size
-        for p, size in zip(self.parameters, sizes):
-            start -= size
-            self.slices.append(slice(start, start + p.size))
-        dtype = dtypes.pop()
-        self._data = kernels.full((self.size,), 0, dtype, self.device)
-        n = self.size + len(self.parameters) + 1
-        self.place(kernels.full((n,), 0, dtype, self.device))
-        self.waiting: list[np.ndarray] = []
-        self._views = self.views(self._data)
-        self.pack()
+    def __init__(self, parameters: list[Parameter], slices: list[slice], size: int):
+        self.parameters, self.slices, self.size = parameters, slices, size
 
     def place(self, message: np.ndarray) -> None:
         """Makes this array, of shape (N + P + 1,), the `message`; what it holds is overwritten."""
@@ -80,15 +49,58 @@ class FlatBuffer:
         )  # fmt: skip
         self.gradient_views = self.views(self.gradient)
 
+    def views(self, array: np.ndarray) -> list[np.ndarray]:
+        """The parts of `array` (N,) that belong to the parameters, in their shapes."""
+        return [array[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters)]
+
+
+class FlatBuffer(Message):
+    """Parameters of one dtype, packed into one array, and another array for their gradients.
+
+    Args:
+        parameters: at least one; all of one dtype and on one device, none twice.
+
+    Attributes:
+        device: where they are.
+        slices: where each parameter lies in `data` and `gradient`.
+        waiting: copies of `message`, for `distributed`: of the parts of a batch done so far.
+
+    Raises:
+        ValueError: no parameters, several dtypes or devices, or one parameter twice.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]):
+        parameters = list(parameters)
+        dtypes = {p.dtype for p in parameters}
+        if len(dtypes) != 1:
+            names = ", ".join(sorted(d.name for d in dtypes)) or "none"
+            raise ValueError(f"FlatBuffer: expected parameters of one dtype, got {names}.")
+        if len({id(p) for p in parameters}) != len(parameters):
+            raise ValueError("FlatBuffer: a parameter is given twice; give each one once.")
+        devices = sorted({p.device for p in parameters})
+        if len(devices) > 1:
+            raise ValueError(f"the parameters live on different devices: {', '.join(devices)}.")
+        self.device = devices[0]
+        sizes = [_padded(p.size, self.device) for p in parameters]
+        slices: list[slice] = []
+        start = sum(sizes)
+        for p, size in zip(parameters, sizes):
+            start -= size
+            slices.append(slice(start, start + p.size))
+        super().__init__(parameters, slices, sum(sizes))
+        dtype = dtypes.pop()
+        self._data = kernels.full((self.size,), 0, dtype, self.device)
+        n = self.size + len(parameters) + 1
+        self.place(kernels.full((n,), 0, dtype, self.device))
+        self.waiting: list[np.ndarray] = []
+        self._views = self.views(self._data)
+        self.pack()
+
     @property
     def data(self) -> np.ndarray:
         """All values, of shape (N,): the very memory of the parameters."""
         self.pack()
         return self._data
-
-    def views(self, array: np.ndarray) -> list[np.ndarray]:
-        """The parts of `array` (N,) that belong to the parameters, in their shapes."""
-        return [array[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters)]
 
     def pack(self) -> None:
         """Takes in parameters whose values are elsewhere, such as in a later `FlatBuffer`."""

@@ -319,8 +319,8 @@ def _settle(communicator: MPICommunicator) -> None:
     keep_apart(communicator.rank)
     end_job_on_failure(communicator.rank, communicator.abort, communicator.meet_at_the_end)
     launch.take_gpu(communicator.local_rank)
-    communicator.threads = launch.threads_per_rank(communicator.local_size)
-    launch.limit_threads(communicator.threads)
+    threads = launch.threads_per_rank(communicator.local_size)
+    communicator.threads = launch.limit_threads(threads)
     hosts = communicator.total(communicator.local_rank == 0)
     if communicator.rank == 0:
         print(_description(communicator, int(hosts)), file=sys.stderr, flush=True)

@@ -6,14 +6,14 @@ each a part of a piece; then every one of them adds its part to those of the oth
 the network; then they hand the sums out to each other.
 
 *Blocking*, this begins when backward has ended. *Overlapped*, a piece is sent as soon as backward
-has computed it. MPI moves messages only while it is called, so a thread calls it every now and then
-while backward computes (`Progress`). Where there is a network, both are tried in the first steps,
-and rank 0 decides for all by its clock.
+has computed it on all ranks of the machine; nobody waits for that, but looks after every op. Where
+there is a network, both are tried in the first steps, and rank 0 decides for all by its clock.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
@@ -25,11 +25,11 @@ import numpy as np
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import engine
 from minitorch_ciml.autograd.engine import Record, Variable
-from minitorch_ciml.autograd.flat import FlatBuffer
-from minitorch_ciml.distributed import interruption
+from minitorch_ciml.autograd.flat import FlatBuffer, Message
+from minitorch_ciml.distributed import interruption, transfers
 from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
-from minitorch_ciml.distributed.progress import Progress, wait
+from minitorch_ciml.distributed.requests import wait
 from minitorch_ciml.distributed.sums import average_in_fixed_order
 
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
@@ -70,7 +70,6 @@ class GradientExchange:
         self._overlapped = False
         self._began: float | None = None
         self._watching = False
-        self._progress = Progress(self._poll)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.average, self.compression, self.overlap)
@@ -88,11 +87,7 @@ class GradientExchange:
         communicator = cast(MPICommunicator, init())  # there is one where this is called
         if self._buffers != buffers:
             self._open(buffers, communicator)
-        with (
-            communicator.waiting("gradient exchange"),
-            profile.exchange(communicator),
-            self._progress.lock,
-        ):
+        with communicator.waiting("gradient exchange"), profile.exchange(communicator):
             for lane, own in zip(self._lanes, gradients):
                 self._faithful &= lane.send_rest(lane.buffer.bring(own), self._overlapped)
             for lane in self._lanes:
@@ -156,27 +151,20 @@ class GradientExchange:
                     uses[x] -= 1
                     if uses[x] == 0 and x.hooks is None and x in gradients:
                         self._arrived(x, gradients[x])
-            self._progress.between_ops()
+            for lane in self._lanes:
+                lane.poll()
 
         return after
 
     def _arrived(self, parameter: Variable, gradient: np.ndarray) -> None:
         lane, i = self._positions[parameter]
-        with self._progress.lock:
-            lane.arrived(i, gradient, self._overlapped)
-        if lane.sending:
-            self._progress.wake()
-
-    def _poll(self) -> bool:
-        """Lets MPI move what is on its way; whether something still is."""
-        return any([lane.poll() for lane in self._lanes])
+        lane.arrived(i, gradient, self._overlapped)
 
     def close(self) -> None:
         """Watches no backward any more."""
         if self._watching:
             engine.watchers.remove(self._watch)
             self._watching = False
-            self._progress.close()
 
     # --- which way -------------------------------------------------------------------------------
 
@@ -220,40 +208,41 @@ class GradientExchange:
 def _ways(lanes: list[_Lane], overlap: bool | None) -> list[bool]:
     """Whether to overlap; both ways only where there is a network.
 
-    With several lanes, a rank without rows would send their pieces in another order.
+    Not with several lanes, where a rank without rows would send their pieces in another order, nor
+    on a GPU, which computes the gradients long after backward has asked for them.
     """
-    if overlap is False or len(lanes) > 1 or (overlap is None and lanes[0].across.size == 1):
+    if overlap and lanes[0].buffer.copied:
+        raise ValueError("overlap=True: gradients on a GPU are sent after backward; leave it out.")
+    here = lanes[0].buffer.copied or lanes[0].across.size == 1
+    if overlap is False or len(lanes) > 1 or (overlap is None and here):
         return [False]
     return [True] if overlap else [False, True]
 
 
-class _OnHost:
+class _OnHost(Message):
     """A buffer's message as MPI can have it: itself, or on a GPU a copy in the host's memory.
 
-    Attributes: as of `FlatBuffer`.
+    Attributes:
+        copied: whether it is a copy.
+        refuse: as of `FlatBuffer`.
     """
 
     def __init__(self, buffer: FlatBuffer):
-        self._original = buffer
-        self.parameters, self.slices, self.size = buffer.parameters, buffer.slices, buffer.size
-        self.refuse, self.views = buffer.refuse, buffer.views
-        self._copied = buffer.device != "cpu"
-        self._staging: Any = kernels.staging(buffer.gradient) if self._copied else None
+        super().__init__(buffer.parameters, buffer.slices, buffer.size)
+        self._original, self.refuse = buffer, buffer.refuse
+        self.copied = buffer.device != "cpu"
+        self._staging: Any = kernels.staging(buffer.gradient) if self.copied else None
         self.place(np.zeros(len(buffer.message), buffer.message.dtype))
 
     def place(self, message: np.ndarray) -> None:
-        """See `FlatBuffer.place`."""
-        if self._copied:
-            FlatBuffer.place(self, message)  # type: ignore[arg-type]
-            return
-        original = self._original
-        original.place(message)
-        self.message, self.gradient_views = message, original.gradient_views
-        self.gradient, self.present, self.flag = original.gradient, original.present, original.flag
+        """See `Message.place`."""
+        super().place(message)
+        if not self.copied:
+            self._original.place(message)
 
     def bring(self, gradients: list) -> list:
         """The gradients, on the host: one copy brings all of them."""
-        if not self._copied:
+        if not self.copied:
             return gradients
         missing = self._original.gather(gradients)
         arrays = self.views(self._staging.fetch())
@@ -261,7 +250,7 @@ class _OnHost:
 
     def take_back(self) -> None:
         """Puts the sums where the optimizer looks for them."""
-        if self._copied:
+        if self.copied:
             self._staging.send(self.gradient)
             self._original.present = self.present
 
@@ -303,8 +292,7 @@ class _Lane:
         halved = compression is not None or self.message.dtype == np.float16
         # What a rank's gradients are multiplied by on the network, in float16 only: so that they
         # keep the size that they had before `scale`, whatever the number of ranks.
-        self._transfer: Any = _Halves if halved else _Plain
-        self._unscale = 1 / scale if halved else 1.0
+        self._unscale = 1 / scale if halved else None
         self._stops = [_even_stops(self.message), _stops_at_parameters(buffer, self.message)]
         self.begin()
 
@@ -315,6 +303,7 @@ class _Lane:
         self._there = [False] * count  # whether it is in the message
         self._next = count - 1  # the first parameter, in the order of the array, that is not there
         self._sent = 0  # where the next piece begins
+        self._written: deque[tuple[Any, slice]] = deque()  # pieces that wait for other ranks' parts
         self._parts: list[slice] = []
         self._transfers: list[Any] = []
         self.sending = False
@@ -326,9 +315,12 @@ class _Lane:
             self._put(i, gradient)
             self._send(self._complete(), overlapped)
 
-    def poll(self) -> bool:
-        """Lets MPI move what is on its way; whether something still is."""
-        return any([transfer.poll() for transfer in self._transfers])
+    def poll(self) -> None:
+        """Sends what all ranks of the machine have written, and lets MPI move what is sent."""
+        while self._written and self._written[0][0].Test():
+            self._add_up(self._written.popleft()[1])
+        for transfer in self._transfers:
+            transfer.poll()
 
     def send_rest(self, gradients: Sequence, overlapped: bool) -> bool:
         """Sends what has not been sent; returns whether `arrived` has got the same arrays."""
@@ -356,6 +348,10 @@ class _Lane:
 
     def receive(self) -> None:
         """Waits for the sums."""
+        while self._written:
+            arrival, piece = self._written.popleft()
+            wait(arrival)
+            self._add_up(piece)
         for transfer in self._transfers:
             transfer.wait()
         if self._memory is not None:
@@ -383,19 +379,25 @@ class _Lane:
         """Sends the pieces that are complete."""
         for stop in self._stops[overlapped]:
             if self._sent < stop <= complete:
-                self._send_piece(self._sent, stop, overlapped)
+                piece = slice(self._sent, stop)
+                if self._memory is None:
+                    self._transfer(piece)
+                else:
+                    self._written.append((self._node.arrive(), piece))
                 self._sent, self.sending = stop, True
 
-    def _send_piece(self, start: int, stop: int, overlapped: bool) -> None:
-        part = slice(start, stop)
-        if self._memory is not None:
-            self._node.barrier()  # all ranks of this machine have written the piece
-            part = self._node.share(start, stop)
-            self._node.add_up(self._memory, part)
-            self._parts.append(part)
+    def _add_up(self, piece: slice) -> None:
+        """All ranks of this machine have written the piece."""
+        assert self._memory is not None
+        part = self._node.share(piece.start, piece.stop)
+        self._node.add_up(self._memory, part)
+        self._parts.append(part)
+        self._transfer(part)
+
+    def _transfer(self, part: slice) -> None:
         if self.across.size > 1:
             values = self.message[part]
-            self._transfers.append(self._transfer(self.across, values, overlapped, self._unscale))
+            self._transfers.append(transfers.begin(self.across, values, self._unscale))
 
 
 def _even_stops(message: np.ndarray) -> list[int]:
@@ -418,63 +420,8 @@ def _stops_at_parameters(buffer: _OnHost, message: np.ndarray) -> list[int]:
     return [stop for stop in stops if stop < len(message)] + [len(message)]
 
 
-class _Plain:
-    """Adds values up over the ranks of `across`, in place."""
-
-    def __init__(self, across: Any, values: np.ndarray, overlapped: bool, unscale: float):
-        MPI = _mpi()
-        self._request = None
-        if overlapped:
-            self._request = across.Iallreduce(MPI.IN_PLACE, values)
-        else:
-            across.Allreduce(MPI.IN_PLACE, values)
-
-    def poll(self) -> bool:
-        if self._request is not None and self._request.Test():
-            self._request = None
-        return self._request is not None
-
-    def wait(self) -> None:
-        if self._request is not None:
-            wait(self._request)
-
-
-class _Halves:
-    """The same, sent as float16: every rank adds up one part, in float32, and sends it to all."""
-
-    def __init__(self, across: Any, values: np.ndarray, overlapped: bool, unscale: float):
-        self._across, self._values, self._unscale = across, values, unscale
-        each = -(-values.size // across.size)
-        self._sent = np.zeros((across.size, each), np.float16)
-        np.multiply(values, unscale, out=self._sent.reshape(-1)[: values.size], casting="unsafe")
-        self._received = np.empty_like(self._sent)
-        self._request = across.Ialltoall(_bytes(self._sent), _bytes(self._received))
-
-    def poll(self) -> bool:
-        return not self._request.Test()
-
-    def wait(self) -> None:
-        wait(self._request)
-        # The mean, not the sum: it cannot be larger than what was sent.
-        mean = self._received.mean(axis=0, dtype=np.float32).astype(np.float16)
-        self._across.Allgather(_bytes(mean), _bytes(self._sent))
-        factor = self._across.size / self._unscale
-        means = self._sent.reshape(-1)[: self._values.size]
-        np.multiply(means, self._values.dtype.type(factor), out=self._values, casting="unsafe")
-
-
 def _array(gradient: Any) -> np.ndarray | None:
     return gradient.value if isinstance(gradient, Variable) else gradient
-
-
-def _bytes(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1).view(np.uint8)
-
-
-def _mpi() -> Any:
-    from mpi4py import MPI
-
-    return MPI
 
 
 # --- the exchange of an optimizer -----------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.distributed.progress import wait
+from minitorch_ciml.distributed.requests import wait
 
 _SHARED = "/dev/shm"  # files in memory, on Linux
 _PAGE = 4096
@@ -31,9 +31,13 @@ class Node:
         self._ranks = ranks
         self.rank, self.size = ranks.rank, ranks.size
 
+    def arrive(self) -> Any:
+        """This rank is here: an MPI request that is done when all ranks of the machine are."""
+        return self._ranks.Ibarrier()
+
     def barrier(self) -> None:
         """Waits until all ranks of the machine are here."""
-        wait(self._ranks.Ibarrier())
+        wait(self.arrive())
 
     def allocate(self, size: int, dtype: np.dtype) -> list[np.ndarray] | None:
         """One array per rank, of shape (size,), that all of them see; None if there is no room.

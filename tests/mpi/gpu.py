@@ -1,4 +1,7 @@
-"""A small training on the device of the ranks; prints losses and the sum of the weights."""
+"""A small training on the device of the ranks; prints losses and the sum of the weights.
+
+mpirun -n 2 python gpu.py DEVICE [overlap]
+"""
 
 import sys
 
@@ -7,7 +10,10 @@ import numpy as np
 from minitorch_ciml import distributed, keras
 
 devices = [f"{sys.argv[1]}:{i}" for i in range(distributed.init().size)]
-keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+overlap = True if "overlap" in sys.argv else None
+keras.distribution.set_distribution(
+    keras.distribution.DataParallel(devices=devices, overlap=overlap)
+)
 keras.utils.set_random_seed(0)
 model = keras.Sequential(
     [keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3, "softmax")]
