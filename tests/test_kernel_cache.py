@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from numba.core.bytecode import FunctionIdentity
 import minitorch_ciml
 from minitorch_ciml.kernels.cpu import jit
 
-PROCESSES = 4
 PACKAGE = Path(minitorch_ciml.__file__).parent
 
 # A few kernels of each kind: on one thread, on all threads, and an optimizer's.
@@ -34,6 +34,30 @@ print(model.train_on_batch(x, y), float(np.abs(model.get_weights()[0]).sum()))
 """
 
 
+# Trains models whose kernels are closures of the same factories, one after the other.
+TRAIN = """
+import sys
+import numpy as np
+from minitorch_ciml import keras
+from minitorch_ciml.keras import layers
+x = np.sin(np.arange(8 * 7 * 7 * 5, dtype="float32")).reshape(8, 7, 7, 5)
+y = np.arange(8) % 3
+FIRST = {"plain": lambda: layers.Conv2D(6, 3, 2, activation="relu"),
+         "depthwise": lambda: layers.DepthwiseConv2D(3, 2, activation="relu")}
+for name in sys.argv[1:]:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([FIRST[name](), layers.Flatten(), layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    losses = [float(model.train_on_batch(x, y)) for _ in range(3)]
+    print(name, *losses, *[float(np.abs(w).sum()) for w in model.get_weights()])
+"""
+
+WITHOUT_NUMBA = """
+from minitorch_ciml import kernels
+find = kernels.find
+kernels.find = lambda device, name: find("reference", name)
+"""
+
 # One kernel.
 KERNEL = """
 import numpy as np
@@ -44,16 +68,12 @@ print(float(y.sum()))
 """
 
 
-def start(cache):
-    return python(STEP, NUMBA_CACHE_DIR=str(cache))
-
-
-def python(code, before=None, **variables):
+def python(code, *arguments, before=None, **variables):
     """Starts a process, which calls ``before`` first."""
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | variables
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, preexec_fn=before, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, *arguments], env=environment, preexec_fn=before,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -68,14 +88,25 @@ def files(cache):
     return {path.name: path.stat().st_mtime_ns for path in cache.rglob("*.nb?")}
 
 
-def test_processes_that_start_at_once_share_an_empty_cache(tmp_path):
-    first, *others = [result(p) for p in [start(tmp_path) for _ in range(PROCESSES)]]
-    assert others == [first] * (PROCESSES - 1)
+def test_processes_that_train_at_once_share_an_empty_cache(tmp_path):
+    """Two train one model, two another. Then one process trains both, with what they compiled."""
+    at_once = ("plain", "depthwise", "plain", "depthwise")
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [result(p) for p in [python(TRAIN, name, **cache) for name in at_once]]
+    assert found[:2] == found[2:]
     filled = files(tmp_path)
     assert filled
     assert not list(tmp_path.rglob("tmp*"))  # files are written beside and then put in place
-    assert result(start(tmp_path)) == first  # what they left is whole
-    assert files(tmp_path) == filled  # and was all that was needed
+    again = result(python(TRAIN, "depthwise", "plain", **cache))
+    assert again == found[1] + found[0]
+    assert files(tmp_path) == filled  # what they left is whole, and all that was needed
+    expected = result(python(WITHOUT_NUMBA + TRAIN, "depthwise", "plain", **cache))
+    assert files(tmp_path) == filled
+    np.testing.assert_allclose(numbers(again), numbers(expected), rtol=1e-4)
+
+
+def numbers(text):
+    return [[float(word) for word in line.split()[1:]] for line in text.splitlines()]
 
 
 # --- an installation that its user cannot write -------------------------------------------------
@@ -104,8 +135,8 @@ def installed(tmp_path):
     def begin(code):
         variables = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
         before = obey_permissions if is_root else None
-        return python(f"import os; os.chdir({str(home)!r})" + code, before, PYTHONPATH=str(site),
-                      **variables)  # fmt: skip
+        code = f"import os; os.chdir({str(home)!r})" + code
+        return python(code, before=before, PYTHONPATH=str(site), **variables)
 
     yield site, home, begin
     for path in paths:
@@ -159,3 +190,20 @@ def test_parts_of_the_same_name_are_not_confused(monkeypatch):
     least, most = made(0), made(-1)
     x = np.array([2.0, 5.0, 3.0])  # sums 2 7 10, their differences 3 5, their sums 2 9 19
     assert (least(x), most(x)) == (3 * (3 + 2), 3 * (5 + 19))
+
+
+def home_of(value):
+    """The module in which a kernel, or an intrinsic, is written; None for anything else."""
+    written = getattr(value, "py_func", None) or getattr(value, "_defn", None)
+    return getattr(written, "__module__", None)
+
+
+def test_kernels_are_compiled_anew_when_what_they_are_made_of_changes():
+    """Numba watches a kernel's own file, and the cache those whose kernels others are made of."""
+    watched = {path.stem for path in jit._FOUNDATION}
+    for path in (PACKAGE / "kernels" / "cpu").glob("[a-z]*.py"):
+        module = import_module(f"minitorch_ciml.kernels.cpu.{path.stem}")
+        homes = {home_of(value) for value in vars(module).values()}
+        if module.__name__ in homes:  # otherwise it only calls kernels, from Python
+            others = homes - {None, module.__name__}
+            assert {home.rpartition(".")[2] for home in others} <= watched, path.name

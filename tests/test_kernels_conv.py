@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
-from minitorch_ciml.kernels.cpu import correlate, correlate_few, correlate_rows, simd, winograd
+from minitorch_ciml.kernels.cpu import correlate, correlate_few, correlate_rows, vector, winograd
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
@@ -205,7 +205,7 @@ def simple(rank, pad=0, stride=1, groups=1):
 def check_tile_boundaries():
     """Numbers of outputs, places and filters on both sides of every tile's edge."""
     edges = sorted({1, *(n + d for n in (correlate.WIDE, correlate.NARROW) for d in (-1, 0, 1))})
-    lanes = simd.VECTOR_BITS // 32
+    lanes = vector.VECTOR_BITS // 32
     for outputs in edges:
         for filters in (lanes - 1, lanes, lanes + 1, 2 * lanes, 2 * lanes + 1, 3 * lanes + 1):
             x, w, b = random_arrays(
@@ -244,7 +244,7 @@ def check_rows():
 
 def check_winograd():
     """Images of even and odd sizes with padding on any side; channels around whole vectors."""
-    lanes = simd.VECTOR_BITS // 32
+    lanes = vector.VECTOR_BITS // 32
     for images, height, width, channels, filters, padding in (
         (9, 26, 26, lanes, lanes, ((0, 0), (0, 0))),
         (1, 3, 3, lanes, 2 * lanes, ((0, 0), (0, 0))),
@@ -279,7 +279,7 @@ def test_one_place_is_one_product_of_matrices(channels, filters):
 
 def check_one_filter():
     """Vectors run along the channels, with every kind of window and number of outputs."""
-    lanes = simd.VECTOR_BITS // 32
+    lanes = vector.VECTOR_BITS // 32
     for size, channels, window, pad, dtype in (
         ((9, 8), 4 * lanes, (3, 3), 1, np.float32),
         ((3, 3), lanes, (3, 3), 0, np.float32),
@@ -303,7 +303,7 @@ def check_one_filter():
     ],
 )
 def test_few_channels(size, window, channels, stride, padding, dtype):
-    lanes = simd.VECTOR_BITS // 8 // np.dtype(dtype).itemsize
+    lanes = vector.lanes_of(np.dtype(dtype))
     for filters in (lanes, 3 * lanes):
         shapes = (35, *size, channels), (*window, channels, filters), (filters,)
         x, w, b = random_arrays(0, dtype, *shapes)
@@ -516,7 +516,7 @@ NARROWER = {
 @pytest.mark.parametrize("bits", NARROWER)
 def test_narrower_vectors(bits):
     """The same kernels, compiled for a processor with fewer and smaller registers."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or simd.VECTOR_BITS < bits:
+    if platform.machine().lower() not in ("x86_64", "amd64") or vector.VECTOR_BITS < bits:
         pytest.skip("needs an x86 processor with vectors of that size")
     name, features = NARROWER[bits]
     paths = [str(Path(__file__).parent), str(Path(reference.__file__).parents[3])]
@@ -536,8 +536,8 @@ def test_narrower_vectors(bits):
 
 def check_processor():
     """What `test_narrower_vectors` runs in its own process."""
-    assert str(simd.VECTOR_BITS) == sys.argv[1]
-    for filters in (3, 2 * simd.VECTOR_BITS // 32 + 1):
+    assert str(vector.VECTOR_BITS) == sys.argv[1]
+    for filters in (3, 2 * vector.VECTOR_BITS // 32 + 1):
         x, w, b = random_arrays(0, np.float32, (2, 11, 21, 3), (3, 3, 3, filters), (filters,))
         check_convolution(x, w, b, simple(2, pad=1))
     x, w, b = random_arrays(0, np.float32, (3, 9, 9, 17), (3, 3, 1, 17), (17,))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import workspace
 from minitorch_ciml.kernels.cpu.geometry import as_record
@@ -36,7 +36,7 @@ from minitorch_ciml.kernels.reference.conv import Ints, Pads
 Array = np.ndarray
 
 # Sums in registers, beside g, its mask and the sum for the bias.
-PLACES = simd.REGISTERS - 5
+PLACES = vector.REGISTERS - 5
 # Work units, each with sums of its own: as many for any number of threads.
 UNITS = 32
 
@@ -134,7 +134,7 @@ def fits(kernel_shape: Ints, dilation: Ints, groups: int, dtype: np.dtype) -> bo
         len(window) == 2
         and max(*dilation, groups) == 1
         and 0 < window[0] * window[1] * channels <= PLACES
-        and filters % (simd.VECTOR_BITS // 8 // dtype.itemsize) == 0
+        and filters % vector.lanes_of(dtype) == 0
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.correlate import (
     NARROW,
     WIDE,
@@ -44,7 +44,7 @@ from minitorch_ciml.kernels.cpu.threads import task
 # 3 x 3 x 16: 70% of the matrix product's speed, where 12 x 1 gives 55%; with 32 filters and more,
 # 6 x 2 is faster.
 FILTERS = 8
-VECTORS = 3 if simd.REGISTERS == 32 else 1
+VECTORS = 3 if vector.REGISTERS == 32 else 1
 _NEIGHBOURS = tuple(range(FILTERS))
 _SUMS = FILTERS * VECTORS
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.geometry import (
     CHUNK_OUTPUTS,
     CHUNKS,
@@ -45,7 +45,7 @@ from minitorch_ciml.kernels.reference.conv import Ints
 
 # Outputs in a tile.  Its sums, the window's places and a number of x must fit the registers; fewer
 # than 8 sums leave the processor waiting.  Rows of any even length from 20 on are some of these.
-SIZES = (14, 12, 8) if simd.REGISTERS == 32 else (10, 8, 8)
+SIZES = (14, 12, 8) if vector.REGISTERS == 32 else (10, 8, 8)
 LARGEST_OVERLAP = 0.15
 # Places of the window in a row.
 WINDOWS = range(2, 6)

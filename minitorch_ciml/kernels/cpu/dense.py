@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.products import (
@@ -67,7 +67,7 @@ def dense_grad(
     if not is_simple(g, y, x, w):
         return reference.dense_grad(g, y, x, w, b, needs=needs, activation=activation)
     relu, rows = activation == "relu", as_rows(x)
-    if len(rows) <= FEW_SAMPLES and rows.size * w.shape[1] > SMALL and simd.VECTOR_BITS >= 256:
+    if len(rows) <= FEW_SAMPLES and rows.size * w.shape[1] > SMALL and vector.VECTOR_BITS >= 256:
         dx, dw, db = _together(as_rows(g), as_rows(y), rows, w, needs, relu)
     else:
         masked, db = _masked(as_rows(g), as_rows(y), relu)
@@ -192,7 +192,7 @@ def _gradients(most, sizes, relu, g, y, x, w, packed, turned, dx, dw, db):
 
 def _together(g: Array, y: Array, x: Array, w: Array, needs: Needs, relu: bool) -> tuple:
     (samples, inputs), outputs, dtype = x.shape, w.shape[1], x.dtype
-    width = 2 * simd.VECTOR_BITS // (8 * dtype.itemsize)
+    width = 2 * vector.lanes_of(dtype)
 
     def panels(inner: int, columns: int) -> Array:
         return empty((-(-columns // width) * width * inner,), dtype)

@@ -162,6 +162,13 @@ def _chunking(images: int, rows: int, row_outputs: int, slab: int, image_outputs
     return 1, -(-rows // min(blocks, rows))
 
 
+def _places(steps: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """Where the elements of an array with these sizes and steps lie, in C order."""
+    grid = np.ogrid[tuple(slice(0, count) for count in counts)]
+    total = sum(step * index for step, index in zip(steps, grid, strict=True))
+    return np.ascontiguousarray(np.broadcast_to(total, counts), np.int64).ravel()
+
+
 def window(
     images: int,
     axes: Sequence[Axis],
@@ -196,11 +203,6 @@ def window(
     line_step = inner[1] * channels if use_slab else width.size * channels
     plane_step = inner[0] * line_step if use_slab else height.size * line_step
     image_step = slab_depth * plane_step if use_slab else depth.size * plane_step
-
-    def places(steps: Sequence[int], counts: Sequence[int], first: int = 0) -> np.ndarray:
-        grid = np.ogrid[tuple(slice(0, count) for count in counts)]
-        total = sum(step * index for step, index in zip(steps, grid, strict=True))
-        return np.ascontiguousarray(np.broadcast_to(first + total, counts), np.int64).ravel()
 
     outputs = (per_chunk, rows_per_chunk, height.count, width.count)
     steps = (depth.step * plane_step, height.step * line_step, width.step * channels)
@@ -255,8 +257,8 @@ def window(
     return Window(
         plan,
         as_record(plan),
-        places((image_step, *steps), outputs),
-        places((plan.out_image_step, *out_steps), outputs),
+        _places((image_step, *steps), outputs),
+        _places((plan.out_image_step, *out_steps), outputs),
         np.array(taps, np.int64),
         tap_order(axes, window_shape),
     )

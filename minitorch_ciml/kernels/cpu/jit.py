@@ -8,7 +8,6 @@ inside of them.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +20,23 @@ from numba import njit, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
+from minitorch_ciml.kernels.garbage import collected_later
+
 # What every kernel is built from: a change there must recompile them all.
 _FOUNDATION = [
     Path(__file__).with_name(f"{name}.py")
-    for name in ("correlate", "exponential", "jit", "products", "rows", "simd", "threads")
+    for name in (
+        "correlate",
+        "exponential",
+        "jit",
+        "maxima",
+        "products",
+        "rows",
+        "simd",
+        "threads",
+        "vector",
+        "winograd",
+    )  # fmt: skip
 ]
 
 
@@ -138,23 +150,16 @@ def _tell() -> None:
 
 
 def _with_a_word(compile_signature: Callable) -> Callable:
-    """The same, but says so, once in a process, where it takes long.
-
-    Python looks for garbage that refers to itself only afterwards: there is little, and looking
-    through all that numba keeps took an eighth of the time.
-    """
+    """The same, but says so, once in a process, where it takes long."""
 
     def compile_and_tell(signature: Any) -> Any:
         timer = Timer(PATIENCE, _tell)
         timer.daemon = True
         timer.start()
-        collects = gc.isenabled()
-        gc.disable()
         try:
-            return compile_signature(signature)
+            with collected_later():
+                return compile_signature(signature)
         finally:
-            if collects:
-                gc.enable()
             timer.cancel()
 
     return compile_and_tell
@@ -178,3 +183,8 @@ def ready(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if a.dtype != dtype or not a.flags.carray:
         a = np.array(a, dtype, order="C")
     return a.reshape(-1)
+
+
+def ready_or_empty(a: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    """`ready`; an array without elements stands for None."""
+    return np.empty(0, dtype) if a is None else ready(a, dtype)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import (
     Weights,
@@ -131,7 +131,7 @@ def _product_grad(
 
 def fits(channels: int, filters: int, dtype: np.dtype) -> bool:
     """Whether the tiles cover the result exactly."""
-    return channels % CHANNELS == 0 and filters % (simd.VECTOR_BITS // 8 // dtype.itemsize) == 0
+    return channels % CHANNELS == 0 and filters % vector.lanes_of(dtype) == 0
 
 
 def product_grad(

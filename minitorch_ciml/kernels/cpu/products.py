@@ -19,11 +19,11 @@ from functools import lru_cache, partial
 import numpy as np
 
 from minitorch_ciml.kernels import openblas
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.simd import add as plus
 from minitorch_ciml.kernels.cpu.simd import (
-    REGISTERS,
     addresses,
     clear,
     copy,
@@ -38,14 +38,13 @@ from minitorch_ciml.kernels.cpu.simd import (
     store_at,
     store_rows,
 )
-from minitorch_ciml.kernels.cpu.simd import add as plus
 from minitorch_ciml.kernels.cpu.threads import WORTH_THREADS, task, threads_for
 from minitorch_ciml.kernels.reference import linalg as reference
 
 # Rows of a tile; it is two vectors wide. The sums, two vectors of b and a number of a must fit.
-TILE = 12 if REGISTERS == 32 else 6
+TILE = 12 if vector.REGISTERS == 32 else 6
 # Rows of the last tiles: with few sums they would wait for each other, and for their numbers of b.
-LOW_TILE = 8 if REGISTERS == 32 else 4
+LOW_TILE = 8 if vector.REGISTERS == 32 else 4
 # What is soon needed is asked for beforehand, so that no sum waits for memory: the places of a
 # tile's results so many steps before they are written, and rows of b before they are read.
 AHEAD, ROWS_AHEAD = 48, 16
@@ -320,7 +319,7 @@ def multiply(
     """
     (rows, inner), columns = a.shape, b.shape[1]
     multiplications = rows * inner * columns
-    if multiplications <= SMALL or rows <= FEW or simd.VECTOR_BITS < 256:
+    if multiplications <= SMALL or rows <= FEW or vector.VECTOR_BITS < 256:
         y = _by_blas(a, b, multiplications)
         if bias is not None:
             y += bias

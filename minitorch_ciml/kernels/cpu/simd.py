@@ -14,108 +14,37 @@ That is a matrix product at the machine's full speed: per step, ROWS numbers of 
 and multiplied with two vectors of w, and the sums never leave the registers.
 
 All addresses count elements of a contiguous array, without bounds checks: these functions trust
-their caller.  The vector width follows the processor that numba compiles for, so ``NUMBA_CPU_NAME``
-and ``NUMBA_CPU_FEATURES`` (for example ``haswell`` and ``+avx2,+fma``) choose a narrower one.
+their caller.  ``vector`` has the type, and its width on this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.datamodel import models
-from numba.core.registry import cpu_target
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic
 
-_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
-
-
-def _vector_bits() -> int:
-    has = set(_FEATURES.split(","))
-    if "+avx512f" in has:
-        return 512
-    return 256 if "+avx2" in has or "+avx" in has else 128
-
-
-VECTOR_BITS = _vector_bits()
-REGISTERS = 32 if VECTOR_BITS == 512 or _TRIPLE.startswith(("aarch64", "arm64")) else 16
-
-
-class Vector(types.Type):
-    """The type of one register full of ``dtype``, or of another number of lanes."""
-
-    def __init__(self, dtype: types.Type, lanes: int | None = None) -> None:
-        self.dtype = dtype
-        self.lanes = lanes or VECTOR_BITS // dtype.bitwidth
-        super().__init__(name=f"vector({dtype} x {self.lanes})")
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(
-            manager, vector, ir.VectorType(manager[vector.dtype].get_value_type(), vector.lanes)
-        )
-
-
-_INT = ir.IntType(64)
-Codegen = Callable[[Any, ir.IRBuilder, Any, tuple], Any]
-
-
-def _address(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, index: Any) -> Any:
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
-def _vector_pointer(
-    context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int
-) -> Any:
-    """Pointer to the ``i``-th vector after an address."""
-    moved = builder.gep(address, [ir.Constant(ir.IntType(64), i * vector.lanes)])
-    return builder.bitcast(moved, context.get_value_type(vector).as_pointer())
-
-
-def _read(context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int = 0) -> Any:
-    value = builder.load(_vector_pointer(context, builder, vector, address, i))
-    value.align = vector.dtype.bitwidth // 8
-    return value
-
-
-def _write(
-    context: Any, builder: ir.IRBuilder, vector: Vector, value: Any, address: Any, i: int = 0
-) -> None:
-    stored = builder.store(value, _vector_pointer(context, builder, vector, address, i))
-    stored.align = vector.dtype.bitwidth // 8
-
-
-def _splat(builder: ir.IRBuilder, vector_type: ir.VectorType, scalar: Any) -> Any:
-    undefined = ir.Constant(vector_type, ir.Undefined)
-    one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.VectorType(ir.IntType(32), vector_type.count)
-    return builder.shuffle_vector(one, undefined, ir.Constant(lanes, [0] * vector_type.count))
-
-
-def _fma(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``: fused where the processor can, two instructions where it cannot."""
-    element = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
-    name = f"llvm.fmuladd.v{a.type.count}{element}"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(a.type, [a.type] * 3), name
-    )
-    return builder.call(function, [a, b, c])
-
-
-def _items(builder: ir.IRBuilder, tuple_type: Any, value: Any) -> list:
-    return [builder.extract_value(value, i) for i in range(tuple_type.count)]
+from minitorch_ciml.kernels.cpu.vector import (
+    INT64,
+    Vector,
+    address_of,
+    fma,
+    items_of,
+    larger_of,
+    pointer_to,
+    read_vector,
+    splat,
+    write_vector,
+)
 
 
 def _read_tuple(
     context: Any, builder: ir.IRBuilder, result: Any, array_type: Any, array: Any, i: Any
 ) -> Any:
     """The vectors that start at ``array[i]``, as many as the tuple ``result`` holds."""
-    start = _address(context, builder, array_type, array, i)
-    values = [_read(context, builder, result.dtype, start, v) for v in range(result.count)]
+    start = address_of(context, builder, array_type, array, i)
+    values = [read_vector(context, builder, result.dtype, start, v) for v in range(result.count)]
     return context.make_tuple(builder, result, values)
 
 
@@ -160,10 +89,10 @@ def load_at(typingctx, x, at, i, n):
     def codegen(context, builder, signature, arguments):
         array, starts, offset, _ = arguments
         values = []
-        for start in _items(builder, at, starts):
-            row = _address(context, builder, signature.args[0], array, start)
+        for start in items_of(builder, at, starts):
+            row = address_of(context, builder, signature.args[0], array, start)
             row = builder.gep(row, [offset])
-            values += [_read(context, builder, result.dtype, row, v) for v in range(width)]
+            values += [read_vector(context, builder, result.dtype, row, v) for v in range(width)]
         return context.make_tuple(builder, result, values)
 
     return result(x, at, types.intp, n), codegen
@@ -181,8 +110,8 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
         for _ in range(height):
             at = start
             for _ in range(width):
-                address = _address(context, builder, signature.args[0], array, at)
-                values.append(_read(context, builder, result.dtype, address))
+                address = address_of(context, builder, signature.args[0], array, at)
+                values.append(read_vector(context, builder, result.dtype, address))
                 at = builder.add(at, step)
             start = builder.add(start, line)
         return context.make_tuple(builder, result, values)
@@ -200,8 +129,8 @@ def load_turned(typingctx, x, i, step):
         array, start, step = arguments
         rows = []
         for _ in range(kind.lanes):
-            address = _address(context, builder, signature.args[0], array, start)
-            rows.append(_read(context, builder, kind, address))
+            address = address_of(context, builder, signature.args[0], array, start)
+            rows.append(read_vector(context, builder, kind, address))
             start = builder.add(start, step)
         return context.make_tuple(builder, result, _turned(builder, rows))
 
@@ -215,8 +144,8 @@ def row_sums(typingctx, x, i):
     result = types.UniTuple(kind, 1)
 
     def codegen(context, builder, signature, arguments):
-        start = _address(context, builder, signature.args[0], *arguments)
-        rows = [_read(context, builder, kind, start, t) for t in range(kind.lanes)]
+        start = address_of(context, builder, signature.args[0], *arguments)
+        rows = [read_vector(context, builder, kind, start, t) for t in range(kind.lanes)]
         sums = _turned(builder, rows)
         while len(sums) > 1:
             sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2])]
@@ -248,7 +177,7 @@ def full(typingctx, x, value, n):
 
     def codegen(context, builder, signature, arguments):
         number = context.cast(builder, arguments[1], signature.args[1], result.dtype.dtype)
-        vector = _splat(builder, context.get_value_type(result.dtype), number)
+        vector = splat(builder, context.get_value_type(result.dtype), number)
         return context.make_tuple(builder, result, [vector] * result.count)
 
     return result(x, types.unliteral(value), n), codegen
@@ -260,7 +189,7 @@ def tile(typingctx, vectors, n):
     result = types.UniTuple(vectors.dtype, vectors.count * n.literal_value)
 
     def codegen(context, builder, signature, arguments):
-        values = _items(builder, signature.args[0], arguments[0])
+        values = items_of(builder, signature.args[0], arguments[0])
         return context.make_tuple(builder, result, values * (result.count // len(values)))
 
     return result(vectors, n), codegen
@@ -277,7 +206,7 @@ def addresses(typingctx, table, i, last, n):
         for t in range(result.count):
             at = builder.add(start, context.get_constant(types.intp, t))
             at = builder.select(builder.icmp_signed("<", at, end), at, end)
-            values.append(builder.load(_address(context, builder, signature.args[0], array, at)))
+            values.append(builder.load(address_of(context, builder, signature.args[0], array, at)))
         return context.make_tuple(builder, result, values)
 
     return result(table, types.intp, types.intp, n), codegen
@@ -290,13 +219,13 @@ def outer_fma(typingctx, acc, x, at, i, vectors):
     def codegen(context, builder, signature, arguments):
         sums, array, starts, offset, factors = arguments
         kind = context.get_value_type(acc.dtype)
-        sums, factors = _items(builder, acc, sums), _items(builder, vectors, factors)
-        for t, start in enumerate(_items(builder, at, starts)):
-            row = _address(context, builder, signature.args[1], array, start)
-            number = _splat(builder, kind, builder.load(builder.gep(row, [offset])))
+        sums, factors = items_of(builder, acc, sums), items_of(builder, vectors, factors)
+        for t, start in enumerate(items_of(builder, at, starts)):
+            row = address_of(context, builder, signature.args[1], array, start)
+            number = splat(builder, kind, builder.load(builder.gep(row, [offset])))
             for v, factor in enumerate(factors):
                 place = t * len(factors) + v
-                sums[place] = _fma(builder, number, factor, sums[place])
+                sums[place] = fma(builder, number, factor, sums[place])
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, at, types.intp, vectors), codegen
@@ -311,11 +240,11 @@ def lane_fma(typingctx, acc, x, at, i, vector):
         factor = builder.extract_value(factor, 0)
         result = []
         for start, total in zip(
-            _items(builder, at, starts), _items(builder, acc, sums), strict=True
+            items_of(builder, at, starts), items_of(builder, acc, sums), strict=True
         ):
-            row = _address(context, builder, signature.args[1], array, start)
-            row = _read(context, builder, acc.dtype, builder.gep(row, [offset]))
-            result.append(_fma(builder, row, factor, total))
+            row = address_of(context, builder, signature.args[1], array, start)
+            row = read_vector(context, builder, acc.dtype, builder.gep(row, [offset]))
+            result.append(fma(builder, row, factor, total))
         return context.make_tuple(builder, acc, result)
 
     return acc(acc, x, at, types.intp, vector), codegen
@@ -333,16 +262,16 @@ def row_fma(typingctx, acc, x, i, apart, w, j, window):
     def codegen(context, builder, signature, arguments):
         sums, array, i, _, weights, j, _ = arguments
         kind = context.get_value_type(acc.dtype)
-        sums = _items(builder, acc, sums)
-        row = _address(context, builder, signature.args[1], array, i)
-        start = _address(context, builder, signature.args[4], weights, j)
-        factors = [_read(context, builder, acc.dtype, start, k) for k in range(window.count)]
+        sums = items_of(builder, acc, sums)
+        row = address_of(context, builder, signature.args[1], array, i)
+        start = address_of(context, builder, signature.args[4], weights, j)
+        factors = [read_vector(context, builder, acc.dtype, start, k) for k in range(window.count)]
         for place in range(len(sums) + len(factors) - 1):
             at = builder.gep(row, [context.get_constant(types.intp, place * gap)])
-            number = _splat(builder, kind, builder.load(at))
+            number = splat(builder, kind, builder.load(at))
             for k, factor in enumerate(factors):
                 if 0 <= place - k < len(sums):
-                    sums[place - k] = _fma(builder, number, factor, sums[place - k])
+                    sums[place - k] = fma(builder, number, factor, sums[place - k])
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, types.intp, apart, w, types.intp, window), codegen
@@ -360,18 +289,23 @@ def window_fma(typingctx, acc, x, i, line, lines, vector):
         sums, array, start, line, _, factor = arguments
         kind = context.get_value_type(acc.dtype)
         factor = builder.extract_value(factor, 0)
-        sums = _items(builder, acc, sums)
+        sums = items_of(builder, acc, sums)
         for h in range(height):
-            row = _address(context, builder, signature.args[1], array, start)
+            row = address_of(context, builder, signature.args[1], array, start)
             for w in range(width):
                 at = builder.gep(row, [context.get_constant(types.intp, w)])
-                number = _splat(builder, kind, builder.load(at))
+                number = splat(builder, kind, builder.load(at))
                 place = h * width + w
-                sums[place] = _fma(builder, number, factor, sums[place])
+                sums[place] = fma(builder, number, factor, sums[place])
             start = builder.add(start, line)
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, types.intp, types.intp, lines, vector), codegen
+
+
+def _pairs(builder: ir.IRBuilder, tile_type: Any, a: Any, b: Any) -> Any:
+    """The vectors of two tiles of one type, side by side."""
+    return zip(items_of(builder, tile_type, a), items_of(builder, tile_type, b))
 
 
 @intrinsic
@@ -379,7 +313,7 @@ def add(typingctx, a, b):
     """``a + b`` of two tiles."""
 
     def codegen(context, builder, signature, arguments):
-        pairs = zip(_items(builder, a, arguments[0]), _items(builder, b, arguments[1]), strict=True)
+        pairs = _pairs(builder, a, *arguments)
         return context.make_tuple(builder, a, [builder.fadd(*pair) for pair in pairs])
 
     return a(a, b), codegen
@@ -390,8 +324,8 @@ def maximum(typingctx, a, b):
     """``a`` where it is larger, else ``b``, of two tiles: where a is NaN, b."""
 
     def codegen(context, builder, signature, arguments):
-        pairs = zip(_items(builder, a, arguments[0]), _items(builder, b, arguments[1]), strict=True)
-        return context.make_tuple(builder, a, [_larger(builder, *pair) for pair in pairs])
+        pairs = _pairs(builder, a, *arguments)
+        return context.make_tuple(builder, a, [larger_of(builder, *pair) for pair in pairs])
 
     return a(a, b), codegen
 
@@ -401,22 +335,18 @@ def largest(typingctx, acc):
     """The largest number of a tile without NaN."""
 
     def codegen(context, builder, signature, arguments):
-        best, *others = _items(builder, acc, arguments[0])
+        best, *others = items_of(builder, acc, arguments[0])
         for other in others:
-            best = _larger(builder, best, other)
+            best = larger_of(builder, best, other)
         half = acc.dtype.lanes // 2
         while half:  # the upper half against the lower one
             order = [(lane + half) % acc.dtype.lanes for lane in range(acc.dtype.lanes)]
             order = ir.Constant(ir.VectorType(ir.IntType(32), acc.dtype.lanes), order)
-            best = _larger(builder, best, builder.shuffle_vector(best, best, order))
+            best = larger_of(builder, best, builder.shuffle_vector(best, best, order))
             half //= 2
         return builder.extract_element(best, ir.Constant(ir.IntType(32), 0))
 
     return acc.dtype.dtype(acc), codegen
-
-
-def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
@@ -430,7 +360,7 @@ def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
         result = types.UniTuple(acc.dtype, len(rows) * columns)
 
         def codegen(context, builder, signature, arguments):
-            values = _items(builder, acc, arguments[0])
+            values = items_of(builder, acc, arguments[0])
             sums = [
                 _combined(builder, row, values[column::columns])
                 for row in rows
@@ -457,7 +387,7 @@ def _combined(builder: ir.IRBuilder, factors: tuple[float, ...], values: list) -
             if total is None:
                 total = builder.fmul(value, scale)
             else:
-                total = _fma(builder, value, scale, total)
+                total = fma(builder, value, scale, total)
     return total
 
 
@@ -466,7 +396,7 @@ def transposed(typingctx, acc, columns):
     """A tile of rows of ``columns`` vectors each, as the rows of its transpose."""
 
     def codegen(context, builder, signature, arguments):
-        values = _items(builder, acc, arguments[0])
+        values = items_of(builder, acc, arguments[0])
         wide = columns.literal_value
         turned = [value for column in range(wide) for value in values[column::wide]]
         return context.make_tuple(builder, acc, turned)
@@ -482,7 +412,7 @@ def relu(typingctx, acc):
         zero = ir.Constant(context.get_value_type(acc.dtype), None)
         values = [
             builder.select(builder.fcmp_ordered(">", zero, value), zero, value)
-            for value in _items(builder, acc, arguments[0])
+            for value in items_of(builder, acc, arguments[0])
         ]
         return context.make_tuple(builder, acc, values)
 
@@ -494,9 +424,9 @@ def store(typingctx, y, i, acc):
     """Writes the vectors of a tile one after the other from ``y[i]`` on."""
 
     def codegen(context, builder, signature, arguments):
-        start = _address(context, builder, signature.args[0], *arguments[:2])
-        for v, value in enumerate(_items(builder, acc, arguments[2])):
-            _write(context, builder, acc.dtype, value, start, v)
+        start = address_of(context, builder, signature.args[0], *arguments[:2])
+        for v, value in enumerate(items_of(builder, acc, arguments[2])):
+            write_vector(context, builder, acc.dtype, value, start, v)
         return context.get_dummy_value()
 
     return types.void(y, types.intp, acc), codegen
@@ -508,12 +438,12 @@ def store_at(typingctx, y, to, i, acc):
 
     def codegen(context, builder, signature, arguments):
         array, starts, offset, values = arguments
-        values = _items(builder, acc, values)
+        values = items_of(builder, acc, values)
         width = acc.count // to.count
-        for t, start in enumerate(_items(builder, to, starts)):
-            row = _address(context, builder, signature.args[0], array, builder.add(start, offset))
+        for t, start in enumerate(items_of(builder, to, starts)):
+            row = address_of(context, builder, signature.args[0], array, builder.add(start, offset))
             for v in range(width):
-                _write(context, builder, acc.dtype, values[t * width + v], row, v)
+                write_vector(context, builder, acc.dtype, values[t * width + v], row, v)
         return context.get_dummy_value()
 
     return types.void(y, to, types.intp, acc), codegen
@@ -532,10 +462,10 @@ def prefetch_at(typingctx, y, to, i, n):
             "llvm.prefetch.p0i8",
         )
         vector = Vector(signature.args[0].dtype)
-        for start in _items(builder, to, starts):
-            row = _address(context, builder, signature.args[0], array, builder.add(start, offset))
+        for start in items_of(builder, to, starts):
+            row = address_of(context, builder, signature.args[0], array, builder.add(start, offset))
             for v in range(n.literal_value):
-                line = builder.bitcast(_vector_pointer(context, builder, vector, row, v), kind)
+                line = builder.bitcast(pointer_to(context, builder, vector, row, v), kind)
                 # To be read, or owned by nobody else, into the nearest cache, as data.
                 builder.call(prefetch, [line, number(0), number(3), number(1)])
         return context.get_dummy_value()
@@ -549,9 +479,9 @@ def store_rows(typingctx, y, i, step, acc):
 
     def codegen(context, builder, signature, arguments):
         array, start, step, values = arguments
-        for value in _items(builder, acc, values):
-            address = _address(context, builder, signature.args[0], array, start)
-            _write(context, builder, acc.dtype, value, address)
+        for value in items_of(builder, acc, values):
+            address = address_of(context, builder, signature.args[0], array, start)
+            write_vector(context, builder, acc.dtype, value, address)
             start = builder.add(start, step)
         return context.get_dummy_value()
 
@@ -565,13 +495,13 @@ def store_parts(typingctx, y, i, step, acc, valid):
     def codegen(context, builder, signature, arguments):
         array, start, step, values, valid = arguments
         kind = context.get_value_type(acc.dtype)
-        places = ir.Constant(ir.VectorType(_INT, kind.count), list(range(kind.count)))
-        mask = builder.icmp_signed("<", places, _splat(builder, places.type, valid))
+        places = ir.Constant(ir.VectorType(INT64, kind.count), list(range(kind.count)))
+        mask = builder.icmp_signed("<", places, splat(builder, places.type, valid))
         masked_store = _masked_store(builder, kind, mask)
         align = ir.Constant(ir.IntType(32), acc.dtype.dtype.bitwidth // 8)
-        for value in _items(builder, acc, values):
-            address = _address(context, builder, signature.args[0], array, start)
-            pointer = _vector_pointer(context, builder, acc.dtype, address, 0)
+        for value in items_of(builder, acc, values):
+            address = address_of(context, builder, signature.args[0], array, start)
+            pointer = pointer_to(context, builder, acc.dtype, address, 0)
             builder.call(masked_store, [value, pointer, align, mask])
             start = builder.add(start, step)
         return context.get_dummy_value()
@@ -595,10 +525,9 @@ def keep_positive(typingctx, values, mask):
 
     def codegen(context, builder, signature, arguments):
         zero = ir.Constant(context.get_value_type(values.dtype), None)
-        pairs = zip(_items(builder, values, arguments[0]), _items(builder, mask, arguments[1]))
         kept = [
             builder.select(builder.fcmp_ordered(">", gate, zero), value, zero)
-            for value, gate in pairs
+            for value, gate in _pairs(builder, values, *arguments)
         ]
         return context.make_tuple(builder, values, kept)
 
@@ -614,8 +543,8 @@ def copy(typingctx, y, i, x, j, n):
         size = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
         cgutils.raw_memcpy(
             builder,
-            _address(context, builder, signature.args[0], target, i),
-            _address(context, builder, signature.args[2], source, j),
+            address_of(context, builder, signature.args[0], target, i),
+            address_of(context, builder, signature.args[2], source, j),
             n,
             size,
         )
@@ -631,78 +560,8 @@ def clear(typingctx, y, i, n):
     def codegen(context, builder, signature, arguments):
         target, i, n = arguments
         size = context.get_constant(types.intp, signature.args[0].dtype.bitwidth // 8)
-        start = _address(context, builder, signature.args[0], target, i)
+        start = address_of(context, builder, signature.args[0], target, i)
         cgutils.memset(builder, start, builder.mul(n, size), 0)
         return context.get_dummy_value()
 
     return types.void(y, types.intp, types.intp), codegen
-
-
-@intrinsic
-def keep_larger(typingctx, best, new, k):
-    """``best = (values, places)``: where ``new``, a tile of one, is larger than values, it and k.
-
-    NaN counts as larger than any number, and the first of equals stays, as in ``np.argmax``.
-    """
-
-    def codegen(context, builder, signature, arguments):
-        state, new, place = arguments
-        values, places = _items(builder, best, state)
-        new = builder.extract_value(new, 0)
-        place = builder.sitofp(place, values.type.element)
-        larger = builder.fcmp_unordered(">", new, values)
-        wins = builder.and_(larger, builder.fcmp_ordered("ord", values, values))
-        chosen = [
-            builder.select(wins, new, values),
-            builder.select(wins, _splat(builder, values.type, place), places),
-        ]
-        return context.make_tuple(builder, best, chosen)
-
-    return best(best, new, types.intp), codegen
-
-
-@intrinsic
-def positive_or(typingctx, best, none):
-    """The places of ``best = (values, places)``; ``none`` where the value is not > 0."""
-
-    def codegen(context, builder, signature, arguments):
-        values, places = _items(builder, best, arguments[0])
-        none = _splat(builder, places.type, builder.sitofp(arguments[1], places.type.element))
-        positive = builder.fcmp_ordered(">", values, ir.Constant(values.type, None))
-        chosen = builder.select(positive, places, none)
-        return context.make_tuple(builder, signature.return_type, [chosen])
-
-    return types.UniTuple(best.dtype, 1)(best, types.intp), codegen
-
-
-@intrinsic
-def store_integers(typingctx, y, i, vector):
-    """Writes a vector of whole numbers from ``y[i]`` on, as the integers of y."""
-
-    def codegen(context, builder, signature, arguments):
-        array, start, value = arguments
-        target = Vector(signature.args[0].dtype, vector.dtype.lanes)
-        value = builder.extract_value(value, 0)
-        value = builder.fptoui(value, context.get_value_type(target))
-        _write(context, builder, target, value, _address(context, builder, y, array, start))
-        return context.get_dummy_value()
-
-    return types.void(y, types.intp, vector), codegen
-
-
-@intrinsic
-def add_where(typingctx, acc, g, places, i, k):
-    """``acc + g[i : i + lanes]`` where ``places[i : ...] == k``."""
-
-    def codegen(context, builder, signature, arguments):
-        total, array, integers, start, place = arguments
-        total = builder.extract_value(total, 0)
-        kind = Vector(signature.args[2].dtype, acc.dtype.lanes)
-        here = _read(context, builder, kind, _address(context, builder, places, integers, start))
-        place = builder.trunc(place, here.type.element) if here.type.element.width < 64 else place
-        share = _read(context, builder, acc.dtype, _address(context, builder, g, array, start))
-        met = builder.icmp_unsigned("==", here, _splat(builder, here.type, place))
-        share = builder.select(met, share, ir.Constant(share.type, None))
-        return context.make_tuple(builder, acc, [builder.fadd(total, share)])
-
-    return acc(acc, g, places, types.intp, types.intp), codegen

@@ -31,25 +31,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import simd
+from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import copy_masked, round_up, workspace
 from minitorch_ciml.kernels.cpu.geometry import as_record
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.maxima import add_where, keep_larger, positive_or, store_integers
 from minitorch_ciml.kernels.cpu.simd import (
     add,
-    add_where,
     clear,
     full,
-    keep_larger,
     load,
     load_grid,
     matrix,
     outer_fma,
-    positive_or,
     relu,
     store,
-    store_integers,
     store_parts,
     store_rows,
     tile,
@@ -106,7 +103,7 @@ even_odd_a, even_odd_g, even_odd_b = map(matrix, (EVEN_ODD_A, EVEN_ODD_G, EVEN_O
 even_odd_at, even_odd_gt = (matrix(tuple(zip(*m))) for m in (EVEN_ODD_A, EVEN_ODD_G))
 
 # Only float32 is computed like this: float64 is there for checks.
-LANES = simd.VECTOR_BITS // 32
+LANES = vector.VECTOR_BITS // 32
 # Blocks that are multiplied with one vector of filters at a time, their sums in registers.
 TILE = 12
 _BLOCKS = tuple(LANES * t for t in range(TILE))
