@@ -19,11 +19,7 @@ ANGLES = ("sin", "cos", "tan")
 
 @pytest.mark.parametrize("name", [one.name for one in ALL])
 def test_kernel_compiles(name):
-    """Nothing spilled or on the stack, no float64 unasked, as many blocks at a time as promised.
-
-    For Hopper with all types; elsewhere, where there are many, with the first, mostly float32: that
-    halves the time it takes.
-    """
+    """Nothing spilled or on the stack, no float64 unasked, as many blocks at a time as promised."""
     found = [fault for faults in report.faults_of(name).values() for fault in faults]
     if name.partition(".")[0] in ANGLES:
         found = [fault for fault in found if "memory" not in fault and "float64" not in fault]

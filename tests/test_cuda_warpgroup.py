@@ -6,7 +6,8 @@ from numba import cuda, float32, int32
 
 pytest.importorskip("numba_cuda")
 
-from minitorch_ciml.kernels.cuda.intrinsics import i32, smem_addr, sts
+from minitorch_ciml.kernels.cuda.intrinsics import i32
+from minitorch_ciml.kernels.cuda.shared_memory import smem_addr, sts
 from minitorch_ciml.kernels.cuda.simulator import simulated
 from minitorch_ciml.kernels.cuda.warpgroup import (
     TF32,

@@ -31,10 +31,11 @@ import numpy as np
 from numba import cuda, float32
 
 from minitorch_ciml.kernels.cuda import SIMULATED
-from minitorch_ciml.kernels.cuda.intrinsics import i32, load4, mma_tf32, store4, to_tf32
+from minitorch_ciml.kernels.cuda.intrinsics import i32, load4, store4, to_tf32
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.matmul import matmul
 from minitorch_ciml.kernels.cuda.memory import empty, to_device
+from minitorch_ciml.kernels.cuda.mma import mma_tf32
 from minitorch_ciml.kernels.cuda.runtime import runtime
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))

@@ -13,18 +13,18 @@ forward (320 backward), reads 40 times 512 bytes of shared memory for each 64 of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from numba import cuda, float32, int32
 
 from minitorch_ciml.kernels.cuda.attention_tiles import (
-    LN_2,
     LOG2_E,
     LOWEST,
     MASK,
     any_allowed_of,
+    kept_of_step,
+    log_of_sum,
 )
 from minitorch_ciml.kernels.cuda.cores import (
     BF16,
@@ -39,16 +39,15 @@ from minitorch_ciml.kernels.cuda.cores import (
     place_of,
     write_of,
 )
-from minitorch_ciml.kernels.cuda.intrinsics import (
+from minitorch_ciml.kernels.cuda.intrinsics import exp2_fast, i32
+from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.shared_memory import (
     cp_async_commit,
     cp_async_wait0,
     cp_async_wait1,
-    exp2_fast,
-    i32,
     lds2,
     smem_addr,
 )
-from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.windows import divided
 
 ROWS = 64  # of a tile of scores: 16 for each warp
@@ -253,9 +252,7 @@ def _forward(head: Head, numbers: Numbers) -> Kernel:
             for r in range(2):
                 t = i32(row + 8 * r)
                 if t < steps:
-                    known = float32(LN_2) * top[r] + math.log(mass[r])
-                    nothing = mass[r] == float32(0.0)
-                    log_sums[i32(one_head * steps + t)] = float32(math.inf) if nothing else known
+                    log_sums[i32(one_head * steps + t)] = log_of_sum(top[r], mass[r])
 
     return forward
 
@@ -314,10 +311,7 @@ def _query_grad(head: Head, numbers: Numbers) -> Kernel:
         )  # fmt: skip
         for r in range(2):
             t = i32(row + 8 * r)
-            log_sum[r] = delta[r] = float32(0.0)
-            if t < steps:
-                log_sum[r] = log_sums[i32(one_head * steps + t)] * float32(LOG2_E)
-                delta[r] = deltas[i32(one_head * steps + t)]
+            log_sum[r], delta[r] = kept_of_step(log_sums, deltas, one_head, t, steps)
         copy_own(q_to, q, q_start, first, steps, 0, size, k_step, size_by_chunks, thread)
         copy_own(g_to, g, g_start, first, steps, 0, width, v_step, width_by_chunks, thread)
 

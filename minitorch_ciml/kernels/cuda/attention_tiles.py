@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml.kernels.cuda.intrinsics import exp2_fast, i32, lds4, smem_addr, store4, sts4
+from minitorch_ciml.kernels.cuda.intrinsics import exp2_fast, i32, store4
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.shared_memory import lds4, smem_addr, sts4
 from minitorch_ciml.kernels.cuda.tiles import four_of
 from minitorch_ciml.kernels.cuda.windows import divided
 
@@ -190,10 +191,42 @@ def _put_rows(head: Head) -> Callable:
     return put_rows
 
 
+def _allowed_scores(head: Head) -> Callable:
+    side = head.side
+
+    @cuda.jit(device=True, forceinline=True)
+    def allowed_scores(mask, start, row, column, rows, columns, by_row, by_column):
+        """Bit 4 i + j says whether score [row + i, column + side j] is allowed.
+
+        `start` is the mask's first element of this head; rows and columns may be steps or sources.
+        """
+        allowed = int32(0)
+        for i in range(4):
+            for j in range(4):
+                r, c = i32(row + i), i32(column + side * j)
+                if r < rows and c < columns:
+                    if mask[i32(start + r * by_row + c * by_column)] != 0:
+                        allowed |= int32(1 << (4 * i + j))
+        return allowed
+
+    return allowed_scores
+
+
 @cuda.jit(device=True, forceinline=True)
-def mask_allowed(mask, start, t, s, steps, sources, by_step, by_source):
-    """Whether step t may look at source s; `start` is the mask's first element of this head."""
-    return t < steps and s < sources and mask[i32(start + t * by_step + s * by_source)] != 0
+def log_of_sum(top, mass):
+    """The logarithm of the sum of a row's e^score, of 2^top mass; infinity where it is empty."""
+    if mass == float32(0.0):
+        return float32(math.inf)
+    return float32(LN_2) * top + math.log(mass)
+
+
+@cuda.jit(device=True, forceinline=True)
+def kept_of_step(log_sums, deltas, head, t, steps):
+    """What the gradients need of step t: the logarithm to base 2 of its sum, and its delta."""
+    if t >= steps:
+        return float32(0.0), float32(0.0)
+    at = i32(head * steps + t)
+    return log_sums[at] * float32(LOG2_E), deltas[at]
 
 
 def any_allowed_of(threads: int) -> Callable:
@@ -248,7 +281,8 @@ def _forward(head: Head) -> Kernel:
     acc, warps = 4 * wide, head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
     put_weights = _put_weights(head)
-    any_allowed, (largest, summed) = any_allowed_of(head.threads), _across(side)
+    allowed_scores, any_allowed = _allowed_scores(head), any_allowed_of(head.threads)
+    largest, summed = _across(side)
     kv_at, p_at = rows * line, 2 * rows * line
 
     @kernel(
@@ -292,12 +326,9 @@ def _forward(head: Head) -> Kernel:
         load_rows(tile, 0, q, start, k_step, i32(steps - first), size, size_by_fours)
 
         for s0 in range(int32(0), sources, int32(rows)):
-            allowed = int32(0)
-            for i in range(4):
-                for j in range(4):
-                    t, s = i32(first + 4 * ty + i), i32(s0 + tx + side * j)
-                    if mask_allowed(mask, mask_start, t, s, steps, sources, mask_t, mask_s):
-                        allowed |= int32(1 << (4 * i + j))
+            allowed = allowed_scores(
+                mask, mask_start, i32(first + 4 * ty), i32(s0 + tx), steps, sources, mask_t, mask_s
+            )
             # Also: all threads have done with the tiles before.
             if any_allowed(flags, allowed != 0):
                 start = i32(((n * sources + s0) * heads + h) * size)
@@ -344,9 +375,7 @@ def _forward(head: Head) -> Kernel:
             for i in range(4):
                 t = i32(first + 4 * ty + i)
                 if t < steps:
-                    known = float32(LN_2) * top[i] + math.log(mass[i])
-                    nothing = mass[i] == float32(0.0)
-                    log_sums[i32(one_head * steps + t)] = float32(math.inf) if nothing else known
+                    log_sums[i32(one_head * steps + t)] = log_of_sum(top[i], mass[i])
 
     return forward
 
@@ -364,7 +393,8 @@ def _query_grad(head: Head) -> Kernel:
     rows, side, line, score_line = head.rows, head.side, head.line, head.score_line
     acc, warps = 16 * (head.size // (4 * side)), head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
-    put_weights, any_allowed = _put_weights(head), any_allowed_of(head.threads)
+    put_weights = _put_weights(head)
+    allowed_scores, any_allowed = _allowed_scores(head), any_allowed_of(head.threads)
     g_at, kv_at, p_at = rows * line, 2 * rows * line, 3 * rows * line
 
     @kernel(
@@ -402,22 +432,16 @@ def _query_grad(head: Head) -> Kernel:
         k_step, v_step = i32(heads * size), i32(heads * width)
         for i in range(4):
             t = i32(first + 4 * ty + i)
-            log_sum[i] = delta[i] = float32(0.0)
-            if t < steps:
-                log_sum[i] = log_sums[i32(one_head * steps + t)] * float32(LOG2_E)
-                delta[i] = deltas[i32(one_head * steps + t)]
+            log_sum[i], delta[i] = kept_of_step(log_sums, deltas, one_head, t, steps)
         start = i32(((n * steps + first) * heads + h) * size)
         load_rows(tile, 0, q, start, k_step, i32(steps - first), size, size_by_fours)
         start = i32(((n * steps + first) * heads + h) * width)
         load_rows(tile, g_at, g, start, v_step, i32(steps - first), width, width_by_fours)
 
         for s0 in range(int32(0), sources, int32(rows)):
-            allowed = int32(0)
-            for i in range(4):
-                for j in range(4):
-                    t, s = i32(first + 4 * ty + i), i32(s0 + tx + side * j)
-                    if mask_allowed(mask, mask_start, t, s, steps, sources, mask_t, mask_s):
-                        allowed |= int32(1 << (4 * i + j))
+            allowed = allowed_scores(
+                mask, mask_start, i32(first + 4 * ty), i32(s0 + tx), steps, sources, mask_t, mask_s
+            )
             if any_allowed(flags, allowed != 0):
                 start = i32(((n * sources + s0) * heads + h) * width)
                 load_rows(tile, kv_at, v, start, v_step, i32(sources - s0), width, width_by_fours)
@@ -447,7 +471,8 @@ def _source_grads(head: Head) -> Kernel:
     rows, side, line, score_line = head.rows, head.side, head.line, head.score_line
     acc, warps = 16 * (head.size // (4 * side)), head.threads // 32
     load_rows, dots, mix, put_rows = _load_rows(head), _dots(head), _mix(head), _put_rows(head)
-    put_weights, any_allowed = _put_weights(head), any_allowed_of(head.threads)
+    put_weights = _put_weights(head)
+    allowed_scores, any_allowed = _allowed_scores(head), any_allowed_of(head.threads)
     v_at, q_at, g_at, p_at = (i * rows * line for i in (1, 2, 3, 4))
 
     @kernel(
@@ -495,19 +520,13 @@ def _source_grads(head: Head) -> Kernel:
         load_rows(tile, v_at, v, start, v_step, i32(sources - first), width, width_by_fours)
 
         for t0 in range(int32(0), steps, int32(rows)):
-            allowed = int32(0)
-            for i in range(4):
-                for j in range(4):
-                    s, t = i32(first + 4 * ty + i), i32(t0 + tx + side * j)
-                    if mask_allowed(mask, mask_start, t, s, steps, sources, mask_t, mask_s):
-                        allowed |= int32(1 << (4 * i + j))
+            allowed = allowed_scores(
+                mask, mask_start, i32(first + 4 * ty), i32(t0 + tx), sources, steps, mask_s, mask_t
+            )
             if any_allowed(flags, allowed != 0):
                 for j in range(4):
                     t = i32(t0 + tx + side * j)
-                    log_sum[j] = delta[j] = float32(0.0)
-                    if t < steps:
-                        log_sum[j] = log_sums[i32(one_head * steps + t)] * float32(LOG2_E)
-                        delta[j] = deltas[i32(one_head * steps + t)]
+                    log_sum[j], delta[j] = kept_of_step(log_sums, deltas, one_head, t, steps)
                 start = i32(((n * steps + t0) * heads + h) * size)
                 load_rows(tile, q_at, q, start, k_step, i32(steps - t0), size, size_by_fours)
                 start = i32(((n * steps + t0) * heads + h) * width)

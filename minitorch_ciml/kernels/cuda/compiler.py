@@ -20,6 +20,7 @@ from typing import Any
 
 from minitorch_ciml.kernels.cuda import require_package
 from minitorch_ciml.kernels.cuda.fingerprint import fingerprint
+from minitorch_ciml.kernels.garbage import collected_later
 
 Capability = tuple[int, int]
 OLDEST = (7, 5)  # what CUDA 13 still compiles for
@@ -71,7 +72,8 @@ def compiled(
     path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
     found = _read(path)
     if found is None:
-        found = _compile(function, types, capability, bounds)
+        with collected_later():
+            found = _compile(function, types, capability, bounds)
         _write(path, found)
     return found
 

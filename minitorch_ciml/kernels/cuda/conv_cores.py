@@ -29,15 +29,15 @@ from minitorch_ciml.kernels.cuda.cores import (
     place_of,
     write_of,
 )
-from minitorch_ciml.kernels.cuda.intrinsics import (
+from minitorch_ciml.kernels.cuda.intrinsics import i32
+from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.shared_memory import (
     cp_async4,
     cp_async16,
     cp_async_commit,
     cp_async_wait1,
-    i32,
     smem_addr,
 )
-from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.windows import (
     OUTSIDE,
     divided,
@@ -46,7 +46,7 @@ from minitorch_ciml.kernels.cuda.windows import (
     next_tap,
     pixel_of,
     start_of_target,
-    target_of,
+    target_of_row,
 )
 
 # --- y = x * w ------------------------------------------------------------------------------------
@@ -116,16 +116,12 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         group = i32(cuda.blockIdx.z)
         tile_row, tile_column = i32(cuda.blockIdx.x * rows), i32(cuda.blockIdx.y * columns)
 
-        # Where the tile's rows lie in y; -1 where there is none.
         if thread < rows:
-            p = i32(tile_row + thread)
-            to = p
-            if is_dense == 0:
-                to = target_of(
-                    p, out_depth, out_height, out_width, target_depth, target_height, target_width,
-                    first_z, first_y, first_x, every_z, every_y, every_x,
-                )  # fmt: skip
-            targets[thread] = to if p < pixels else int32(-1)
+            targets[thread] = target_of_row(
+                i32(tile_row + thread), pixels, is_dense, out_depth, out_height, out_width,
+                target_depth, target_height, target_width, first_z, first_y, first_x, every_z,
+                every_y, every_x,
+            )  # fmt: skip
         cuda.syncthreads()
 
         # The pixels whose channels this thread copies.

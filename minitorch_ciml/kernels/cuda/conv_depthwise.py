@@ -15,7 +15,14 @@ from minitorch_ciml.kernels.cuda.elements import read4, write4
 from minitorch_ciml.kernels.cuda.intrinsics import i32, store4
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.tiles import at_least
-from minitorch_ciml.kernels.cuda.windows import THREADS, divided, is_inside, next_pixel
+from minitorch_ciml.kernels.cuda.windows import (
+    THREADS,
+    divided,
+    is_inside,
+    next_pixel,
+    pixel_of,
+    target_of,
+)
 
 _TYPES = ("f4", "f2", "bf2")
 
@@ -31,9 +38,7 @@ def correlate(
     i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if i < count:
         rest, c = divided(i, channels // 4)
-        rest, ox = divided(rest, out_width)
-        rest, oy = divided(rest, out_height)
-        n, oz = divided(rest, out_depth)
+        n, oz, oy, ox = pixel_of(rest, out_depth, out_height, out_width)
         c = i32(4 * c)
         start_z = i32(start_z + oz * stride_z)
         start_y = i32(start_y + oy * stride_y)
@@ -58,9 +63,10 @@ def correlate(
                         t3 += x3 * w3
                     k = i32(k + channels)
         lowest = float32(0.0 if is_relu else -math.inf)
-        to = i32(n * target_depth + oz * every_z + first_z)
-        to = i32(to * target_height + oy * every_y + first_y)
-        to = i32(to * target_width + ox * every_x + first_x)
+        to = target_of(
+            n, oz, oy, ox, target_depth, target_height, target_width, first_z, first_y, first_x,
+            every_z, every_y, every_x,
+        )  # fmt: skip
         write4(
             y, i32(to * channels + c), at_least(t0, lowest), at_least(t1, lowest),
             at_least(t2, lowest), at_least(t3, lowest),
@@ -85,9 +91,7 @@ def correlate_grad(
         start_y = i32(start_y + ky * step_y)
         start_x = i32(start_x + kx * step_x)
         first = i32(number * share)
-        rest, ox = divided(first, out_width)
-        rest, oy = divided(rest, out_height)
-        n, oz = divided(rest, out_depth)
+        n, oz, oy, ox = pixel_of(first, out_depth, out_height, out_width)
         t0 = t1 = t2 = t3 = float32(0.0)
         for p in range(first, i32(min(pixels, first + share))):
             z = i32(oz * stride_z + start_z)

@@ -13,7 +13,14 @@ from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import TRAINED
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import kernel
-from minitorch_ciml.kernels.cuda.windows import THREADS, divided, is_inside, next_pixel
+from minitorch_ciml.kernels.cuda.windows import (
+    THREADS,
+    divided,
+    is_inside,
+    next_pixel,
+    pixel_of,
+    target_of,
+)
 
 
 @kernel("T* T* T* T*" + " i4" * (7 + 18 + 9), threads=THREADS, T=TRAINED)
@@ -26,9 +33,7 @@ def correlate(
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < count:
         rest, f = divided(i, all_filters)
-        rest, ox = divided(rest, out_width)
-        rest, oy = divided(rest, out_height)
-        n, oz = divided(rest, out_depth)
+        n, oz, oy, ox = pixel_of(rest, out_depth, out_height, out_width)
         channel = i32(divided(f, filters)[0] * taken)
         start_z = i32(start_z + oz * stride_z)
         start_y = i32(start_y + oy * stride_y)
@@ -51,9 +56,10 @@ def correlate(
             total += read(b, f)
         if is_relu and total < 0:
             total = float32(0.0)
-        to = i32(n * target_depth + oz * every_z + first_z)
-        to = i32(to * target_height + oy * every_y + first_y)
-        to = i32(to * target_width + ox * every_x + first_x)
+        to = target_of(
+            n, oz, oy, ox, target_depth, target_height, target_width, first_z, first_y, first_x,
+            every_z, every_y, every_x,
+        )  # fmt: skip
         write(y, i32(to * all_filters + f), total)
 
 
@@ -75,9 +81,7 @@ def _correlate_grad(
         start_y = i32(start_y + ky * step_y)
         start_x = i32(start_x + kx * step_x)
         first = i32(number * share)
-        rest, ox = divided(first, out_width)
-        rest, oy = divided(rest, out_height)
-        n, oz = divided(rest, out_depth)
+        n, oz, oy, ox = pixel_of(first, out_depth, out_height, out_width)
         total = float32(0.0)
         for p in range(first, i32(min(pixels, first + share))):
             z = i32(oz * stride_z + start_z)

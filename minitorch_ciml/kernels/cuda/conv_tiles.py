@@ -15,8 +15,9 @@ import math
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml.kernels.cuda.intrinsics import i32, load4, smem_addr
+from minitorch_ciml.kernels.cuda.intrinsics import i32, load4
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.shared_memory import smem_addr
 from minitorch_ciml.kernels.cuda.tiles import (
     MEDIUM,
     NARROW,
@@ -37,7 +38,7 @@ from minitorch_ciml.kernels.cuda.windows import (
     next_tap,
     pixel_of,
     start_of_target,
-    target_of,
+    target_of_row,
 )
 
 # The medium one where large ones would leave multiprocessors without work; the narrow one for 32
@@ -91,16 +92,12 @@ def _correlate(tile: Tile) -> Kernel:
         group = i32(cuda.blockIdx.z)
         tile_row, tile_column = i32(cuda.blockIdx.x * rows), i32(cuda.blockIdx.y * columns)
 
-        # Where the tile's rows lie in y; -1 where there is none.
         if thread < rows:
-            p = i32(tile_row + thread)
-            to = p
-            if is_dense == 0:
-                to = target_of(
-                    p, out_depth, out_height, out_width, target_depth, target_height, target_width,
-                    first_z, first_y, first_x, every_z, every_y, every_x,
-                )  # fmt: skip
-            targets[thread] = to if p < pixels else int32(-1)
+            targets[thread] = target_of_row(
+                i32(tile_row + thread), pixels, is_dense, out_depth, out_height, out_width,
+                target_depth, target_height, target_width, first_z, first_y, first_x, every_z,
+                every_y, every_x,
+            )  # fmt: skip
         cuda.syncthreads()
 
         # What this thread loads of x: four numbers along k, for one or two pixels.

@@ -30,23 +30,23 @@ from numba import cuda, float32, int32
 from minitorch_ciml import config
 from minitorch_ciml.kernels.cuda.intrinsics import (
     bf16_to_f32,
-    cp_async4,
-    cp_async16,
     i32,
-    lds,
-    ldsm4,
-    ldsm4_words,
-    ldsm4_words_transposed,
-    mma_bf16,
-    mma_f16,
-    mma_tf32,
     pack_bf16,
     pack_f16,
     store2,
     store_word,
     to_tf32,
 )
+from minitorch_ciml.kernels.cuda.mma import (
+    ldsm4,
+    ldsm4_words,
+    ldsm4_words_transposed,
+    mma_bf16,
+    mma_f16,
+    mma_tf32,
+)
 from minitorch_ciml.kernels.cuda.runtime import runtime
+from minitorch_ciml.kernels.cuda.shared_memory import cp_async4, cp_async16, lds
 from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
 
 NEEDS = (8, 0)  # the compute capability that has the instructions

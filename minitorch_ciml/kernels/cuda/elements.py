@@ -16,9 +16,10 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.core import cgutils
 
-from minitorch_ciml.kernels.cuda.intrinsics import load4, store4, twinned
+from minitorch_ciml.kernels.cuda.intrinsics import load4, store4
+from minitorch_ciml.kernels.cuda.ptx import F32, I32, twinned
 
-_F32, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
+_I16 = ir.IntType(16)
 
 # --- 16 bits in memory, 32 in registers -----------------------------------------------------------
 
@@ -34,8 +35,8 @@ def _wide(x):
 def _wide_typing(context: Any, x: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         if x == types.uint16:
-            word = builder.shl(builder.zext(values[0], _I32), _I32(16))
-            return builder.bitcast(word, _F32)
+            word = builder.shl(builder.zext(values[0], I32), I32(16))
+            return builder.bitcast(word, F32)
         return context.cast(builder, values[0], x, sig.return_type)
 
     return (types.float32 if x in (types.uint16, types.float16) else x)(x), generate
@@ -57,10 +58,10 @@ def _narrow_typing(context: Any, array: Any, x: Any) -> Any:
         if array.dtype != types.uint16:
             return context.cast(builder, values[1], x, array.dtype)
         number = context.cast(builder, values[1], x, types.float32)
-        word = builder.bitcast(number, _I32)
-        is_odd = builder.and_(builder.lshr(word, _I32(16)), _I32(1))
-        half = builder.add(builder.add(word, _I32(0x7FFF)), is_odd)
-        rounded = builder.trunc(builder.lshr(half, _I32(16)), _I16)
+        word = builder.bitcast(number, I32)
+        is_odd = builder.and_(builder.lshr(word, I32(16)), I32(1))
+        half = builder.add(builder.add(word, I32(0x7FFF)), is_odd)
+        rounded = builder.trunc(builder.lshr(half, I32(16)), _I16)
         is_nan = builder.fcmp_unordered("uno", number, number)
         return builder.select(is_nan, _I16(0x7FC0), rounded)
 
@@ -107,7 +108,7 @@ def _from_libdevice(name: str, function: Callable, arity: int = 1) -> Any:
 
     def typing(context: Any, *kinds: Any) -> Any:
         kind = kinds[0]
-        real, suffix = (_F32, "f") if kind == types.float32 else (ir.DoubleType(), "")
+        real, suffix = (F32, "f") if kind == types.float32 else (ir.DoubleType(), "")
 
         def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             shape = ir.FunctionType(real, [real] * arity)

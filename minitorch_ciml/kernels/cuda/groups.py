@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda, float32, float64
 
+from minitorch_ciml.kernels.cuda.elements import read
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel, of_dtype
 from minitorch_ciml.kernels.cuda.memory import CudaArray
 from minitorch_ciml.kernels.cuda.windows import divided
@@ -79,21 +80,23 @@ def larger(a, b):
 
 
 @cuda.jit(device=True)
-def _warp_total(x):
-    distance = 16
-    while distance > 0:
-        x += cuda.shfl_xor_sync(_ALL_LANES, x, distance)
-        distance //= 2
-    return x
+def _plus(a, b):
+    return a + b
 
 
-@cuda.jit(device=True)
-def _warp_largest(x):
-    distance = 16
-    while distance > 0:
-        x = larger(x, cuda.shfl_xor_sync(_ALL_LANES, x, distance))
-        distance //= 2
-    return x
+def _over_warp(combine: Callable) -> Callable:
+    @cuda.jit(device=True)
+    def over_warp(x):
+        distance = 16
+        while distance > 0:
+            x = combine(x, cuda.shfl_xor_sync(_ALL_LANES, x, distance))
+            distance //= 2
+        return x
+
+    return over_warp
+
+
+_warp_total, _warp_largest = _over_warp(_plus), _over_warp(larger)
 
 
 # --- a block --------------------------------------------------------------------------------------
@@ -104,37 +107,30 @@ def _place_of_block():
     return cuda.blockIdx.x, cuda.threadIdx.x, THREADS
 
 
+def _over_block(real: Any, over_warp: Callable, combine: Callable) -> Callable:
+    @cuda.jit(device=True)
+    def over_block(x):
+        shares = cuda.shared.array(_WARPS, real)
+        x = over_warp(x)
+        warp, lane = divided(cuda.threadIdx.x, 32)
+        if lane == 0:
+            shares[warp] = x
+        cuda.syncthreads()
+        x = shares[0]
+        for i in range(1, _WARPS):
+            x = combine(x, shares[i])
+        cuda.syncthreads()
+        return x
+
+    return over_block
+
+
 def _block(real: Any) -> Group:
     """A block whose threads have numbers of that type."""
-
-    def total(x):
-        shares = cuda.shared.array(_WARPS, real)
-        x = _warp_total(x)
-        warp, lane = divided(cuda.threadIdx.x, 32)
-        if lane == 0:
-            shares[warp] = x
-        cuda.syncthreads()
-        x = shares[0]
-        for i in range(1, _WARPS):
-            x += shares[i]
-        cuda.syncthreads()
-        return x
-
-    def largest(x):
-        shares = cuda.shared.array(_WARPS, real)
-        x = _warp_largest(x)
-        warp, lane = divided(cuda.threadIdx.x, 32)
-        if lane == 0:
-            shares[warp] = x
-        cuda.syncthreads()
-        x = shares[0]
-        for i in range(1, _WARPS):
-            x = larger(x, shares[i])
-        cuda.syncthreads()
-        return x
-
-    functions = cuda.jit(device=True)(total), cuda.jit(device=True)(largest)
-    return Group("block", _place_of_block, *functions)
+    return Group(
+        "block", _place_of_block,
+        _over_block(real, _warp_total, _plus), _over_block(real, _warp_largest, larger),
+    )  # fmt: skip
 
 
 _THREAD = Group("thread", _place_of_thread, _alone, _alone)
@@ -200,3 +196,17 @@ def first_of(row, n, inner):
     """Where a row begins; the next element is `inner` places on."""
     outer, b = divided(row, inner)
     return outer * n * inner + b
+
+
+def peak_of(group: Group) -> Callable:
+    """For kernels: the largest element of a row; all of the group's threads get it."""
+    largest = group.largest
+
+    @cuda.jit(device=True)
+    def peak(x, base, n, inner, thread, threads):
+        top = read(x, base)
+        for i in range(thread, n, threads):
+            top = larger(top, read(x, base + i * inner))
+        return largest(top)
+
+    return peak

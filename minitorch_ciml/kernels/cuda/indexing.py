@@ -27,7 +27,7 @@ from numba import cuda, int32
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import ALL, THREADS, blocks_for, cast
 from minitorch_ciml.kernels.cuda.functions import where
-from minitorch_ciml.kernels.cuda.intrinsics import like, ptx
+from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import (
     CudaArray,
@@ -38,6 +38,7 @@ from minitorch_ciml.kernels.cuda.memory import (
     to_device,
     zeros,
 )
+from minitorch_ciml.kernels.cuda.ptx import ptx
 from minitorch_ciml.kernels.cuda.scan import cumsum
 from minitorch_ciml.kernels.cuda.shape import Pattern, broadcast_to, copy, transpose, whole
 from minitorch_ciml.kernels.cuda.sort import order_of

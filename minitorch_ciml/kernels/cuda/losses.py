@@ -15,7 +15,7 @@ from numba import cuda
 
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import TRAINED, Elementwise, cast
-from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, larger
+from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, peak_of
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.memory import CudaArray, constant, empty
 from minitorch_ciml.kernels.cuda.reduce import sum as _sum
@@ -47,16 +47,13 @@ def _from_logits(probability: Callable, labels: bool) -> Callable:
     """p = softmax(x); slope = (sum of t) p - t."""
 
     def build(group: Group) -> Callable:
-        place, total, largest = group.place, group.total, group.largest
+        place, total, peak = group.place, group.total, peak_of(group)
 
         def crossentropy(loss, slope, target, x, rows, n, inner):
             row, thread, threads = place()
             if row < rows:
                 base = first_of(row, n, inner)
-                top = read(x, base)
-                for i in range(thread, n, threads):
-                    top = larger(top, read(x, base + i * inner))
-                top = largest(top)
+                top = peak(x, base, n, inner, thread, threads)
                 e, whole, inside = like(top, 0), like(top, 0), like(top, 0)
                 for i in range(thread, n, threads):
                     z = read(x, base + i * inner) - top

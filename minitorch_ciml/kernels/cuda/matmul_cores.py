@@ -28,9 +28,10 @@ from minitorch_ciml.kernels.cuda.cores import (
     place_of,
     write_of,
 )
-from minitorch_ciml.kernels.cuda.intrinsics import cp_async_commit, cp_async_wait1, i32, smem_addr
+from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.matmul_tiles import batch_start, start_of_row, tile_of
+from minitorch_ciml.kernels.cuda.shared_memory import cp_async_commit, cp_async_wait1, smem_addr
 
 
 def _product(

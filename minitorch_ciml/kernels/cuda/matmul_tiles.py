@@ -14,8 +14,9 @@ import math
 
 from numba import cuda, float32, float64, int32
 
-from minitorch_ciml.kernels.cuda.intrinsics import i32, smem_addr
+from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
+from minitorch_ciml.kernels.cuda.shared_memory import smem_addr
 from minitorch_ciml.kernels.cuda.tiles import (
     LARGE,
     MEDIUM,

@@ -15,9 +15,10 @@ import math
 from numba import cuda, float32
 
 from minitorch_ciml.kernels.cuda.cores import BF16, F16, TF32, TF32X3, Numbers, write_of
-from minitorch_ciml.kernels.cuda.intrinsics import i32, smem_addr
+from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.matmul_tiles import batch_start, start_of_row, tile_of
+from minitorch_ciml.kernels.cuda.shared_memory import smem_addr
 from minitorch_ciml.kernels.cuda.warpgroup_tiles import (
     ALIGNED,
     HOPPER,

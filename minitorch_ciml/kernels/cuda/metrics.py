@@ -14,37 +14,21 @@ from numba import cuda, float64
 from minitorch_ciml.kernels.cuda.elementwise import FLOATS, INTEGERS
 from minitorch_ciml.kernels.cuda.launch import kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, constant, empty
-
-_THREADS = 256
-
-
-@cuda.jit(device=True)
-def _add_up(shared, mine):
-    """The sum of what each thread has, in thread 0."""
-    t = cuda.threadIdx.x
-    shared[t] = mine
-    cuda.syncthreads()
-    half = _THREADS // 2
-    while half > 0:
-        if t < half:
-            shared[t] += shared[t + half]
-        cuda.syncthreads()
-        half //= 2
-    return shared[0]
+from minitorch_ciml.kernels.cuda.sums import BLOCK, added_up
 
 
-@kernel("f8* f8* T* U* i4 i4 f8", threads=_THREADS, T=("b1", *FLOATS, *INTEGERS), U=FLOATS)
+@kernel("f8* f8* T* U* i4 i4 f8", threads=BLOCK, T=("b1", *FLOATS, *INTEGERS), U=FLOATS)
 def _add_to_mean(total, count, values, weights, n, repeat, scale):
     """Each weight belongs to `repeat` neighbouring values; 0: one weight belongs to all."""
-    shared = cuda.shared.array(_THREADS, float64)
+    shared = cuda.shared.array(BLOCK, float64)
     sum_of_values, sum_of_weights = float64(0), float64(0)
-    for i in range(cuda.threadIdx.x, n, _THREADS):
+    for i in range(cuda.threadIdx.x, n, BLOCK):
         weight = float64(weights[i // repeat if repeat > 0 else 0])
         sum_of_values += weight * float64(values[i])
         sum_of_weights += weight
-    sum_of_values = _add_up(shared, sum_of_values)
+    sum_of_values = added_up(shared, sum_of_values)
     cuda.syncthreads()
-    sum_of_weights = _add_up(shared, sum_of_weights)
+    sum_of_weights = added_up(shared, sum_of_weights)
     if cuda.threadIdx.x == 0:
         total[0] += sum_of_values * scale
         count[0] += sum_of_weights * scale
@@ -77,7 +61,7 @@ def add_to_mean(total: CudaArray, count: CudaArray, values: CudaArray, weight: A
     scale = np.float64(len(values) / values.size if values.ndim > 1 else 1)
     if weight.dtype.kind != "f":
         weight = weight.astype("float32")
-    _add_to_mean(1, _THREADS, total, count, values, weight, values.size, repeat, scale)
+    _add_to_mean(1, BLOCK, total, count, values, weight, values.size, repeat, scale)
 
 
 @kernel("T* f8* f8*", threads=32, T=FLOATS)

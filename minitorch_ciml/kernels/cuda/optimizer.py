@@ -22,6 +22,7 @@ from minitorch_ciml.kernels.cuda.elementwise import FLOATS, blocks_for
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
+from minitorch_ciml.kernels.cuda.sums import BLOCK, added_up
 
 _RISE = 0.96  # Nadam: how fast the momentum approaches beta_1 (Dozat, 2016)
 
@@ -386,46 +387,31 @@ def moving_average(average: CudaArray, p: CudaArray, momentum: float) -> None:
 
 # --- clipping by a norm: the host never sees it ---------------------------------------------------
 
-_THREADS = 256
 _PARTS = 256  # at most so many blocks sum squares; every block of the scaling adds their sums up
 
 
 def _norm_kernels(name: str, real: Any) -> tuple[Kernel, Kernel]:
     """Kernels for one float type."""
 
-    @cuda.jit(device=True)
-    def total(shared, mine):
-        """The sum of what each thread has, the same in every thread and every run."""
-        t = cuda.threadIdx.x
-        shared[t] = mine
-        cuda.syncthreads()
-        half = _THREADS // 2
-        while half > 0:
-            if t < half:
-                shared[t] += shared[t + half]
-            cuda.syncthreads()
-            half //= 2
-        return shared[0]
-
-    @kernel(f"{name}* {name}* i4", threads=_THREADS, name=f"optimizer.squares.{name}")
+    @kernel(f"{name}* {name}* i4", threads=BLOCK, name=f"optimizer.squares.{name}")
     def squares(sums, g, n):
-        shared = cuda.shared.array(_THREADS, real)
+        shared = cuda.shared.array(BLOCK, real)
         mine = real(0)
         i = cuda.grid(1)
         while i < n:
             mine += g[i] * g[i]
             i += cuda.gridsize(1)
-        whole = total(shared, mine)
+        whole = added_up(shared, mine)
         if cuda.threadIdx.x == 0:
             sums[cuda.blockIdx.x] = whole
 
-    @kernel(f"{name}* {name}* i4 {name} i4", threads=_THREADS, name=f"optimizer.shrink.{name}")
+    @kernel(f"{name}* {name}* i4 {name} i4", threads=BLOCK, name=f"optimizer.shrink.{name}")
     def shrink(g, sums, parts, limit, n):
-        shared = cuda.shared.array(_THREADS, real)
+        shared = cuda.shared.array(BLOCK, real)
         mine = real(0)
-        for i in range(cuda.threadIdx.x, parts, _THREADS):
+        for i in range(cuda.threadIdx.x, parts, BLOCK):
             mine += sums[i]
-        norm = math.sqrt(total(shared, mine))
+        norm = math.sqrt(added_up(shared, mine))
         if not norm <= limit:  # NaN stays to be seen
             factor = limit / norm
             i = cuda.grid(1)
@@ -446,14 +432,14 @@ def clip_global_norm(gradients: Sequence[CudaArray], limit: float) -> None:
         return
     dtype = gradients[0].dtype
     squares, shrink = _NORM[dtype]
-    blocks = [min(_PARTS, ceil_div(g.size, _THREADS)) for g in gradients]
+    blocks = [min(_PARTS, ceil_div(g.size, BLOCK)) for g in gradients]
     sums = empty((sum(blocks),), dtype)
     start = 0
     for g, count in zip(gradients, blocks):
-        squares(count, _THREADS, sums[start : start + count], g, g.size)
+        squares(count, BLOCK, sums[start : start + count], g, g.size)
         start += count
     for g, count in zip(gradients, blocks):
-        shrink(count, _THREADS, g, sums, start, dtype.type(limit), g.size)
+        shrink(count, BLOCK, g, sums, start, dtype.type(limit), g.size)
 
 
 def clip_norm(g: CudaArray, limit: float) -> None:

@@ -30,6 +30,7 @@ from minitorch_ciml.kernels.cuda.windows import (
     in_three,
     output_sizes,
     over,
+    pixel_of,
     windows_over,
 )
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
@@ -101,9 +102,7 @@ def _max_pool(code: str, lanes: int) -> Kernel:
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if i < count:
             rest, c = divided(i, channels)
-            rest, out_x = divided(rest, out_width)
-            rest, out_y = divided(rest, out_height)
-            n, out_z = divided(rest, out_depth)
+            n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
             z = int32(out_z * step_z - before_z)
             y_ = int32(out_y * step_y - before_y)
             x_ = int32(out_x * step_x - before_x)
@@ -146,9 +145,7 @@ def _scatter(code: str, lanes: int) -> Kernel:
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if i < count:
             rest, c = divided(i, channels)
-            rest, x_ = divided(rest, width)
-            rest, y_ = divided(rest, height)
-            n, z = divided(rest, depth)
+            n, z, y_, x_ = pixel_of(rest, depth, height, width)
             z, y_, x_ = int32(z + before_z), int32(y_ + before_y), int32(x_ + before_x)
             last_z, windows_z = windows_over(z, window_depth, step_z, out_depth)
             last_y, windows_y = windows_over(y_, window_height, step_y, out_height)
@@ -183,9 +180,7 @@ def _gather(
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < count:
         rest, c = divided(i, channels)
-        rest, out_x = divided(rest, out_width)
-        rest, out_y = divided(rest, out_height)
-        n, out_z = divided(rest, out_depth)
+        n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
         place = int32(saved[i])
         value = float32(0.0)
         if 0 <= place < window_depth * window_height * window_width:
@@ -221,9 +216,7 @@ def _avg_pool(code: str, lanes: int) -> Kernel:
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if i < count:
             rest, c = divided(i, channels)
-            rest, out_x = divided(rest, out_width)
-            rest, out_y = divided(rest, out_height)
-            n, out_z = divided(rest, out_depth)
+            n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
             z = int32(out_z * step_z - before_z)
             y_ = int32(out_y * step_y - before_y)
             x_ = int32(out_x * step_x - before_x)
@@ -273,9 +266,7 @@ def _avg_pool_grad(code: str, lanes: int) -> Kernel:
         i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         if i < count:
             rest, c = divided(i, channels)
-            rest, x_ = divided(rest, width)
-            rest, y_ = divided(rest, height)
-            n, z = divided(rest, depth)
+            n, z, y_, x_ = pixel_of(rest, depth, height, width)
             z, y_, x_ = int32(z + before_z), int32(y_ + before_y), int32(x_ + before_x)
             last_z, windows_z = windows_over(z, window_depth, step_z, out_depth)
             last_y, windows_y = windows_over(y_, window_height, step_y, out_height)

@@ -14,12 +14,12 @@ from itertools import groupby
 from pathlib import Path
 
 from minitorch_ciml.kernels.cuda import bounds
-from minitorch_ciml.kernels.cuda.compiler import Binary, Capability
+from minitorch_ciml.kernels.cuda.compiler import OLDEST, Binary, Capability
 from minitorch_ciml.kernels.cuda.launch import KERNELS, Kernel
 
 # Turing, Ampere, Hopper and Blackwell in data centres.
 HOPPER: Capability = (9, 0)
-GENERATIONS: tuple[Capability, ...] = ((7, 5), (8, 0), HOPPER, (10, 0))
+GENERATIONS: tuple[Capability, ...] = (OLDEST, (8, 0), HOPPER, (10, 0))
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,21 @@ def faults(kernel: Kernel, signature: tuple[str, ...], capability: Capability) -
 def faults_of(name: str) -> dict[Capability, list[str]]:
     """What is wrong with a kernel, by generation of those that it is for.
 
-    Of more than two signatures, all are compiled for Hopper, and the first for the others.
+    For Hopper with all its types, elsewhere with the first. A kernel that has nothing of its own
+    for newer generations, and promises nothing, is the same program on all of them: it is
+    compiled for the oldest one beside Hopper.
     """
     (kernel,) = [kernel for kernel in all_kernels() if kernel.name == name]
-    found = {}
-    for capability in GENERATIONS:
-        if kernel.is_for(capability):
-            is_all = capability == HOPPER or len(kernel.signatures) <= 2
-            found[capability] = [
-                f"{' '.join(signature)}: {fault}"
-                for signature in (kernel.signatures if is_all else kernel.signatures[:1])
-                for fault in faults(kernel, signature, capability)
-            ]
-    return found
+    is_plain = kernel.needs == OLDEST and kernel.blocks == 1 and bound_of(name) == "bytes"
+    return {
+        capability: [
+            f"{' '.join(signature)}: {fault}"
+            for signature in (kernel.signatures if capability == HOPPER else kernel.signatures[:1])
+            for fault in faults(kernel, signature, capability)
+        ]
+        for capability in ((OLDEST, HOPPER) if is_plain else GENERATIONS)
+        if kernel.is_for(capability)
+    }
 
 
 def _rows(pattern: str) -> Iterator[list[str]]:

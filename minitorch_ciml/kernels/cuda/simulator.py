@@ -85,20 +85,32 @@ class Block:
         self.grid = grid
         self.dynamic = np.full(shared, 0xFF, np.uint8)  # NaN, as floats
         self.arrays: dict[tuple, np.ndarray] = {}  # by the place in the code that declares them
-        self.products: dict[int, tuple] = {}  # what each warp's tensor core has computed last
+        self.together: dict[int, tuple] = {}  # what each warp has computed last (`by_warp`)
+        self._flat: dict[tuple, np.ndarray] = {}  # the arrays, by their number and an element type
 
     def address(self, array: np.ndarray) -> int:
         """Where an array lies in shared memory: each begins at its own multiple of 1 MiB."""
         arrays = (self.dynamic, *self.arrays.values())
         return [a.ctypes.data for a in arrays].index(array.ctypes.data) + 1 << 20
 
-    def window(self, address: int, nbytes: int) -> np.ndarray:
-        """Bytes of shared memory; they must lie in one array."""
+    def window(self, address: int, nbytes: int, element: type = np.uint8) -> np.ndarray:
+        """Bytes of shared memory, as elements of a type; they must lie in one array."""
         number, offset = address >> 20, address & 0xFFFFF
-        arrays = (self.dynamic, *self.arrays.values())
-        if not 1 <= number <= len(arrays) or offset + nbytes > arrays[number - 1].nbytes:
+        flat = self._flat.get((number, element))
+        if flat is None:
+            flat = self._flat[number, element] = self._elements(number, element)
+        first, end = offset // flat.itemsize, (offset + nbytes) // flat.itemsize
+        if end > flat.size:
             raise IndexError(f"a kernel uses {nbytes} bytes at {address} of shared memory.")
-        return arrays[number - 1].view(np.uint8).reshape(-1)[offset : offset + nbytes]
+        return flat[first:end]
+
+    def _elements(self, number: int, element: type) -> np.ndarray:
+        arrays = (self.dynamic, *self.arrays.values())
+        if not 1 <= number <= len(arrays):
+            raise IndexError(f"a kernel uses address {number << 20}, which no array has.")
+        raw = arrays[number - 1].view(np.uint8).reshape(-1)
+        size = np.dtype(element).itemsize
+        return raw[: raw.size // size * size].view(element)
 
     def run(self, function: Callable, args: tuple) -> None:
         width, height, depth = self.size
@@ -131,14 +143,26 @@ def _released(threads: list[Thread]) -> list[tuple[Thread, Any]]:
     return ready
 
 
-def current() -> Thread:
-    """The thread that is running."""
-    return greenlet.getcurrent()
+current: Callable[[], Any] = greenlet.getcurrent  # the thread that is running
 
 
 def collect(kind: str, value: Any) -> list:
     """What each thread of the warp brings to this place, in the order of their lanes."""
     return current().parent.switch((kind, value))
+
+
+def by_warp(kind: str, value: Any, compute: Callable[[list], Any]) -> Any:
+    """This thread's part of what is computed, once, from what all threads of the warp bring.
+
+    `compute` gives one part for each lane.
+    """
+    values = collect(kind, value)
+    thread = current()
+    together = thread.block.together
+    warp, lane = divmod(thread.number, WARP)
+    if together.get(warp, (None, None))[0] is not values:  # all lanes get the same list
+        together[warp] = (values, compute(values))
+    return together[warp][1][lane]
 
 
 # --- what a kernel knows as `cuda` ----------------------------------------------------------------
@@ -151,12 +175,11 @@ class _Memory:
         self._shared = shared
 
     def array(self, shape: Any, dtype: Any, alignment: int | None = None) -> np.ndarray:
-        dtype = np.dtype(getattr(dtype, "name", dtype))
         if not self._shared:
             return _unset(shape, dtype)
         block = current().block
         if shape == 0:
-            return block.dynamic.view(dtype)
+            return block.dynamic.view(_numpy_type(dtype))
         caller = sys._getframe(1)
         place = (caller.f_code, caller.f_lasti)
         if place not in block.arrays:
@@ -164,41 +187,25 @@ class _Memory:
         return block.arrays[place]
 
 
-def _unset(shape: Any, dtype: np.dtype) -> np.ndarray:
-    array = np.empty(shape, dtype)
-    array.view(np.uint8)[...] = 0xFF
-    return array
+def _numpy_type(dtype: Any) -> np.dtype:
+    return np.dtype(getattr(dtype, "name", dtype))
 
 
-class _Atomic:
-    """`cuda.atomic`: each returns the old value. Only one thread runs at a time."""
+_UNSET: dict[tuple, np.ndarray] = {}  # arrays that are copied, by shape and type
 
-    @staticmethod
-    def _update(array: Any, i: Any, change: Callable) -> Any:
-        old = array[i]
-        array[i] = change(old)
-        return old
 
-    def add(self, array: Any, i: Any, value: Any) -> Any:
-        return self._update(array, i, lambda old: old + value)
-
-    def max(self, array: Any, i: Any, value: Any) -> Any:
-        return self._update(array, i, lambda old: max(old, value))
-
-    def min(self, array: Any, i: Any, value: Any) -> Any:
-        return self._update(array, i, lambda old: min(old, value))
-
-    def exch(self, array: Any, i: Any, value: Any) -> Any:
-        return self._update(array, i, lambda old: value)
-
-    def cas(self, array: Any, i: Any, old: Any, value: Any) -> Any:
-        return self._update(array, i, lambda found: value if found == old else found)
+def _unset(shape: Any, dtype: Any) -> np.ndarray:
+    unset = _UNSET.get((shape, dtype))
+    if unset is None:
+        unset = _UNSET[shape, dtype] = np.empty(shape, _numpy_type(dtype))
+        unset.view(np.uint8)[...] = 0xFF
+    return unset.copy()
 
 
 class Cuda:
     """The names of `numba.cuda` that kernels use."""
 
-    shared, local, atomic = _Memory(shared=True), _Memory(shared=False), _Atomic()
+    shared, local = _Memory(shared=True), _Memory(shared=False)
 
     threadIdx = property(lambda self: current().index)
     blockIdx = property(lambda self: current().block.position)
@@ -221,37 +228,15 @@ class Cuda:
     def syncwarp(self, mask: int = 0xFFFFFFFF) -> None:
         collect("syncwarp", None)
 
-    def threadfence(self) -> None:
-        pass
-
-    def shfl_sync(self, mask: int, value: Any, lane: int) -> Any:
-        return collect("shfl_sync", value)[lane]
-
     def shfl_xor_sync(self, mask: int, value: Any, lanes: int) -> Any:
         return collect("shfl_xor_sync", value)[self.laneid ^ lanes]
-
-    def shfl_down_sync(self, mask: int, value: Any, by: int) -> Any:
-        values = collect("shfl_down_sync", value)
-        return values[self.laneid + by] if self.laneid + by < len(values) else value
 
     def shfl_up_sync(self, mask: int, value: Any, by: int) -> Any:
         values = collect("shfl_up_sync", value)
         return values[self.laneid - by] if self.laneid >= by else value
 
-    def ballot_sync(self, mask: int, predicate: Any) -> int:
-        return sum(bool(p) << i for i, p in enumerate(collect("ballot_sync", predicate)))
-
     def any_sync(self, mask: int, predicate: Any) -> bool:
         return any(collect("any_sync", predicate))
-
-    def all_sync(self, mask: int, predicate: Any) -> bool:
-        return all(collect("all_sync", predicate))
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        return a * b + c
-
-    def popc(self, x: Any) -> int:
-        return int(x).bit_count()
 
 
 def _by_numpy(function: Callable) -> Callable:

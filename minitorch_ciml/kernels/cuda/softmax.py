@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from minitorch_ciml.kernels.cuda.elements import read, write
-from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, larger
+from minitorch_ciml.kernels.cuda.groups import Group, Rowwise, first_of, peak_of
 from minitorch_ciml.kernels.cuda.intrinsics import like
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 
@@ -19,16 +19,13 @@ Gradients = tuple[CudaArray | None, ...]
 
 
 def _softmax_kernel(group: Group) -> Callable:
-    place, total, largest = group.place, group.total, group.largest
+    place, total, peak = group.place, group.total, peak_of(group)
 
     def softmax(y, x, rows, n, inner):
         row, thread, threads = place()
         if row < rows:
             base = first_of(row, n, inner)
-            top = read(x, base)
-            for i in range(thread, n, threads):
-                top = larger(top, read(x, base + i * inner))
-            top = largest(top)
+            top = peak(x, base, n, inner, thread, threads)
             e = like(top, 0)
             for i in range(thread, n, threads):
                 e += math.exp(read(x, base + i * inner) - top)
@@ -58,16 +55,13 @@ def _softmax_grad_kernel(group: Group) -> Callable:
 
 
 def _log_softmax_kernel(group: Group) -> Callable:
-    place, total, largest = group.place, group.total, group.largest
+    place, total, peak = group.place, group.total, peak_of(group)
 
     def log_softmax(y, x, rows, n, inner):
         row, thread, threads = place()
         if row < rows:
             base = first_of(row, n, inner)
-            top = read(x, base)
-            for i in range(thread, n, threads):
-                top = larger(top, read(x, base + i * inner))
-            top = largest(top)
+            top = peak(x, base, n, inner, thread, threads)
             e = like(top, 0)
             for i in range(thread, n, threads):
                 e += math.exp(read(x, base + i * inner) - top)
@@ -102,16 +96,14 @@ def _sparsemax_kernel(group: Group) -> Callable:
     t is found without sorting: it is (sum - 1) / count of the elements that are larger than t, so
     starting from all of them, those that are not are left out until none is (Michelot, 1986).
     """
-    place, total, largest = group.place, group.total, group.largest
+    place, total, peak = group.place, group.total, peak_of(group)
 
     def sparsemax(y, x, rows, n, inner):
         row, thread, threads = place()
         if row < rows:
             base = first_of(row, n, inner)
-            top = read(x, base)
-            for i in range(thread, n, threads):
-                top = larger(top, read(x, base + i * inner))
-            top = largest(top)  # taken off, so that sums lose no digits
+            # The largest is taken off, so that sums lose no digits.
+            top = peak(x, base, n, inner, thread, threads)
             one, t = like(top, 1), like(top, -1)  # t is at least -1, since one y is 1 at most
             before, count = like(top, -1), like(top, 0)
             while count != before:

@@ -32,47 +32,54 @@ def _precedes(a, b, descending):
     return a < b or (b != b and a == a)
 
 
+@cuda.jit(device=True)
+def _place_in_merged(order, at, x, base, i, length, n, descending):
+    """Where number i of the sorted runs in `order` goes when they are merged two by two.
+
+    The runs are of n elements of x from `base` on; their order begins at `order[at]`.
+    """
+    first = int32(i // (2 * length) * (2 * length))
+    middle = int32(min(first + length, n))
+    in_left = i < middle
+    value = read(x, base + order[at + i])
+    begin = middle if in_left else first
+    low, high = begin, int32(min(middle + length, n)) if in_left else middle
+    while low < high:
+        half = int32((low + high) // 2)
+        other = read(x, base + order[at + half])
+        # Of equal elements, those of the left run come first.
+        if in_left:
+            before = _precedes(other, value, descending)
+        else:
+            before = not _precedes(value, other, descending)
+        if before:
+            low = int32(half + 1)
+        else:
+            high = half
+    return first + (i - first if in_left else i - middle) + (low - begin)
+
+
 @kernel("i4* T* i4 i4", threads=THREADS, T=ALL)
 def _sort_chunks(order, x, n, descending):
     """The order of each chunk of a row, as places in the row."""
-    runs = cuda.shared.array((2, _CHUNK), int32)
+    runs = cuda.shared.array(2 * _CHUNK, int32)  # before a step, and after it
     row = cuda.blockIdx.y
     start = int32(cuda.blockIdx.x * _CHUNK)
     count = int32(min(_CHUNK, n - start))
     base = row * n + start
     for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-        runs[0, i] = i
+        runs[i] = i
     cuda.syncthreads()
-    now, length = 0, int32(1)
+    now, length = int32(0), int32(1)
     while length < count:
         for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-            first = int32(i // (2 * length) * (2 * length))
-            middle = int32(min(first + length, count))
-            in_left = i < middle
-            own = runs[now, i]
-            value = read(x, base + own)
-            low = middle if in_left else first
-            begin = low
-            high = int32(min(middle + length, count)) if in_left else middle
-            while low < high:
-                half = int32((low + high) // 2)
-                other = read(x, base + runs[now, half])
-                # Of equal elements, those of the left run come first.
-                if in_left:
-                    before = _precedes(other, value, descending)
-                else:
-                    before = not _precedes(value, other, descending)
-                if before:
-                    low = int32(half + 1)
-                else:
-                    high = half
-            place = first + (i - first if in_left else i - middle) + (low - begin)
-            runs[1 - now, place] = own
+            place = _place_in_merged(runs, now, x, base, i, length, count, descending)
+            runs[_CHUNK - now + place] = runs[now + i]
         cuda.syncthreads()
-        now = 1 - now
+        now = int32(_CHUNK - now)
         length *= 2
     for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-        order[base + i] = start + runs[now, i]
+        order[base + i] = start + runs[now + i]
 
 
 @kernel("i4* i4* T* i4 i4 i4 i4", threads=THREADS, T=ALL)
@@ -82,26 +89,8 @@ def _merge(merged, order, x, n, length, descending, size):
     if k < size:
         row, i = divided(k, n)
         base = row * n
-        first = int32(i // (2 * length) * (2 * length))
-        middle = int32(min(first + length, n))
-        in_left = i < middle
-        own = order[k]
-        value = read(x, base + own)
-        low = middle if in_left else first
-        begin = low
-        high = int32(min(middle + length, n)) if in_left else middle
-        while low < high:
-            half = int32((low + high) // 2)
-            other = read(x, base + order[base + half])
-            if in_left:
-                before = _precedes(other, value, descending)
-            else:
-                before = not _precedes(value, other, descending)
-            if before:
-                low = int32(half + 1)
-            else:
-                high = half
-        merged[base + first + (i - first if in_left else i - middle) + (low - begin)] = own
+        place = _place_in_merged(order, base, x, base, i, length, n, descending)
+        merged[base + place] = order[k]
 
 
 def order_of(x: CudaArray, descending: bool = False) -> CudaArray:

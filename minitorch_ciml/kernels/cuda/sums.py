@@ -16,9 +16,28 @@ from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, zeros
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.windows import THREADS, over
 
+BLOCK = 256  # threads of a block that adds up what its threads have
 _FLOATS = ("f4", "f8")
 _MULTIPLE = 8  # shares are a multiple of it
 _SHORTEST_SHARE = 256  # rows that are worth a block of their own
+
+
+@cuda.jit(device=True)
+def added_up(shared, mine):
+    """For kernels: the sum of what each thread of a `BLOCK` has, the same in every run.
+
+    All of them get it; before `shared` is used again, they must wait for each other.
+    """
+    t = cuda.threadIdx.x
+    shared[t] = mine
+    cuda.syncthreads()
+    half = BLOCK // 2
+    while half > 0:
+        if t < half:
+            shared[t] += shared[t + half]
+        cuda.syncthreads()
+        half //= 2
+    return shared[0]
 
 
 @kernel("T* T* i4 i4", threads=THREADS, T=_FLOATS)

@@ -26,17 +26,8 @@ from typing import Any
 
 from numba import cuda, float32
 
-from minitorch_ciml.kernels.cuda.intrinsics import (
-    i32,
-    lds4,
-    lds4_f8,
-    load4,
-    store4,
-    sts,
-    sts4,
-    sts4_f8,
-    sts_f8,
-)
+from minitorch_ciml.kernels.cuda.intrinsics import i32, load4, store4
+from minitorch_ciml.kernels.cuda.shared_memory import lds4, lds4_f8, sts, sts4, sts4_f8, sts_f8
 
 _PAD = 4  # numbers more in a line of shared memory, so that writing threads do not meet in a bank
 

@@ -1,6 +1,6 @@
 """Hopper's matrix products: four warps multiply matrices that lie in shared memory (`wgmma`).
 
-With `intrinsics.py` the one place with PTX. Only Hopper has these instructions (capability 9.0).
+Only Hopper has these instructions (capability 9.0).
 
 A warp group (four neighbouring warps) adds the product of a 64 x K and a K x N matrix to sums in
 its registers. It only starts that; the tensor cores then read the factors from shared memory by
@@ -23,23 +23,16 @@ from llvmlite import ir
 from numba import types
 
 from minitorch_ciml.kernels.cuda import SIMULATED
-from minitorch_ciml.kernels.cuda.intrinsics import (
-    bf16_words,
-    cut_to_tf32,
-    ptx,
-    resized,
-    twinned,
-)
+from minitorch_ciml.kernels.cuda.mma import bf16_words, cut_to_tf32
+from minitorch_ciml.kernels.cuda.ptx import F32, I32, I64, ptx, resized, twinned
 
 if SIMULATED:
-    from minitorch_ciml.kernels.cuda.simulator import collect, current
+    from minitorch_ciml.kernels.cuda.simulator import by_warp, collect, current
 
 LINE = 128  # bytes
 ROWS = 64  # of a warp group's product
 STEP = 32  # bytes of k that one instruction multiplies
 _EIGHT = 8 * LINE  # bytes of eight lines
-
-_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 class Factor(NamedTuple):
@@ -166,8 +159,8 @@ def _descriptor(builder: Any, address: Any, kind: Any, factor: Factor) -> Any:
     group = factor.group >> 4 or 1
     constant = swizzle_128 | (_EIGHT >> 4) << 32 | group << 16
     address = resized(builder, address, kind, 32)
-    place = builder.lshr(builder.and_(address, _I32(0x3FFFF)), _I32(4))
-    return builder.or_(builder.zext(place, _I64), _I64(constant))
+    place = builder.lshr(builder.and_(address, I32(0x3FFFF)), I32(4))
+    return builder.or_(builder.zext(place, I64), I64(constant))
 
 
 def _with_sums(
@@ -176,9 +169,9 @@ def _with_sums(
     """Instructions that change all numbers of a local array, which is the first argument."""
     array = context.make_array(sig.args[0])(context, builder, value=values[0])
     count = constraints.count("=f")
-    places = [builder.gep(array.data, [_I32(i)], inbounds=True) for i in range(count)]
+    places = [builder.gep(array.data, [I32(i)], inbounds=True) for i in range(count)]
     operands = [*map(builder.load, places), *more]
-    shape = ir.FunctionType(ir.LiteralStructType([_F32] * count), [o.type for o in operands])
+    shape = ir.FunctionType(ir.LiteralStructType([F32] * count), [o.type for o in operands])
     made = builder.call(ir.InlineAsm(shape, text, constraints, side_effect=True), operands)
     for i, place in enumerate(places):
         builder.store(builder.extract_value(made, i), place)
@@ -191,11 +184,11 @@ def _start(
     kind: Kind, columns: int, left: Factor, right: Factor, total: Any, a: int, b: int
 ) -> None:
     """Adds to sums aside; the thread's own are NaN until it waits."""
-    thread, block = current(), current().block
-    warp, lane = divmod(thread.number, 32)
-    given = collect("wgmma", (a, b))
-    known = block.products.get(warp)
-    if known is None or known[0] is not given:  # all lanes get the same list
+    thread = current()
+    warp = thread.number // 32
+
+    def products(given: list) -> list:
+        """For each lane its part of each step's product, and the bytes that all of them read."""
         if len(set(given)) > 1:
             raise RuntimeError(f"a warp multiplies slices at different addresses: {set(given)}.")
         rows = slice(16 * (warp % 4), 16 * (warp % 4) + 16)
@@ -203,24 +196,28 @@ def _start(
         rights, right_bytes = _matrix(kind, right, columns, b)
         k = STEP // kind.size
         parts = [lefts[rows, i : i + k] @ rights[:, i : i + k].T for i in range(0, kind.depth, k)]
-        known = block.products[warp] = (given, parts, (left_bytes, right_bytes))
+        # [step, row half, row, group of 8 columns, pair, column of the pair]
+        own = np.stack(parts).reshape(-1, 2, 8, columns // 8, 4, 2).transpose(2, 4, 0, 3, 1, 5)
+        own = own.reshape(32, len(parts), -1).astype(np.float32)
+        read = [(view, view.tobytes()) for view in (left_bytes, right_bytes)]
+        return [(steps, read) for steps in own]
+
+    steps, read = by_warp("wgmma", (a, b), products)
     sums = thread.sums.setdefault(id(total), (total, total.copy()))[1]
-    g, t = divmod(lane, 4)
-    for part in known[1]:
-        # [row half, row, group of 8 columns, pair, column of the pair]
-        own = part.reshape(2, 8, columns // 8, 4, 2)[:, g, :, t]
-        sums += own.swapaxes(0, 1).reshape(-1).astype(np.float32)
+    for own in steps:
+        sums += own
     total[:] = np.nan
-    thread.groups.append([(view, view.tobytes()) for view in known[2]])
+    thread.groups.append(read)
 
 
 def _wait(pending: int) -> None:
     thread = current()
     collect("wgmma wait", pending)
     while len(thread.groups) > pending:
-        for view, before in thread.groups.pop(0):
-            if view.tobytes() != before:
-                raise RuntimeError("a kernel overwrites a factor before its product is there.")
+        read = thread.groups.pop(0)
+        # The same for all lanes, so one of them looks.
+        if thread.number % 32 == 0 and any(view.tobytes() != before for view, before in read):
+            raise RuntimeError("a kernel overwrites a factor before its product is there.")
     if not thread.groups:
         for total, sums in thread.sums.values():
             total[:] = sums

@@ -29,15 +29,14 @@ from numba import cuda, float32, int32
 
 from minitorch_ciml.kernels.cuda import warpgroup
 from minitorch_ciml.kernels.cuda.cores import BF16, F16, TF32, TF32X3, CoreTile, Numbers
-from minitorch_ciml.kernels.cuda.intrinsics import (
+from minitorch_ciml.kernels.cuda.intrinsics import i32, to_tf32
+from minitorch_ciml.kernels.cuda.shared_memory import (
     cp_async4,
     cp_async16,
     cp_async_commit,
     cp_async_wait0,
     cp_async_wait1,
-    i32,
     sts4,
-    to_tf32,
 )
 from minitorch_ciml.kernels.cuda.tiles import four_of
 from minitorch_ciml.kernels.cuda.warpgroup import (

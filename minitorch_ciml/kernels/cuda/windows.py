@@ -74,22 +74,6 @@ def windows_over(position, window, stride, windows):
 
 
 @cuda.jit(device=True)
-def next_tap(c, kz, ky, kx, by, channels, high, wide):
-    """`by` steps further along k: the channel, and the tap's number in each dimension."""
-    c = i32(c + by)
-    while c >= channels:
-        c = i32(c - channels)
-        kx = i32(kx + 1)
-        if kx == wide:
-            kx = int32(0)
-            ky = i32(ky + 1)
-            if ky == high:
-                ky = int32(0)
-                kz = i32(kz + 1)
-    return c, kz, ky, kx
-
-
-@cuda.jit(device=True)
 def next_pixel(n, oz, oy, ox, by, depth, height, width):
     """`by` pixels further: the sample, and the place in each dimension."""
     ox = i32(ox + by)
@@ -103,6 +87,13 @@ def next_pixel(n, oz, oy, ox, by, depth, height, width):
                 oz = int32(0)
                 n = i32(n + 1)
     return n, oz, oy, ox
+
+
+@cuda.jit(device=True)
+def next_tap(c, kz, ky, kx, by, channels, high, wide):
+    """`by` steps further along k: the channel, and the tap's number in each dimension."""
+    kz, ky, kx, c = next_pixel(kz, ky, kx, c, by, high, wide, channels)  # one axis further in
+    return c, kz, ky, kx
 
 
 @cuda.jit(device=True)
@@ -121,14 +112,30 @@ def pixel_of(p, depth, height, width):
 
 @cuda.jit(device=True, forceinline=True)
 def target_of(
-    p, depth, height, width, target_depth, target_height, target_width, first_z, first_y, first_x,
-    every_z, every_y, every_x,
+    n, oz, oy, ox, target_depth, target_height, target_width, first_z, first_y, first_x, every_z,
+    every_y, every_x,
 ):  # fmt: skip
-    """Which pixel of a convolution's result place p of the window is."""
-    n, z, y, x = pixel_of(p, depth, height, width)
-    to = i32(n * target_depth + z * every_z + first_z)
-    to = i32(to * target_height + y * every_y + first_y)
-    return i32(to * target_width + x * every_x + first_x)
+    """Which pixel of a convolution's result the window at that place makes."""
+    to = i32(n * target_depth + oz * every_z + first_z)
+    to = i32(to * target_height + oy * every_y + first_y)
+    return i32(to * target_width + ox * every_x + first_x)
+
+
+@cuda.jit(device=True, forceinline=True)
+def target_of_row(
+    p, pixels, is_dense, out_depth, out_height, out_width, target_depth, target_height,
+    target_width, first_z, first_y, first_x, every_z, every_y, every_x,
+):  # fmt: skip
+    """Which pixel of the result row p of the product is; -1 where there is none."""
+    if p >= pixels:
+        return int32(-1)
+    if is_dense:
+        return i32(p)
+    n, oz, oy, ox = pixel_of(p, out_depth, out_height, out_width)
+    return target_of(
+        n, oz, oy, ox, target_depth, target_height, target_width, first_z, first_y, first_x,
+        every_z, every_y, every_x,
+    )  # fmt: skip
 
 
 @cuda.jit(device=True, forceinline=True)
