@@ -268,11 +268,10 @@ class Op:
         self.differentiable = bool(rules or joint or ref)
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
-        self._has_gradient_kernel = gradient_kernel or ref is not None
         # None stands for a device that has no such kernel.
         self._kernels = _named_kernels(name) if kernel is None else _Kernels(lambda _: kernel)
         self._gradient_kernels = _Kernels(lambda _: None)
-        if self._has_gradient_kernel:
+        if gradient_kernel or ref is not None:
             self._gradient_kernels = _named_kernels(f"{name}_grad")
         _ops.add(self)
 
