@@ -4,6 +4,7 @@ import numpy as np
 from op_table import REAL, Row, fixed, shaped, torch
 
 from minitorch_ciml import ops
+from minitorch_ciml.ops.attention import one_head_attention
 
 
 def _steps(x, step, *states):
@@ -52,6 +53,10 @@ def _attention(q, k, v, mask=None, scale=None, is_causal=False, bias=None):
     return torch.einsum("nhts,nshv->nthv", s.softmax(-1).nan_to_num(), v)
 
 
+def _one_head(q, k, v, scale):
+    return (q @ k.transpose(-1, -2) * scale).softmax(-1) @ v
+
+
 _QKV = shaped(REAL, (2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 3))
 _RNG = np.random.default_rng(5)
 _MASKED = fixed(
@@ -81,6 +86,14 @@ ROWS = [
         call=lambda q, k, v, mask: ops.dot_product_attention(q, k, v, mask=mask),
         torch=_attention,
         integers=False,
+    ),
+    *(
+        Row(one_head_attention, shaped(REAL, *shapes), {"scale": 0.7}, torch=_one_head)
+        for shapes in (
+            ((2, 3, 4), (2, 5, 4), (2, 5, 3)),
+            ((2, 2, 17, 5), (2, 2, 9, 5), (2, 2, 9, 1)),
+            ((0, 3, 4), (0, 5, 4), (0, 5, 3)),
+        )
     ),
     Row(
         ops.dot_product_attention,

@@ -166,3 +166,81 @@ def test_a_layer_of_the_users_own_is_called():
 
     x, _, y = residual_block(Mine(8, 1))
     np.testing.assert_array_equal(keras.Model(x, y)(data()).numpy(), np.maximum(data(), 0))
+
+
+F = keras.ops
+WAYS_TO_SCORE = {
+    "plain": lambda q, k: F.matmul(q, F.transpose(k, (0, 2, 1))),
+    "operators": lambda q, k: 0.3 * (q @ F.swapaxes(k, -1, 1)),
+    "multiplied": lambda q, k: F.matmul(q, F.transpose(k, axes=[0, 2, 1])) * 0.3,
+    "divided": lambda q, k: F.divide(F.matmul(q, F.swapaxes(k, 2, 1)), 4),
+}
+
+
+def attention_model(score, softmax=F.softmax, shape=(6, 5)):
+    x = keras.Input(shape)
+    q, k, v = (layers.Dense(n, bias_initializer="ones")(x) for n in (4, 4, 3))
+    return keras.Model(x, F.matmul(softmax(score(q, k)), v))
+
+
+def steps(*shape, dtype="float32"):
+    x = F.convert_to_tensor(np.random.default_rng(0).normal(size=shape).astype(dtype))
+    x.requires_grad = True
+    return x
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SCORE)
+def test_attention_written_with_functions_is_one_op(way, tmp_path):
+    model = attention_model(WAYS_TO_SCORE[way])
+    assert len(fused_calls(model)) == 1
+    x = steps(2, 6, 5)
+    result, expected = model(x), model._graph(x, one_by_one=True)
+    assert result.record.op.name == "one_head_attention"
+    np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+    wanted = [x, *model.trainable_weights]
+    for got, right in zip(
+        grad((result * result).sum(), wanted), grad((expected * expected).sum(), wanted)
+    ):
+        np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(fused_calls(loaded)) == 1
+    np.testing.assert_allclose(loaded(x).numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_many_heads_written_by_hand_is_one_op():
+    q, k, v = keras.Input((3, 7, 4)), keras.Input((3, 9, 4)), keras.Input((3, 9, 2))
+    scores = F.matmul(q, F.transpose(k, (0, 1, 3, 2))) / 2
+    model = keras.Model([q, k, v], F.matmul(F.softmax(scores, axis=3), v))
+    assert len(fused_calls(model)) == 1
+    data = [steps(2, 3, 7, 4), steps(2, 3, 9, 4), steps(2, 3, 9, 2)]
+    expected = model._graph(data, one_by_one=True)
+    np.testing.assert_allclose(model(data).numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("score", "softmax"),
+    [
+        (WAYS_TO_SCORE["plain"], lambda s: F.softmax(s, axis=1)),
+        (WAYS_TO_SCORE["plain"], lambda s: F.softmax(s) + s),
+        (WAYS_TO_SCORE["plain"], F.relu),
+        (lambda q, k: F.matmul(q, F.transpose(k, (0, 2, 1))) + 1, F.softmax),
+        (lambda q, k: 4 / F.matmul(q, F.transpose(k, (0, 2, 1))), F.softmax),
+        (lambda q, k: F.matmul(q, F.transpose(k, (0, 1, 2))), F.softmax),
+    ],
+)
+def test_what_is_no_attention_is_computed_one_by_one(score, softmax):
+    model = attention_model(score, softmax, shape=(4, 5))
+    assert not fused_calls(model)
+    assert model(steps(2, 4, 5)).shape == (2, 4, 3)
+
+
+def test_attention_of_many_steps_or_of_16_bits_is_computed_one_by_one():
+    model = attention_model(WAYS_TO_SCORE["divided"], shape=(None, 5))
+    x = steps(1, 300, 5)
+    result, expected = model(x), model._graph(x, one_by_one=True)
+    assert result.record.op.name == "matmul"
+    np.testing.assert_array_equal(result.numpy(), expected.numpy())
+    (call,) = fused_calls(model)
+    half = steps(1, 4, 4, dtype="float16")
+    assert call.layer(half, half, half).record.op.name == "matmul"

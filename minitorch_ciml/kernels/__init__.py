@@ -58,7 +58,9 @@ _CPU = {
         "layer_normalization_grad", "normalize_batch", "normalize_batch_grad",
     ),
     "random": ("dropout", "random_words"),
-    "attention": ("attention", "attention_grad"),
+    "attention": (
+        "attention", "attention_grad", "one_head_attention", "one_head_attention_grad",
+    ),
     "rows": ("log_softmax", "log_softmax_grad", "softmax", "softmax_grad"),
     "recurrent": (
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",

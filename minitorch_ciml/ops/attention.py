@@ -11,6 +11,7 @@ from minitorch_ciml.autograd.arithmetic import exp, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_booleans, as_tensor
 from minitorch_ciml.ops.linalg import matmul
+from minitorch_ciml.ops.nn import softmax
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import sum as _sum
 from minitorch_ciml.ops.shape import transpose
@@ -46,6 +47,50 @@ _attention = Op(
     saves=True,
     doc="y = softmax(scale q k^T) v, per head, over what the mask allows.",
 )
+
+
+def _one_head_ref(q, k, v, scale):
+    turned = (*range(q.ndim - 2), q.ndim - 1, q.ndim - 2)
+    return matmul(softmax(matmul(q, transpose(k, turned)) * scale), v)
+
+
+_one_head = Op(
+    "one_head_attention",
+    ref=_one_head_ref,
+    saves=True,
+    dtypes="float",
+    doc="y = softmax(scale q k^T) v.",
+)
+
+
+def one_head_attention(query: Any, key: Any, value: Any, scale: float) -> Tensor:
+    """y = softmax(scale q k^T) v, as it is often written out by hand.
+
+    Args:
+        query: floats (..., T, K).
+        key: floats (..., S, K).
+        value: floats (..., S, V).
+        scale: the factor of the scores.
+
+    Returns:
+        Floats (..., T, V).
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    q, k, v = as_tensor(query), as_tensor(key), as_tensor(value)
+    shapes = q.shape, k.shape, v.shape
+    if not (
+        min(map(len, shapes)) >= 2
+        and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+        and q.shape[-1] == k.shape[-1]
+        and k.shape[-2] == v.shape[-2]
+    ):
+        raise ValueError(
+            f"one_head_attention: query, key and value have shapes {q.shape}, {k.shape}, "
+            f"{v.shape}; expected (..., T, K), (..., S, K), (..., S, V)."
+        )
+    return _one_head(q, k, v, scale=float(scale))
 
 
 def dot_product_attention(

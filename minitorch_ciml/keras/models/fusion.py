@@ -3,6 +3,7 @@
     Conv -> Add -> ReLU    the end of a residual block: the sum and the ReLU are part of the
                            convolution's last instructions, and what it adds to is read there
     Conv -> MaxPooling     what is pooled is never stored, only where its maxima are
+    softmax(q k^T) v       written with functions: the weights are never stored
 
 Only what nobody else asks for is left out: the result of a layer that another layer uses too, or
 that is an output of the model, is computed as always.
@@ -14,12 +15,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.activations import linear, relu
 from minitorch_ciml.keras.layers.activation import ReLU
 from minitorch_ciml.keras.layers.convolutional import BaseConv, Conv1D, Conv2D, Conv3D
 from minitorch_ciml.keras.layers.core import Activation
+from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.merging import Add
 from minitorch_ciml.keras.layers.pooling import (
@@ -31,6 +35,7 @@ from minitorch_ciml.keras.layers.pooling import (
 from minitorch_ciml.keras.masks import any_mask
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten
+from minitorch_ciml.ops.attention import one_head_attention
 
 _CONVOLUTIONS = (Conv1D, Conv2D, Conv3D)
 
@@ -86,6 +91,37 @@ class _PooledConv:
         return pool(conv(x))
 
 
+# Up to so many weights of a sample the kernel, which has them in a cache, is the faster way.
+_MOST_WEIGHTS = 1 << 16
+
+
+class _AttentionByHand:
+    """softmax(scale q k^T) v, as the calls of the functions that it is written with."""
+
+    def __init__(self, nodes: list[Node], inputs: tuple[KerasTensor, ...], scale: float):
+        self.nodes, self.inputs, self.scale = nodes, inputs, scale
+
+    def __call__(self, q: Any, k: Any, v: Any) -> Any:
+        if self._is_simple(q, k, v):
+            return one_head_attention(q, k, v, self.scale)
+        values = dict(zip(map(id, self.inputs), (q, k, v)))
+        for node in self.nodes:
+            args = [values.get(id(x), x) for x in node.args]
+            values[id(node.outputs)] = node.layer(*args)
+        return values[id(self.nodes[-1].outputs)]
+
+    def _is_simple(self, *tensors: Any) -> bool:
+        if not all([type(t) is Tensor and type(t.value) is np.ndarray for t in tensors]):
+            return False
+        q, k, v = (t.value for t in tensors)
+        return (
+            q.dtype == k.dtype == v.dtype
+            and q.dtype.char in "fd"
+            and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+            and q.shape[-2] * k.shape[-2] <= _MOST_WEIGHTS
+        )
+
+
 def _are_simple(layers: tuple[Layer, ...], inputs: tuple) -> bool:
     """Whether the layers do nothing beside their formula; a user may change them any time."""
     dtype = layers[0].compute_dtype
@@ -117,6 +153,12 @@ def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
         return node if is_one else None
 
     for node in nodes:
+        attention = _attention_by_hand(node, maker)
+        if attention is not None:
+            calls[node] = Call(attention, attention.inputs, {}, node.outputs)
+            for inner in attention.nodes[:-1]:
+                del calls[inner]
+            continue
         if type(node.layer) in (MaxPooling1D, MaxPooling2D, MaxPooling3D):
             conv = maker(node.inputs[0], _CONVOLUTIONS)
             if conv is not None and _has_bias(conv.layer) and _is_channels_last(node.layer):
@@ -145,3 +187,55 @@ def _has_bias(conv: BaseConv) -> bool:
 
 def _is_channels_last(layer: BaseConv | BasePooling) -> bool:
     return layer.data_format == "channels_last"
+
+
+def _attention_by_hand(node: Node, maker: Callable) -> _AttentionByHand | None:
+    """The attention of which this is the last call: softmax(q k^T) v, or of a multiple of q k^T."""
+
+    def call_of(x: Any, *functions: str) -> Any:
+        made = maker(x, (Function,)) if isinstance(x, KerasTensor) else None
+        return made if made is not None and _is_call_of(made, *functions) else None
+
+    shares = call_of(node.args[0], "softmax") if _is_call_of(node, "matmul") else None
+    if shares is None or shares.layer.params.get("axis", -1) not in (-1, shares.outputs.ndim - 1):
+        return None
+    scores, scale = shares.args[0], 1.0
+    scaled = call_of(scores, "multiply", "divide", "true_divide")
+    if scaled is not None:
+        scores, scale = _factor(scaled)
+    product = call_of(scores, "matmul")
+    turned = call_of(product.args[1], "transpose", "swapaxes") if product is not None else None
+    if turned is None or not _swaps_last_axes(turned):
+        return None
+    inputs = product.args[0], turned.args[0], node.args[1]
+    if not all([isinstance(x, KerasTensor) and x.ndim >= 3 for x in inputs]):
+        return None
+    return _AttentionByHand(
+        [n for n in (turned, product, scaled, shares, node) if n], inputs, scale
+    )
+
+
+def _is_call_of(node: Node, *functions: str) -> bool:
+    return type(node.layer) is Function and node.layer.function in functions and not node.kwargs
+
+
+def _factor(node: Node) -> tuple[Any, float]:
+    """The tensor and the number that are multiplied, or divided; (None, 1) if it is otherwise."""
+    arguments = [*node.args, *node.layer.params.values()]
+    number = next((a for a in arguments if type(a) in (int, float)), 0)
+    if len(arguments) != 2 or not number:
+        return None, 1.0
+    x = next(a for a in arguments if a is not number)
+    if node.layer.function == "multiply":
+        return x, float(number)
+    return (x, 1.0 / number) if x is arguments[0] else (None, 1.0)
+
+
+def _swaps_last_axes(node: Node) -> bool:
+    ndim, params = node.args[0].ndim, node.layer.params
+    if node.layer.function == "swapaxes":
+        return {params.get("axis1", 0) % ndim, params.get("axis2", 0) % ndim} == {
+            ndim - 2,
+            ndim - 1,
+        }
+    return list(params.get("axes") or ()) == [*range(ndim - 2), ndim - 1, ndim - 2]

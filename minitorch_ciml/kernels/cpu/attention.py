@@ -13,10 +13,11 @@ import math
 
 import numpy as np
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.products import pack, packed_size, places, product
 from minitorch_ciml.kernels.cpu.rows import dot, exponentiate, scale, subtract, top, total
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import task, threads_for
 from minitorch_ciml.kernels.reference import attention as reference
 
 Array = np.ndarray
@@ -125,25 +126,28 @@ def _backward(i, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
 
 
 @entry
-def _attention(count, q, k, v, mask, scale, y, log_sums, sizes):
-    _forward(count, ALL, (q, k, v, mask, scale, y, log_sums, sizes))
+def _attention(most, count, q, k, v, mask, scale, y, log_sums, sizes):
+    _forward(count, most, (q, k, v, mask, scale, y, log_sums, sizes))
 
 
 @entry
-def _attention_grad(count, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
-    _backward(count, ALL, (g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes))
+def _attention_grad(most, count, g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes):
+    _backward(count, most, (g, y, q, k, v, mask, scale, log_sums, dq, dk, dv, sizes))
 
 
 def _is_simple(*arrays: Array) -> bool:
-    return all(x.dtype.char in "fd" and x.dtype == arrays[0].dtype for x in arrays)
+    return all([x.dtype.char in "fd" and x.dtype == arrays[0].dtype for x in arrays])
 
 
 def _rows_of(mask: Array, sources: int) -> Array:
     """The mask as (N or 1, H or 1, T or 1, S), contiguous; empty where it allows everything."""
     if mask.all():
-        return np.empty((1, 1, 0, 0), bool)
+        return _NO_MASK
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     return np.ascontiguousarray(np.broadcast_to(mask, (*mask.shape[:3], sources)))
+
+
+_NO_MASK = np.empty((1, 1, 0, 0), bool)
 
 
 def _sizes(q: Array, k: Array, v: Array) -> tuple[int, ...]:
@@ -151,17 +155,43 @@ def _sizes(q: Array, k: Array, v: Array) -> tuple[int, ...]:
     return q.shape[1], k.shape[1], *v.shape[2:3], q.shape[3], v.shape[3]
 
 
+def _threads(count: int, sizes: tuple[int, ...]) -> int:
+    """How many threads so many heads are worth."""
+    steps, sources, _, size, width = sizes
+    return threads_for(count * steps * sources * (size + width))
+
+
+def _run(q: Array, k: Array, v: Array, mask: Array, scale: float, y: Array, sizes: tuple) -> Array:
+    """Fills y; the logarithms of the sums, of shape (samples * heads * T,)."""
+    count = y.size // max(1, sizes[0] * sizes[4])
+    log_sums = np.empty(count * sizes[0], q.dtype)
+    flat = [ready(x, q.dtype) for x in (q, k, v)]
+    most = _threads(count, sizes)
+    _attention(most, count, *flat, mask, float(scale), y.reshape(-1), log_sums, sizes)
+    return log_sums
+
+
+def _run_grad(
+    g: Array, y: Array, q: Array, k: Array, v: Array, mask: Array, scale: float, saved: Array,
+    sizes: tuple,
+) -> list[Array]:  # fmt: skip
+    count = saved.size // max(1, sizes[0])
+    gradients = [empty(x.shape, x.dtype) for x in (q, k, v)]
+    flat = [ready(x, q.dtype) for x in (g, y, q, k, v)]
+    _attention_grad(
+        _threads(count, sizes), count, *flat, mask, float(scale), saved.reshape(-1),
+        *[x.reshape(-1) for x in gradients], sizes,
+    )  # fmt: skip
+    return gradients
+
+
 def attention(q: Array, k: Array, v: Array, mask: Array, *, scale: float) -> tuple[Array, Array]:
     if not _is_simple(q, k, v):
         return reference.attention(q, k, v, mask, scale=scale)
     samples, steps, heads, _ = q.shape
-    y = np.empty((samples, steps, heads, v.shape[3]), q.dtype)
-    log_sums = np.empty((samples, heads, steps), q.dtype)
-    flat = [ready(x, q.dtype) for x in (q, k, v)]
-    mask = _rows_of(mask, k.shape[1])
-    results = y.reshape(-1), log_sums.reshape(-1)
-    _attention(samples * heads, *flat, mask, float(scale), *results, _sizes(q, k, v))
-    return y, log_sums
+    y = empty((samples, steps, heads, v.shape[3]), q.dtype)
+    log_sums = _run(q, k, v, _rows_of(mask, k.shape[1]), scale, y, _sizes(q, k, v))
+    return y, log_sums.reshape(samples, heads, steps)
 
 
 def attention_grad(
@@ -170,11 +200,29 @@ def attention_grad(
 ) -> Gradients:  # fmt: skip
     if not _is_simple(g, q, k, v):
         return reference.attention_grad(g, y, q, k, v, mask, needs=needs, saved=saved, scale=scale)
-    gradients = [np.empty(x.shape, x.dtype) for x in (q, k, v)]
-    flat = [ready(x, q.dtype) for x in (g, y, q, k, v)]
     mask = _rows_of(mask, k.shape[1])
-    _attention_grad(
-        q.shape[0] * q.shape[2], *flat, mask, float(scale), saved.reshape(-1),
-        *(x.reshape(-1) for x in gradients), _sizes(q, k, v),
-    )  # fmt: skip
-    return *gradients, None
+    return *_run_grad(g, y, q, k, v, mask, scale, saved, _sizes(q, k, v)), None
+
+
+# --- a head of its own --------------------------------------------------------------------------
+
+
+def one_head_attention(q: Array, k: Array, v: Array, *, scale: float) -> tuple[Array, Array]:
+    if not _is_simple(q, k, v):
+        return reference.one_head_attention(q, k, v, scale=scale)
+    y = empty((*q.shape[:-1], v.shape[-1]), q.dtype)
+    return y, _run(q, k, v, _NO_MASK, scale, y, _sizes_of_one(k, y, q))
+
+
+def one_head_attention_grad(
+    g: Array, y: Array, q: Array, k: Array, v: Array, *, needs: Needs, saved: Array, scale: float
+) -> Gradients:
+    if not _is_simple(g, q, k, v):
+        return reference.one_head_attention_grad(
+            g, y, q, k, v, needs=needs, saved=saved, scale=scale
+        )
+    return tuple(_run_grad(g, y, q, k, v, _NO_MASK, scale, saved, _sizes_of_one(k, y, q)))
+
+
+def _sizes_of_one(k: Array, y: Array, q: Array) -> tuple[int, ...]:
+    return q.shape[-2], k.shape[-2], 1, q.shape[-1], y.shape[-1]

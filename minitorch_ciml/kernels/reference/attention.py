@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 Array = np.ndarray
@@ -40,3 +42,25 @@ def attention_grad(
         np.einsum("nhts,nthv->nshv", shares, g) if needs[2] else None,
         None,
     )
+
+
+_ANYWHERE = np.ones((1, 1), bool)
+
+
+def _as_heads(x: Array) -> Array:
+    """(..., T, K) as (N, T, 1, K)."""
+    return x.reshape(prod(x.shape[:-2]), x.shape[-2], 1, x.shape[-1])
+
+
+def one_head_attention(q: Array, k: Array, v: Array, *, scale: float) -> tuple[Array, Array]:
+    """y = softmax(scale q k^T) v for q (..., T, K), k (..., S, K), v (..., S, V)."""
+    y, log_sums = attention(*map(_as_heads, (q, k, v)), _ANYWHERE, scale=scale)
+    return y.reshape(*q.shape[:-1], v.shape[-1]), log_sums
+
+
+def one_head_attention_grad(
+    g: Array, y: Array, q: Array, k: Array, v: Array, *, needs: Needs, saved: Array, scale: float
+) -> Gradients:
+    heads = map(_as_heads, (g, y, q, k, v))
+    found = attention_grad(*heads, _ANYWHERE, needs=needs, saved=saved, scale=scale)
+    return tuple([None if d is None else d.reshape(x.shape) for d, x in zip(found, (q, k, v))])
