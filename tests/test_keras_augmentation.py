@@ -386,3 +386,23 @@ def test_models_with_augmentation_go_both_ways(tmp_path):
 def test_errors(call, error):
     with pytest.raises(ValueError, match=error):
         call()
+
+
+def test_on_a_gpu_images_go_to_the_host_and_steps_are_not_recorded():
+    x = IMAGES[:2, :4, :4]
+    crop = layers.RandomCrop(3, 2, seed=1)
+    expected = [layer(x).numpy() for layer in (layers.RandomFlip(seed=1), layers.Resizing(2, 3))]
+    with config.device("cuda"):
+        found = [layers.RandomFlip(seed=1)(x), layers.Resizing(2, 3)(x), crop(x)]
+        assert [y.device for y in found] == ["cuda"] * 3
+        model = keras.Sequential(
+            [keras.Input((4, 4, 3)), layers.RandomBrightness(0.1), layers.Flatten(),
+             layers.Dense(1)]
+        )  # fmt: skip
+        model.compile("sgd", "mse")
+        model.fit(x / 255, np.zeros((2, 1)), epochs=4, verbose=0)
+        assert "RandomBrightness is computed on the host" in model.why_not_recorded
+        with pytest.raises(ValueError, match="texts cannot be sent to a GPU"):
+            model.predict(["a"], verbose=0)
+    for ours, theirs in zip(found, expected):
+        np.testing.assert_array_equal(ours.numpy(), theirs)

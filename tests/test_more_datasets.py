@@ -1,6 +1,7 @@
 """Data sets besides MNIST: found like it, in Keras' layouts, without executing their pickles."""
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -184,7 +185,7 @@ def test_imdb(home):
     assert sorted(x.tolist()) == [[3, 3, 3], [5], [7]]  # 9 is the largest number, as in Keras
     (x, _), _ = datasets.imdb.load_data(maxlen=4)
     assert [len(review) for review in x] == [3]
-    with pytest.raises(ValueError, match="no review is shorter than maxlen=2"):
+    with pytest.raises(ValueError, match="no text is shorter than maxlen=2"):
         datasets.imdb.load_data(maxlen=2)
 
 
@@ -200,3 +201,67 @@ def test_imdb_words_and_damage(home):
         imdb.load(file)
     with pytest.raises(FileNotFoundError, match="expected imdb.npz"):
         imdb.load(home / "nowhere")
+
+
+# --- Reuters and housing --------------------------------------------------------------------------
+
+
+def peer_of(home, monkeypatch, name):
+    """Keras' loader, which takes any file that is in its cache."""
+    pytest.importorskip("tests.keras_peer")
+    module = importlib.import_module(f"keras.src.datasets.{name}")
+    folder = home / ".keras" / "datasets"
+    monkeypatch.setattr(module, "get_file", lambda fname, **_: str(folder / fname))
+    return module
+
+
+def assert_equal_splits(ours, theirs):
+    for split, peer in zip(ours, theirs):
+        for a, b in zip(split, peer):
+            assert a.dtype == b.dtype
+            assert a.tolist() == b.tolist()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"num_words": 8, "test_split": 0.5}, {"skip_top": 5, "oov_char": None},
+     {"maxlen": 5, "start_char": None, "index_from": 0, "seed": 3}],
+)  # fmt: skip
+def test_reuters_is_that_of_keras(home, monkeypatch, kwargs):
+    folder = home / ".keras" / "datasets"
+    folder.mkdir(parents=True)
+    x = np.empty(9, dtype=object)
+    x[:] = [RNG.integers(1, 9, n).tolist() for n in (2, 3, 4, 5, 6, 2, 3, 4, 1)]
+    np.savez(folder / "reuters.npz", x=x, y=RNG.integers(0, 46, 9))
+    (folder / "reuters_word_index.json").write_text(json.dumps({"the": 1}))
+    peer = peer_of(home, monkeypatch, "reuters")
+    ours = datasets.reuters.load_data(**kwargs)
+    assert_equal_splits(ours, peer.load_data(**kwargs))
+    assert datasets.reuters.get_word_index() == {"the": 1}
+    assert datasets.reuters.get_label_names() == peer.get_label_names()
+    x[0] = Harmful()
+    np.savez(folder / "reuters.npz", x=x, y=np.arange(9))
+    with pytest.raises(ValueError, match="not a whole Reuters file.*not allowed"):
+        datasets.reuters.load_data()
+
+
+@pytest.mark.parametrize("name", ["california_housing", "boston_housing"])
+def test_housing_is_that_of_keras(home, monkeypatch, name):
+    folder = home / ".keras" / "datasets"
+    folder.mkdir(parents=True)
+    np.savez(folder / f"{name}.npz", x=RNG.normal(size=(700, 8)), y=RNG.normal(size=700))
+    load, peer = getattr(datasets, name).load_data, peer_of(home, monkeypatch, name).load_data
+    for kwargs in ({}, {"test_split": 0.35, "seed": 1}):
+        assert_equal_splits(load(**kwargs), peer(**kwargs))
+    if name == "california_housing":
+        assert_equal_splits(load(version="small"), peer(version="small"))
+        with pytest.raises(ValueError, match="version='tiny'"):
+            load(version="tiny")
+    with pytest.raises(ValueError, match="test_split must be from 0"):
+        load(test_split=1)
+    (folder / f"{name}.npz").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="is not a whole .* housing file"):
+        load()
+    (folder / f"{name}.npz").unlink()
+    with pytest.raises(ConnectionError, match="housing is not on this machine"):
+        load()

@@ -2,7 +2,7 @@
 
 import os
 
-from minitorch_ciml.datasets import cifar, fashion_mnist, imdb, mnist
+from minitorch_ciml.datasets import cifar, fashion_mnist, housing, imdb, mnist, reuters
 from minitorch_ciml.datasets.mnist import Split
 from minitorch_ciml.datasets.synthetic import synthetic_digits
 

@@ -1,21 +1,11 @@
-"""Film reviews as sequences of word numbers, good or bad (Maas et al., 2011; Keras' numbering).
+"""Film reviews as sequences of word numbers, good or bad (Maas et al., 2011; Keras' numbering)."""
 
-The file holds lists in pickles; they are read without executing anything in them.
-"""
-
-import io
-import json
 import os
-import pickle
-import zipfile
-import zlib
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.datasets.safe_pickle import loads
 from minitorch_ciml.datasets.source import KERAS_ORIGIN, Source
+from minitorch_ciml.datasets.word_lists import Numbering, largest, read_arrays, read_word_index
 
 # Keras publishes both digests in keras/src/datasets/imdb.py.
 REVIEWS = Source(
@@ -57,67 +47,21 @@ def load(
     Raises:
         FileNotFoundError, ConnectionError, ValueError: as `mnist.load`.
     """
-    place = REVIEWS.find(path)
-    arrays = _read(place)
+    names = [f"{kind}_{part}" for part in ("train", "test") for kind in "xy"]
+    arrays = read_arrays(REVIEWS, REVIEWS.find(path), names)
     rng = np.random.RandomState(seed)  # the order of Keras
+    how = Numbering(num_words, skip_top, maxlen, start_char, oov_char, index_from)
     splits = []
     for part in ("train", "test"):
         reviews, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
         order = np.arange(len(reviews))
         rng.shuffle(order)
-        begin = [] if start_char is None else [start_char]
-        numbered = [begin + [word + (index_from or 0) for word in reviews[i]] for i in order]
-        kept = [i for i, review in enumerate(numbered) if not maxlen or len(review) < maxlen]
-        if not kept:
-            raise ValueError(f"imdb: no review is shorter than maxlen={maxlen}; take a larger one.")
-        splits.append(([numbered[i] for i in kept], labels[order][kept]))
-    top = num_words or max(max(review) for reviews, _ in splits for review in reviews)
-    limits = skip_top, top
-    train, test = ((_array([_limited(r, limits, oov_char) for r in x]), y) for x, y in splits)
+        splits.append(how.chosen(reviews, labels, order))
+    top = max(largest(reviews) for reviews, _ in splits)
+    train, test = ((how.limited(reviews, top), labels) for reviews, labels in splits)
     return train, test
 
 
 def word_index(path: str | os.PathLike[str] | None = None) -> dict[str, int]:
     """The number of every word, 1 for the most frequent; `load` adds `index_from` to them."""
-    place = WORDS.find(path)
-    try:
-        return json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WORDS.wrong(place, f"it cannot be read ({error})") from error
-
-
-def _limited(review: list[int], limits: tuple[int, int], oov_char: int | None) -> list[int]:
-    low, high = limits
-    if oov_char is None:
-        return [word for word in review if low <= word < high]
-    return [word if low <= word < high else oov_char for word in review]
-
-
-def _array(lists: Sequence[list]) -> np.ndarray:
-    """An array of lists, also where all have one length."""
-    array = np.empty(len(lists), dtype=object)
-    array[:] = lists
-    return array
-
-
-def _read(place: Any) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(place) as archive:
-            names = [f"{kind}_{part}" for part in ("train", "test") for kind in "xy"]
-            return {name: _array_in(archive.read(f"{name}.npy")) for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error,
-            pickle.PickleError) as error:  # fmt: skip
-        raise REVIEWS.wrong(place, f"it cannot be read ({error})") from error
-
-
-def _array_in(data: bytes) -> np.ndarray:
-    """An .npy file, also one with an array of lists, which NumPy would unpickle."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]  # fmt: skip
-    _, _, dtype = read_header(file)
-    if dtype.hasobject:
-        return np.asarray(loads(file.read()), dtype=object)
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    return read_word_index(WORDS, path)

@@ -1,5 +1,17 @@
 """Data sets under Keras' names."""
 
-from minitorch_ciml.keras.datasets import cifar10, cifar100, fashion_mnist, imdb, mnist
+from minitorch_ciml.keras.datasets import (
+    boston_housing,
+    california_housing,
+    cifar10,
+    cifar100,
+    fashion_mnist,
+    imdb,
+    mnist,
+    reuters,
+)
 
-__all__ = ["cifar10", "cifar100", "fashion_mnist", "imdb", "mnist"]
+__all__ = [
+    "boston_housing", "california_housing", "cifar10", "cifar100", "fashion_mnist", "imdb", "mnist",
+    "reuters",
+]  # fmt: skip

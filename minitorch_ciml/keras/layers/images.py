@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
@@ -28,9 +29,13 @@ def one_of(layer: str, name: str, value: Any, known: tuple) -> Any:
 class ImageLayer(Layer):
     """A base for images (N, H, W, C), or one (H, W, C); computed with NumPy, without a gradient.
 
+    On a GPU the images go to the host and back, so such a layer is better put before the model.
+
     Args:
         data_format: "channels_last", or "channels_first" (N, C, H, W).
     """
+
+    on_host = True
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -56,7 +61,8 @@ class ImageLayer(Layer):
         """Images (N, H, W, C) in the layout of the inputs."""
         if self.data_format == "channels_first":
             images = np.moveaxis(images, -1, 1)
-        return Tensor.constant(images if len(inputs.shape) == 4 else images[0])
+        images = images if len(inputs.shape) == 4 else images[0]
+        return Tensor.constant(kernels.place(images, getattr(inputs, "device", "cpu")))
 
     def _sized(self, input_shape: tuple, height: int, width: int) -> tuple:
         """`input_shape` with another height and width."""

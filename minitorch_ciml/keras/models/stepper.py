@@ -132,13 +132,17 @@ def reason_against_recording(model: Any) -> str | None:
     optimizer = model.optimizer
     if optimizer is not None and not optimizer.can_be_recorded:
         return f"{type(optimizer).__name__} decides on the host what each step does"
+    inventory = model._inventory().layers
+    on_host = [type(layer).__name__ for layer in inventory if getattr(layer, "on_host", False)]
+    if on_host:
+        return f"{on_host[0]} is computed on the host; a data set's map can do it before the model"
     if arguments["jit_compile"] is True:
         return None  # as asked
     for name in ("train_step", "compute_loss", "compute_metrics"):
         if getattr(type(model), name) is not getattr(Trainer, name):
             return f"{type(model).__name__} has its own {name}; pass jit_compile=True if it may be"
     things = [optimizer, *flatten([arguments[k] for k in ("loss", "metrics", "weighted_metrics")])]
-    for layer in model._inventory().layers:
+    for layer in inventory:
         things += [layer, *(v for v in vars(layer).values() if callable(v))]
     for weight in model.weights:
         things += [getattr(weight, "regularizer", None), getattr(weight, "constraint", None)]
