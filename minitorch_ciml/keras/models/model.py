@@ -141,12 +141,23 @@ class Model(Trainer, Layer):
         show_trainable: bool = False,
         layer_range: Any = None,
     ) -> None:
-        """Prints the layers with their output shapes and numbers of parameters."""
+        """Prints the layers with their output shapes and numbers of parameters.
+
+        Args:
+            line_length: the width of the table; that of the terminal if left out, at most 120.
+            positions: the right edges of the columns, as shares of the width.
+            print_fn: gets the text in place of `print`.
+            expand_nested: also list the layers in layers.
+            show_trainable: also tell which layers are trained.
+            layer_range: (first, last): names, or patterns for them, of the layers to list.
+        """
         from minitorch_ciml.keras.models.summary import print_summary
 
         if print_fn is None and not distributed.leads():
             return
-        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+        print_summary(
+            self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range
+        )
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves architecture, weights and optimizer in a `.keras` file, as Keras 3 does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,31 +12,45 @@ import numpy as np
 
 from minitorch_ciml.keras.tree import flatten
 
+# The right edges of the columns as shares of the width, and the width where the terminal has it.
+_EDGES, _WIDTH = (0.45, 0.80, 1.0), 88
+_EDGES_CONNECTED, _WIDTH_CONNECTED = (0.3, 0.56, 0.74, 1.0), 108
+
 
 def print_summary(
     model: Any,
     line_length: int | None = None,
+    positions: Any = None,
     print_fn: Callable[[str], None] | None = None,
     expand_nested: bool = False,
     show_trainable: bool = False,
+    layer_range: Any = None,
 ) -> None:
-    """Prints the layers of `model` with output shapes and parameters, and the totals."""
+    """Prints the layers of `model` with output shapes and parameters, and the totals.
+
+    The table is that of Keras, to the character.
+    """
     from rich.console import Console
     from rich.table import Table
 
     connected = _branches(model)
-    table = Table(width=line_length, show_lines=True)
-    table.add_column("Layer (type)")
-    table.add_column("Output Shape")
-    table.add_column("Param #", justify="right")
-    if connected:
-        table.add_column("Connected to")
+    edges = positions or (_EDGES_CONNECTED if connected else _EDGES)
+    width = _WIDTH_CONNECTED if connected else _WIDTH
+    headers = ["Layer (type)", "Output Shape", "Param #", *(["Connected to"] if connected else [])]
     if show_trainable:
-        table.add_column("Trainable", justify="center")
-    for layer in model.layers:
+        edges, width = [*(0.9 * edge for edge in edges), 1.0], width + 12
+        headers.append("Trainable")
+    width = line_length or min(width, shutil.get_terminal_size().columns - 4)
+    table = Table(width=width, show_lines=True)
+    for header, left, right in zip(headers, (0, *edges), edges):
+        wide = int(right * width) - int(left * width)
+        if wide < 4:
+            raise ValueError(f"summary: {width} columns are too few; pass line_length=.")
+        table.add_column(header, justify=_ALIGNMENT.get(header, "left"), width=wide)
+    for layer in _in_range(model.layers, layer_range):
         _add_rows(table, layer, 0, connected, expand_nested, show_trainable)
     plain = print_fn is not None or not sys.stdout.isatty()
-    console = Console(width=line_length or (_width(table) if plain else None))
+    console = Console(width=max(80, width), no_color=True) if plain else Console()
     with console.capture() as capture:
         console.print(f'[bold]Model: "{model.name}"[/bold]', highlight=False)
         console.print(table)
@@ -43,10 +59,21 @@ def print_summary(
     (print_fn or print)(capture.get().rstrip("\n"))
 
 
-def _width(table: Any) -> int:
-    """Wide enough for every cell, where there is no terminal to fit into."""
-    cells = [[len(str(c)) for c in (column.header, *column.cells)] for column in table.columns]
-    return max(60, sum(max(column) for column in cells) + 3 * len(cells) + 1)
+_ALIGNMENT: dict[str, Any] = {"Param #": "right", "Trainable": "center"}
+
+
+def _in_range(layers: list, names: Any) -> list:
+    """The layers from the first that matches the first name to the last that matches the other."""
+    if names is None:
+        return layers
+    found = [[i for i, x in enumerate(layers) if re.match(name, x.name)] for name in names]
+    if len(found) != 2 or not all(found):
+        raise ValueError(
+            f"summary: layer_range must name the first and the last layer, got {names!r}; there "
+            f"are: {', '.join(layer.name for layer in layers)}."
+        )
+    first, last = sorted((min(found[0]), max(found[1])))
+    return layers[first : last + 1]
 
 
 def _branches(model: Any) -> bool:
@@ -54,10 +81,16 @@ def _branches(model: Any) -> bool:
     graph = model._graph
     if graph is None or hasattr(model, "_tensors"):
         return False
-    return len(model.inputs) > 1 or any(len(node.inputs) != 1 for node in graph.nodes) or any(
-        node.inputs[0].node is not (graph.nodes[i - 1] if i else model.inputs[0].node)
-        for i, node in enumerate(graph.nodes)
-    )  # fmt: skip
+    layers = [node.layer for node in graph.nodes]
+    return (
+        len(model.inputs) > 1
+        or len(set(layers)) < len(layers)
+        or any(len(node.inputs) != 1 for node in graph.nodes)
+        or any(
+            node.inputs[0].node is not (graph.nodes[i - 1] if i else model.inputs[0].node)
+            for i, node in enumerate(graph.nodes)
+        )
+    )
 
 
 def _add_rows(
@@ -67,7 +100,7 @@ def _add_rows(
     parameters = f"{sum(w.size for w in layer.weights):,}"
     row = [name, _shape(layer), parameters if layer.built else "0 (unbuilt)"]
     if connected:
-        row.append("\n".join(_sources(layer)) if not depth else "")
+        row.append(", ".join(_sources(layer)) if not depth else "-")
     if show_trainable:
         row.append("-" if not layer.weights else "Y" if layer.trainable else "N")
     table.add_row(*row)
@@ -78,10 +111,13 @@ def _add_rows(
 
 def _shape(layer: Any) -> str:
     try:
-        output = layer.output
+        shapes = [t.shape for t in flatten(layer.output)]
     except AttributeError:
-        return "?"
-    return ", ".join(str(t.shape) for t in flatten(output))
+        if layer._build_shape is None:
+            return "?"
+        shape = layer.compute_output_shape(layer._build_shape)
+        shapes = shape if isinstance(shape, list) else [shape]
+    return str(shapes[0] if len(shapes) == 1 else shapes)
 
 
 def _sources(layer: Any) -> list[str]:
