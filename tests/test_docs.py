@@ -69,7 +69,14 @@ def few_digits(tmp_path_factory):
         README,
         *(
             DOCS / f"{name}.md"
-            for name in ("index", "quickstart", "keras", "guide/ops", "guide/debugging")
+            for name in (
+                "index",
+                "quickstart",
+                "keras",
+                "guide/data",
+                "guide/ops",
+                "guide/debugging",
+            )
         ),
     ],
     ids=lambda page: page.stem,
