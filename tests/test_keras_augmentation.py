@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minitorch_ciml import config, keras
+from minitorch_ciml import config, keras, kernels
 from tests.keras_peer import drop_ids, keras_peer, to_numpy
 
 RNG = np.random.default_rng(0)
@@ -406,3 +406,18 @@ def test_on_a_gpu_images_go_to_the_host_and_steps_are_not_recorded():
             model.predict(["a"], verbose=0)
     for ours, theirs in zip(found, expected):
         np.testing.assert_array_equal(ours.numpy(), theirs)
+
+
+@pytest.mark.parametrize("fill_mode", ["reflect", "wrap", "constant", "nearest"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kernel_reads_what_its_reference_reads(fill_mode, interpolation, dtype):
+    rows, columns = (RNG.uniform(-40, 50, (5, 7, 6)).astype(dtype) for _ in range(2))
+    rows[0], columns[0] = np.rint(rows[0]), np.rint(columns[0])
+    how = dict(interpolation=interpolation, fill_mode=fill_mode, fill_value=5.0)
+    ours, reference = (
+        kernels.find(device, "sample_images")(IMAGES.astype(dtype), rows, columns, **how)
+        for device in ("cpu", "reference")
+    )
+    assert ours.dtype == dtype and ours.shape == (5, 7, 6, 3)
+    np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-3)

@@ -31,6 +31,7 @@ _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
     "reference.nn", "reference.optimizer", "reference.random",
     "reference.normalization", "reference.recurrent", "reference.attention", "reference.conv",
+    "reference.images",
 )  # fmt: skip
 
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
@@ -47,6 +48,7 @@ _CPU = {
         "multiply", "multiply_grad", "relu", "relu_grad", "sigmoid", "sqrt", "square",
         "subtract", "tanh", "where",
     ),
+    "images": ("sample_images",),
     "indexing": ("put",),
     "products": ("matmul", "matmul_grad"),
     "reduce": ("mean", "mean_grad"),
