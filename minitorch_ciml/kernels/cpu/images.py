@@ -30,38 +30,52 @@ def _inside(i, n, mode):
 
 
 @kernel
-def _add(image, i, j, weight, to, mode, fill):
-    """Adds a pixel times a weight."""
-    i, j = _inside(i, image.shape[0], mode), _inside(j, image.shape[1], mode)
-    for c in range(len(to)):
-        to[c] += weight * (fill if i < 0 or j < 0 else image[i, j, c])
+def _pixel(i, j, height, width, mode):
+    """The number of the pixel that stands for (i, j); -1 for none."""
+    i, j = _inside(i, height, mode), _inside(j, width, mode)
+    return -1 if i < 0 or j < 0 else i * width + j
 
 
 @task
-def _sample_line(line, images, rows, columns, result, nearest, mode, fill):
-    n, y = line // result.shape[1], line % result.shape[1]
-    image = images[n]
-    one = images.dtype.type(1)
-    for x in range(result.shape[2]):
-        to = result[n, y, x]
-        to[:] = 0
-        row, column = rows[n, y, x], columns[n, y, x]
+def _sample_line(line, images, rows, columns, result, sizes, nearest, mode, fill):
+    lines, length, height, width, channels = sizes
+    start = line // lines * height * width * channels  # of the image
+    zero, one = images.dtype.type(0), images.dtype.type(1)  # a plain 1 would make them float64
+    for at in range(line * length, (line + 1) * length):
+        row, column, to = rows[at], columns[at], at * channels
         if nearest:
-            _add(image, int(np.rint(row)), int(np.rint(column)), one, to, mode, fill)
+            p = _pixel(int(np.rint(row)), int(np.rint(column)), height, width, mode)
+            for c in range(channels):
+                result[to + c] = images[start + p * channels + c] if p >= 0 else fill
             continue
-        i, j = int(np.floor(row)), int(np.floor(column))
-        down, right = row - i, column - j
-        up, left = 1 - down, 1 - right
-        _add(image, i, j, images.dtype.type(up * left), to, mode, fill)
-        _add(image, i, j + 1, images.dtype.type(up * right), to, mode, fill)
-        _add(image, i + 1, j, images.dtype.type(down * left), to, mode, fill)
-        _add(image, i + 1, j + 1, images.dtype.type(down * right), to, mode, fill)
+        top, left = np.floor(row), np.floor(column)
+        down, right = row - top, column - left
+        up, back = one - down, one - right
+        i, j = int(top), int(left)
+        a, b = _pixel(i, j, height, width, mode), _pixel(i, j + 1, height, width, mode)
+        c, d = _pixel(i + 1, j, height, width, mode), _pixel(i + 1, j + 1, height, width, mode)
+        wa, wb, wc, wd = up * back, up * right, down * back, down * right
+        filled = zero
+        # What is nowhere counts with the fill value, and reads any pixel with weight 0.
+        if a < 0:
+            filled, wa, a = filled + fill * wa, zero, 0
+        if b < 0:
+            filled, wb, b = filled + fill * wb, zero, 0
+        if c < 0:
+            filled, wc, c = filled + fill * wc, zero, 0
+        if d < 0:
+            filled, wd, d = filled + fill * wd, zero, 0
+        a, b = start + a * channels, start + b * channels
+        c, d = start + c * channels, start + d * channels
+        for k in range(channels):
+            above = wa * images[a + k] + wb * images[b + k]
+            result[to + k] = filled + above + wc * images[c + k] + wd * images[d + k]
 
 
 @entry
-def _sample(images, rows, columns, result, nearest, mode, fill, most):
-    work = (images, rows, columns, result, nearest, mode, fill)
-    _sample_line(result.shape[0] * result.shape[1], most, work)
+def _sample(images, rows, columns, result, lines, sizes, nearest, mode, fill, most):
+    work = (images, rows, columns, result, sizes, nearest, mode, fill)
+    _sample_line(lines, most, work)
 
 
 def sample_images(
@@ -78,10 +92,13 @@ def sample_images(
             images, rows, columns, interpolation=interpolation, fill_mode=fill_mode,
             fill_value=fill_value,
         )  # fmt: skip
-    rows, columns = (np.ascontiguousarray(a, images.dtype) for a in (rows, columns))
-    result = np.empty((*rows.shape, images.shape[-1]), images.dtype)
+    flat = [np.ascontiguousarray(a, images.dtype).reshape(-1) for a in (images, rows, columns)]
+    n, height, width, channels = images.shape
+    lines, length = rows.shape[1:]
+    result = np.empty((*rows.shape, channels), images.dtype)
     _sample(
-        np.ascontiguousarray(images), rows, columns, result, interpolation == "nearest",
-        _MODES[fill_mode], images.dtype.type(fill_value), threads_for(8 * result.size),
+        *flat, result.reshape(-1), n * lines, (lines, length, height, width, channels),
+        interpolation == "nearest", _MODES[fill_mode], images.dtype.type(fill_value),
+        threads_for(8 * result.size),
     )  # fmt: skip
     return result
