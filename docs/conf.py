@@ -73,7 +73,11 @@ def _write_ops_page(app) -> None:
         module = import_module(f"minitorch_ciml.ops.{path.stem}")
         names = [n for n in getattr(module, "__all__", []) if n in public.__all__]
         by_module.setdefault(path.stem, []).extend(names)
-    lines = ["Ops", "===", "", "All of these are in ``minitorch_ciml.ops``.", ""]
+    lines = [
+        "Ops", "===", "",
+        "All of these are in ``minitorch_ciml.ops``; those of images are in",
+        "``minitorch_ciml.ops.image``. Control flow is in ``keras.ops`` only, and is last here.", "",
+    ]  # fmt: skip
     for module, names in by_module.items():
         if names:
             lines += [module, "-" * len(module), ""]
@@ -85,6 +89,10 @@ def _write_ops_page(app) -> None:
                 doc = [_escaped(line) for line in (inspect.getdoc(thing) or "").splitlines()]
                 lines += [f".. py:function:: minitorch_ciml.ops.{name}({_signature(thing)})", ""]
                 lines += [*(f"   {line}" for line in doc), ""]
+    for title, place in (("image", "ops.image"), ("control flow", "keras.ops.control")):
+        lines += [title, "-" * len(title), ""]
+        for name in import_module(f"minitorch_ciml.{place}").__all__:
+            lines += [f".. autofunction:: minitorch_ciml.{place}.{name}", ""]
     _write_page("ops", lines)
 
 

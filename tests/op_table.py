@@ -28,6 +28,7 @@ dictionary `EXCEPTIONS` from the name of a public function without a row to the 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -40,7 +41,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 FAMILIES = (
-    "math", "reduce", "shape", "linalg", "nn", "conv", "pool", "recurrent", "statistics",
+    "math", "reduce", "shape", "linalg", "nn", "conv", "pool", "recurrent", "statistics", "image",
+    "signals",
 )  # fmt: skip
 
 
@@ -75,6 +77,7 @@ class Peer:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        os.environ.setdefault("KERAS_BACKEND", "torch")
         module = pytest.importorskip(self._name)
         if self._name.startswith("jax"):
             import_module("jax").config.update("jax_enable_x64", True)
@@ -82,6 +85,7 @@ class Peer:
 
 
 torch, jax, jnp = Peer("torch"), Peer("jax"), Peer("jax.numpy")
+keras = Peer("keras")  # on PyTorch: a function of its tensors, so rows call it `torch=`
 
 
 def lookup(peer: Peer, function: Callable | str) -> Callable:

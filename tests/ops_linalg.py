@@ -125,6 +125,8 @@ rows(ops.trace, shaped(REAL, (3, 4, 2)), {"offset": -1, "axis1": 1, "axis2": 2},
 rows(ops.triu, shaped(REAL, (2, 3, 4)), {}, {"k": 1}, {"k": -1}, jax="triu")
 rows(ops.tril, shaped(REAL, (2, 3, 4)), {}, {"k": 1}, {"k": -1}, jax="tril")
 
+rows(ops.vander, shaped(NONZERO, (3,)), {}, {"N": 4, "increasing": True}, jax="vander")
+
 # --- equations ----------------------------------------------------------------------------------
 
 _rng = np.random.default_rng(0)

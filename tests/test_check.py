@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minitorch_ciml import ops
-from minitorch_ciml.autograd import Op, Scalar, Tensor
+from minitorch_ciml.autograd import Op, Scalar, Tensor, grad
 from minitorch_ciml.autograd.arithmetic import cos, exp, sin
 from minitorch_ciml.autograd.calculus import hessian, hvp, jacobian, jvp, vjp
 from minitorch_ciml.autograd.check import GradientError, check_grads
@@ -138,3 +138,13 @@ def test_they_nest_and_work_for_scalars():
     assert float(jvp(lambda x: x * x, x, 3.0)) == 12.0
     check_grads(lambda x: jvp(f_ours, x, V, create_graph=True), X, order=1)
     check_grads(lambda x: hvp(s_ours, x, V, create_graph=True), X, order=1)
+
+
+def test_jacobians_and_hessians_can_be_differentiated_further():
+    check_grads(lambda x: jacobian(f_ours, x, create_graph=True), X, order=2)
+    check_grads(lambda x: hessian(s_ours, x, create_graph=True), X, order=1)
+    x = Tensor(X, requires_grad=True)
+    assert not jacobian(f_ours, x).requires_grad
+    penalty = ops.sum(jacobian(f_ours, x, create_graph=True) ** 2)
+    assert grad(penalty, x).shape == X.shape
+    assert jacobian(lambda x: x[:0], x).shape == (0, 3, *X.shape)

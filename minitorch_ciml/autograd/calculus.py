@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd.engine import Variable, grad
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.autograd.tensor import Tensor, as_tensor, stack
 from minitorch_ciml.config import enable_grad
 
 
@@ -77,37 +77,42 @@ def hvp(f: Callable, x: Variable, v: Any, create_graph: bool = False) -> Variabl
     return vjp(lambda x: vjp(f, x, create_graph=True), x, v, create_graph)
 
 
-def jacobian(f: Callable, x: Variable) -> Tensor:
+def jacobian(f: Callable, x: Variable, create_graph: bool = False) -> Tensor:
     """J[i..., j...] = d y[i...] / d x[j...], row by row.
 
     Args:
         f: a function from a tensor to a tensor y.
         x: where to differentiate.
+        create_graph: record the derivative too, so that it can be differentiated again.
 
     Returns:
-        A constant of shape y.shape + x.shape.
+        A tensor of shape y.shape + x.shape.
     """
     with enable_grad():
         (leaf,), _ = _leaves(x)
         y = f(leaf)
-        rows = np.zeros((y.size, *leaf.shape), y.dtype)
-        for row, seed in zip(rows, np.eye(y.size, dtype=y.dtype)):
-            (g,) = _gradients(y, [leaf], Tensor(seed.reshape(y.shape)), False, retain_graph=True)
-            row[...] = g.value
-    return Tensor(rows.reshape(y.shape + leaf.shape))
+        if not y.size:
+            return Tensor(np.zeros(y.shape + leaf.shape, y.dtype))
+        seeds = np.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
+        rows = [
+            _gradients(y, [leaf], Tensor(seed), create_graph, retain_graph=True)[0]
+            for seed in seeds
+        ]
+        return stack(*rows, axis=0).reshape(y.shape + leaf.shape)
 
 
-def hessian(f: Callable, x: Variable) -> Tensor:
+def hessian(f: Callable, x: Variable, create_graph: bool = False) -> Tensor:
     """H[i..., j...] = d^2 y / d x[i...] d x[j...] of a scalar function `f`.
 
     Args:
         f: a function from a tensor to a scalar.
         x: where to differentiate.
+        create_graph: record the derivative too, so that it can be differentiated again.
 
     Returns:
-        A constant of shape x.shape + x.shape.
+        A tensor of shape x.shape + x.shape.
     """
-    return jacobian(lambda x: vjp(f, x, create_graph=True), x)
+    return jacobian(lambda x: vjp(f, x, create_graph=True), x, create_graph)
 
 
 def _leaves(xs: Any) -> tuple[list, bool]:

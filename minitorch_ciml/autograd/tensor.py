@@ -465,3 +465,11 @@ to: Op = Op(
     lambda g, y, x, device: to(g, device=x.device),
     doc="y = x, on `device`.",
 )
+
+
+def _stack_rule(g, y, *xs, needs, axis):
+    front = (slice(None),) * (axis % y.ndim)
+    return [g[(*front, i)] if need else None for i, need in enumerate(needs)]
+
+
+stack = Op("stack", joint=_stack_rule, dtypes="common", doc="Joins along a new axis.")

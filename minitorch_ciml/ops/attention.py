@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.arithmetic import exp, where
+from minitorch_ciml.autograd.arithmetic import exp, tanh, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_booleans, as_tensor
 from minitorch_ciml.ops.linalg import matmul
@@ -102,6 +102,7 @@ def dot_product_attention(
     scale: float | None = None,
     is_causal: bool = False,
     flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
 ) -> Tensor:
     """y = softmax(scale q k^T + bias) v for every head (Vaswani et al. 2017).
 
@@ -115,6 +116,8 @@ def dot_product_attention(
         scale: 1 / sqrt(K) if left out.
         is_causal: no step looks at later ones.
         flash_attention: accepted as in Keras, without effect.
+        attn_logits_soft_cap: keep the scores s = scale q k^T + bias between -cap and cap:
+            cap tanh(s / cap).
 
     Returns:
         Floats (N, T, H, V).
@@ -136,8 +139,12 @@ def dot_product_attention(
     full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
     allowed = combined_mask(mask, is_causal, full)
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
-    if bias is not None:
-        return mix(masked_softmax(attention_scores(q, k, scale) + bias, allowed), v)
+    if bias is not None or attn_logits_soft_cap is not None:
+        scores = attention_scores(q, k, scale)
+        scores = scores if bias is None else scores + bias
+        if attn_logits_soft_cap is not None:
+            scores = tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
+        return mix(masked_softmax(scores, allowed), v)
     q, k, v = _floats(q, k, v)
     return _attention(q, k, v, allowed, scale=scale)
 

@@ -222,13 +222,15 @@ def saturate_cast(x: Any, dtype: Any) -> Tensor:
     return cast(clip(x, low, high), dtype)
 
 
-def convert_to_tensor(x: Any, dtype: Any = None, sparse: bool | None = None) -> Tensor:
+def convert_to_tensor(
+    x: Any, dtype: Any = None, sparse: bool | None = None, ragged: bool | None = None
+) -> Tensor:
     """`x` (numbers, lists of them, an array or a tensor) as a tensor.
 
     Args:
         x: what to convert; a tensor stays as it is.
         dtype: another dtype.
-        sparse: accepted as in Keras; there are no sparse tensors.
+        sparse, ragged: accepted as in Keras; there are neither sparse nor ragged tensors.
     """
     if dtype is None or isinstance(x, Tensor):
         return as_tensor(x) if dtype is None else cast(x, dtype)

@@ -11,7 +11,9 @@ from math import prod
 from string import ascii_letters
 from typing import Any
 
-from minitorch_ciml.autograd.arithmetic import multiply
+import numpy as np
+
+from minitorch_ciml.autograd.arithmetic import multiply, power
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
@@ -30,7 +32,8 @@ from minitorch_ciml.ops.shape import (
 
 __all__ = [
     "cross", "det", "dot", "einsum", "inner", "inv", "kron", "logdet", "matmul", "outer",
-    "slogdet", "solve", "solve_triangular", "tensordot", "trace", "tril", "triu", "vdot",
+    "slogdet", "solve", "solve_triangular", "tensordot", "trace", "tril", "triu",
+    "vander", "vdot",
 ]  # fmt: skip
 
 # --- products -----------------------------------------------------------------------------------
@@ -323,6 +326,21 @@ def triu(x: Any, k: int = 0) -> Tensor:
 def tril(x: Any, k: int = 0) -> Tensor:
     """The lower triangle of matrices: zeros above the diagonal `k`."""
     return _tril(x, k=k)
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Vandermonde's matrix: y[i, j] = x[i]^j if `increasing`, otherwise x[i]^(N - 1 - j).
+
+    Args:
+        x: numbers (M,).
+        N: how many powers; M if left out.
+        increasing: the powers grow from left to right.
+    """
+    x = as_tensor(x)
+    if x.ndim != 1:
+        raise ValueError(f"vander: got shape {x.shape}, expected (M,).")
+    exponents = np.arange(x.size if N is None else N)
+    return power(_expand_dims(x, axis=-1), exponents if increasing else exponents[::-1])
 
 
 # --- equations ----------------------------------------------------------------------------------

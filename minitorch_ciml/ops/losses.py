@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.arithmetic import log, maximum, minimum
+from minitorch_ciml.autograd.arithmetic import log, maximum, minimum, subtract
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.creation import floats
+from minitorch_ciml.ops.math import log10
 from minitorch_ciml.ops.nn import log_softmax, one_hot, shape_of, softplus
 from minitorch_ciml.ops.reduce import mean
 from minitorch_ciml.ops.reduce import sum as _sum
 
 __all__ = [
-    "binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
+    "binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "psnr",
     "sparse_categorical_crossentropy",
 ]  # fmt: skip
 
@@ -186,6 +188,22 @@ def mean_squared_error(target: Any, output: Any) -> Tensor:
             "with at least one axis."
         )
     return _squared(target, output)
+
+
+def psnr(x1: Any, x2: Any, max_val: float) -> Tensor:
+    """y = 10 log10(max_val^2 / mean((x1 - x2)^2)): the peak signal-to-noise ratio, in decibels.
+
+    Args:
+        x1, x2: signals of one shape.
+        max_val: the largest number that can occur.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if shape_of(x1) != shape_of(x2):
+        raise ValueError(f"psnr: got shapes {shape_of(x1)} and {shape_of(x2)}; they must be equal.")
+    difference = subtract(floats(x1), x2)
+    return log10(max_val**2 / mean(difference * difference)) * 10
 
 
 def _class_axis(name: str, shape: tuple[int, ...], axis: int) -> int:

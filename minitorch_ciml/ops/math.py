@@ -208,7 +208,7 @@ def round(x: Any, decimals: int = 0) -> Tensor:
 
 # --- limits -------------------------------------------------------------------------------------
 
-clip = Op(
+_clip = Op(
     "clip",
     lambda g, y, x, x_min, x_max: where(x < x_min, 0.0, where(x > x_max, 0.0, g)),
     lambda g, y, x, x_min, x_max: where(x < x_min, g, 0.0),
@@ -216,6 +216,11 @@ clip = Op(
     dtypes="common",
     doc="y = x limited to x_min <= y <= x_max; at a limit the gradient goes to x.",
 )
+
+
+def clip(x: Any, x_min: Any, x_max: Any) -> Tensor:
+    """y = x limited to x_min <= y <= x_max; at a limit the gradient goes to x."""
+    return _clip(x, x_min, x_max)
 
 
 def _ignoring_nan(choose: Op):

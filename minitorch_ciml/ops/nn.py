@@ -359,7 +359,9 @@ def dense(x: Any, w: Any, b: Any = None, activation: str | Callable | None = Non
 _one_hot = Op("one_hot", doc="y[..., k] = 1 where x == k, otherwise 0.")
 
 
-def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None) -> Tensor:
+def one_hot(
+    x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
     """y[..., k] = 1 where x == k, otherwise 0, with the classes along a new axis.
 
     Args:
@@ -367,11 +369,16 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None) -> Tens
         num_classes: the size of the new axis.
         axis: where the new axis stands in the result.
         dtype: of the result; `floatx()` if left out.
+        sparse: must be False: there are no sparse tensors.
     """
+    if sparse:
+        raise ValueError("one_hot: there are no sparse tensors here; pass sparse=False.")
     return _one_hot(x, num_classes=num_classes, axis=axis, dtype=np.dtype(dtype or config.floatx()))
 
 
-def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None) -> Tensor:
+def multi_hot(
+    inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False
+) -> Tensor:
     """y[..., k] = 1 where k is among the integers along the last axis of `inputs`, otherwise 0.
 
     Args:
@@ -379,6 +386,7 @@ def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: Any = None) 
         num_classes: the number of classes.
         axis: where the classes stand in the result.
         dtype: of the result; `floatx()` if left out.
+        sparse: must be False: there are no sparse tensors.
     """
-    codes = one_hot(inputs, num_classes, axis, dtype)
+    codes = one_hot(inputs, num_classes, axis, dtype, sparse)
     return _max(codes, axis=1 if np.ndim(inputs) > 1 else 0)

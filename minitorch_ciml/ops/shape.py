@@ -16,6 +16,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
+from minitorch_ciml.autograd.tensor import stack as _stack
 from minitorch_ciml.ops.indexing import (
     ALL,
     _check_axis,
@@ -91,13 +92,6 @@ _concatenate = Op(
     "concatenate", joint=_concatenate_rule, dtypes="common", doc="Joins along an existing axis."
 )
 
-
-def _stack_rule(g, y, *xs, needs, axis):
-    front = (ALL,) * (axis % y.ndim)
-    return [_getitem(g, index=(*front, i)) if need else None for i, need in enumerate(needs)]
-
-
-_stack = Op("stack", joint=_stack_rule, dtypes="common", doc="Joins along a new axis.")
 
 _argsort = Op("argsort", doc="The order of the elements along an axis; equal ones keep theirs.")
 _top_indices = Op("top_indices", doc="Where the k largest elements along the last axis are.")

@@ -1,0 +1,83 @@
+"""The functions of `keras.ops` by name, and the modules that Keras has them in.
+
+Saved models name a function by its module in Keras and its class there, such as `Add` of
+`keras.src.ops.numpy`. Functions that stand in none of the lists here are in `numpy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minitorch_ciml import ops
+from minitorch_ciml.keras.ops import control
+from minitorch_ciml.keras.serialization import snake_case
+from minitorch_ciml.ops import image
+
+CORE = (
+    "associative_scan", "cast", "cond", "convert_to_numpy", "convert_to_tensor", "custom_gradient",
+    "dtype", "fori_loop", "is_tensor", "map", "saturate_cast", "scan", "scatter", "scatter_update",
+    "shape", "slice", "slice_update", "stop_gradient", "switch", "unstack", "vectorized_map",
+    "while_loop",
+)  # fmt: skip
+MATH = (
+    "cdist", "erf", "erfc", "erfinv", "extract_sequences", "fft", "fft2", "ifft2", "in_top_k",
+    "irfft", "istft", "logdet", "logsumexp", "rfft", "rsqrt", "segment_max", "segment_min",
+    "segment_prod", "segment_sum", "stft", "top_k",
+)  # fmt: skip
+LINALG = (
+    "cholesky", "cholesky_inverse", "det", "eig", "eigh", "inv", "jvp", "lstsq", "lu_factor",
+    "matrix_rank", "norm", "pinv", "qr", "solve", "solve_triangular", "svd",
+)  # fmt: skip
+NN = (
+    "adaptive_average_pool", "adaptive_max_pool", "average_pool", "batch_normalization",
+    "binary_crossentropy", "categorical_crossentropy", "celu", "conv", "conv_transpose",
+    "ctc_decode", "ctc_loss", "depth_to_space", "depthwise_conv", "dot_product_attention", "elu",
+    "fold", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
+    "layer_normalization", "leaky_relu", "log_sigmoid", "log_softmax", "max_pool", "moments",
+    "multi_hot", "normalize", "one_hot", "psnr", "relu", "relu6", "rms_normalization", "selu",
+    "separable_conv", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
+    "space_to_depth", "sparse_categorical_crossentropy", "sparse_plus", "sparse_sigmoid",
+    "sparsemax", "squareplus", "swish", "tanh_shrink", "threshold", "unfold",
+)  # fmt: skip
+IMAGE = tuple(image.__all__)
+
+_MODULES = {"core": CORE, "math": MATH, "linalg": LINALG, "nn": NN, "image": IMAGE,
+            "einops": ("rearrange",)}  # fmt: skip
+
+# This package's own, which Keras does not have.
+OWN = (
+    "conv_bias_act", "conv_max_pool", "dense", "flatten", "floats", "getitem", "gru", "lstm",
+    "mean_squared_error", "mish", "normalize_batch", "simple_rnn", "upsample",
+)  # fmt: skip
+
+FUNCTIONS: dict[str, Callable] = {
+    **{name: getattr(ops, name) for name in ops.__all__},
+    **{name: getattr(control, name) for name in control.__all__},
+    **{name: getattr(image, name) for name in image.__all__},
+}
+NUMPY = tuple(
+    name
+    for name in FUNCTIONS
+    if name not in (*OWN, "rearrange", *CORE, *MATH, *LINALG, *NN, *IMAGE)
+)
+
+# Classes whose names do not follow from the functions'.
+_CLASSES = {
+    "allclose": "AllClose", "cdist": "CDist", "ctc_decode": "CTCDecode", "ctc_loss": "CTCLoss",
+    "fft": "FFT", "fft2": "FFT2", "hard_swish": "HardSilu", "hsv_to_rgb": "HSVToRGB",
+    "ifft2": "IFFT2", "irfft": "IRFFT", "isin": "IsIn", "istft": "ISTFT", "jvp": "JVP",
+    "psnr": "PSNR", "rfft": "RFFT", "rgb_to_grayscale": "RGBToGrayscale", "rgb_to_hsv": "RGBToHSV",
+    "searchsorted": "SearchSorted", "ssim": "SSIM", "stft": "STFT", "svd": "SVD", "swish": "Silu",
+}  # fmt: skip
+_NAMES = {class_name: name for name, class_name in _CLASSES.items() if not name.endswith("swish")}
+
+
+def keras_class(name: str) -> tuple[str, str]:
+    """The module of `keras.src.ops` and the class there that is the function `name`."""
+    module = next((m for m, names in _MODULES.items() if name in names), "numpy")
+    return module, _CLASSES.get(name) or "".join(map(str.capitalize, name.split("_")))
+
+
+def function_of(class_name: str) -> str:
+    """The name of the function that a class of `keras.src.ops` is."""
+    return _NAMES.get(class_name) or snake_case(class_name)
