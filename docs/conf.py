@@ -75,8 +75,8 @@ def _write_ops_page(app) -> None:
         by_module.setdefault(path.stem, []).extend(names)
     lines = [
         "Ops", "===", "",
-        "All of these are in ``minitorch_ciml.ops``; those of images are in",
-        "``minitorch_ciml.ops.image``. Control flow is in ``keras.ops`` only, and is last here.", "",
+        "All of these are in ``minitorch_ciml.ops``, but the last two families: those of images",
+        "are in ``minitorch_ciml.ops.image``, and control flow is in ``keras.ops`` only.", "",
     ]  # fmt: skip
     for module, names in by_module.items():
         if names:
