@@ -1,5 +1,8 @@
 """Layers on words. Keras' own need TensorFlow, so values are worked by hand."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -165,6 +168,28 @@ def test_functions_in_files_must_be_known(tmp_path):
         keras.models.load_model(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", custom_objects={"shout": shout})
     assert again(np.array(["a b"])).numpy().tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize("mode", ["int", "tf_idf"])
+def test_files_of_keras_have_the_vocabulary_beside_the_configuration(tmp_path, mode):
+    layer = layers.TextVectorization(output_mode=mode)
+    layer.adapt(TEXTS)
+    model = keras.Sequential([keras.Input((1,), dtype="string"), layer])
+    model.save(tmp_path / "ours.keras")
+    # As Keras writes it, which needs TensorFlow for it: see `save_assets` in its index_lookup.py
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours:
+        config = json.loads(ours.read("config.json"))
+        inner = next(x for x in config["config"]["layers"] if x["class_name"] != "InputLayer")
+        inner["config"] |= {"vocabulary": None, "idf_weights": None, "vocabulary_size": 7}
+        with zipfile.ZipFile(tmp_path / "theirs.keras", "w") as theirs:
+            theirs.writestr("config.json", json.dumps(config))
+            theirs.writestr("metadata.json", ours.read("metadata.json"))
+            theirs.writestr("model.weights.h5", ours.read("model.weights.h5"))
+            lines = "\n".join(layer.get_vocabulary())
+            theirs.writestr("assets/layers/text_vectorization/vocabulary.txt", lines)
+    again = keras.models.load_model(tmp_path / "theirs.keras")
+    assert again.layers[0].get_vocabulary() == layer.get_vocabulary()
+    np.testing.assert_allclose(again(np.array(TEXTS)).numpy(), model(np.array(TEXTS)).numpy())
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ def load_model(
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
             weights = archive.read("model.weights.h5")
+            assets = {name: archive.read(name) for name in archive.namelist()
+                      if name.startswith("assets/")}  # fmt: skip
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, EOFError) as error:
         raise ValueError(
             f"load_model: {str(path)!r} is no complete .keras file ({error}); save the model again "
@@ -90,6 +92,7 @@ def load_model(
     model = deserialize_keras_object(config, custom_objects)
     with _hdf5(BytesIO(weights), path) as file:
         _load(model, file, str(path), with_optimizer=compile)
+    _load_assets(model, assets)
     return model
 
 
@@ -190,7 +193,7 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
     group = file.create_group(f"{path}/vars" if path else "vars")
     if getattr(item, "name", None):
         group.attrs["name"] = item.name
-    if isinstance(item, Layer):
+    if isinstance(item, Layer) and not hasattr(item, "save_own_variables"):
         for i, variable in enumerate(item._own_weights()):
             group[str(i)] = variable.numpy()
     else:
@@ -206,7 +209,7 @@ def _load(
     for path, item in _walk(model):
         group = file.get(f"{path}/vars" if path else "vars")
         stored = {} if group is None else {key: group[key][()] for key in group}
-        if isinstance(item, Layer):
+        if isinstance(item, Layer) and not hasattr(item, "load_own_variables"):
             _assign(item, stored, f"{name}:{path}", skip_mismatch)
         elif stored:
             item.load_own_variables(stored)
@@ -217,6 +220,16 @@ def _load(
         if len(group) > len(optimizer.variables):
             optimizer.build(model.trainable_weights)
         optimizer.load_own_variables({key: group[key][()] for key in group})
+
+
+def _load_assets(model: Any, assets: dict[str, bytes]) -> None:
+    """Gives layers the files that Keras has saved for them, such as vocabularies."""
+    for path, item in _walk(model):
+        folder = f"assets/{path}/" if path else "assets/"
+        own = {name.removeprefix(folder): data for name, data in assets.items()
+               if name.startswith(folder)}  # fmt: skip
+        if own and hasattr(item, "load_assets"):
+            item.load_assets(own)
 
 
 def _assign(layer: Layer, stored: dict, where: str, skip_mismatch: bool) -> None:

@@ -87,11 +87,12 @@ class _Lookup(KeyLayer):
             raise ValueError(f"{name}: idf_weights are for output_mode='tf_idf' only.")
         self.vocabulary: list = []
         self.idf_weights: list[float] | None = None
+        self._stored_weights: Any = None
         self._fixed = vocabulary is not None
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
-    # --- the vocabulary -------------------------------------------------------------------------
+    # --- the vocabulary ---------------------------------------------------------------------------
 
     @property
     def _specials(self) -> list:
@@ -207,7 +208,24 @@ class _Lookup(KeyLayer):
         """The length of a code."""
         return (self.pad_to_max_tokens and self.max_tokens) or self.vocabulary_size()
 
-    # --- looking up -----------------------------------------------------------------------------
+    # --- in files of Keras, which has vocabularies beside the configuration -----------------------
+
+    def save_own_variables(self, store: dict) -> None:
+        """Stores the weights of "tf_idf"."""
+        if self.idf_weights is not None:
+            store["idf_weights"] = np.array(self.idf_weights, self.compute_dtype)
+
+    def load_own_variables(self, store: dict) -> None:
+        """Takes the weights that belong to the vocabulary of `load_assets`."""
+        self._stored_weights = store.get("idf_weights")
+
+    def load_assets(self, files: dict[str, bytes]) -> None:
+        """Sets the vocabulary that is in a file, one key a line."""
+        if "vocabulary.txt" in files:
+            keys = files["vocabulary.txt"].decode("utf-8").splitlines()
+            self.set_vocabulary(list(map(self._key, keys)), self._stored_weights)
+
+    # --- looking up -------------------------------------------------------------------------------
 
     def call(self, inputs: Any) -> Any:
         if not self.vocabulary:

@@ -116,6 +116,15 @@ class TextVectorization(KeyLayer):
         """The number of entries, special ones included."""
         return self._lookup_layer.vocabulary_size()
 
+    def save_own_variables(self, store: dict) -> None:
+        self._lookup_layer.save_own_variables(store)
+
+    def load_own_variables(self, store: dict) -> None:
+        self._lookup_layer.load_own_variables(store)
+
+    def load_assets(self, files: dict[str, bytes]) -> None:
+        self._lookup_layer.load_assets(files)
+
     def call(self, inputs: Any) -> Any:
         lookup = self._lookup_layer
         if not lookup.vocabulary:
