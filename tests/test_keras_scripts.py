@@ -473,3 +473,54 @@ def test_what_is_missing_is_named_at_once(tmp_path):
     with pytest.raises(ValueError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
         model.compile("adam", "mse", metrics=["acc", "acuracy"])
     model.compile("adam", "mse", metrics={"late": ["mae", lambda t, p: t - p]})
+
+
+# --- what a script found ------------------------------------------------------------------------
+
+
+def test_a_tensor_to_the_left_of_a_symbolic_one():
+    inputs = keras.Input((3,))
+    row = ops.convert_to_tensor(np.array([1.0, 2.0, 3.0], "float32"))
+    model = keras.Model(inputs, [row + inputs, row * inputs, row - inputs, row / inputs])
+    results = model.predict(np.full((2, 3), 2.0), verbose=0)
+    expected = [[3, 4, 5], [2, 4, 6], [-1, 0, 1], [0.5, 1, 1.5]]
+    for result, values in zip(results, expected):
+        np.testing.assert_allclose(result, [values, values])
+    with pytest.raises(TypeError):
+        row + "text"
+
+
+def test_operations_on_plain_numbers():
+    assert ops.expand_dims(3, 0).shape == (1,) and str(ops.expand_dims(3, 0).dtype) == "int64"
+    assert ops.stack([1, 2.5]).dtype == keras.config.floatx()
+    assert ops.reshape(2.0, (1, 1)).dtype == keras.config.floatx()
+
+
+def test_a_call_without_training_is_not_told_and_says_so():
+    class Untold(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.normal, self.end = layers.BatchNormalization(name="normal"), layers.Dense(1)
+
+        def call(self, inputs):
+            return self.end(self.normal(inputs))
+
+    model = Untold()
+    model.compile("sgd", "mse")
+    x = RNG.normal(5, 1, (8, 3))
+    with pytest.warns(UserWarning, match=r"Untold.call has no argument 'training', so normal"):
+        model.fit(x, x[:, :1], verbose=0)
+    np.testing.assert_array_equal(model.normal.moving_mean, 0)  # as in Keras
+    model(x, training=True)
+    assert (model.normal.moving_mean.numpy() > 0).all()
+
+
+def test_a_softmax_in_float32_stays_so_in_mixed_precision():
+    pytest.importorskip("ml_dtypes")
+    inputs = keras.Input((4,))
+    x = layers.Dense(3, dtype="mixed_bfloat16")(inputs)
+    x = layers.GaussianNoise(0.1, dtype="mixed_bfloat16")(x)
+    outputs = layers.Activation("softmax", dtype="float32")(x)
+    model = keras.Model(inputs, outputs, dtype="mixed_bfloat16")
+    for training in (False, True):
+        assert model(np.ones((2, 4), "float32"), training=training).dtype == "float32"

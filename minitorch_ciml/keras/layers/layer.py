@@ -59,6 +59,7 @@ class Layer(HoldsWeights):
     _takes_training = False  # whether one of them is `training`
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
+    acts_in_training = False  # whether it is another function then than in `predict`
     takes_text = False  # whether `call` takes strings
     _casts_outputs = True  # to the dtype that it computes in
     path: str | None = None  # its name after those of the layers around it, once it has weights

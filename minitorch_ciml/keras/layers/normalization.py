@@ -89,6 +89,8 @@ class BatchNormalization(_ScaleAndShift):
             in the batch's mean and variance.
     """
 
+    acts_in_training = True
+
     def __init__(
         self,
         axis: int = -1,

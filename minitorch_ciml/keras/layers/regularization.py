@@ -15,6 +15,7 @@ from minitorch_ciml.ops import random
 class _TrainingOnly(Layer):
     """The identity outside training."""
 
+    acts_in_training = True
     supports_masking = True
 
     def __init__(self, seed: int | None = None, **kwargs: Any):

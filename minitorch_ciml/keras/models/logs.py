@@ -21,14 +21,12 @@ def as_floats(results: dict) -> dict[str, float]:
 
 
 def by_name(results: dict) -> dict[str, Any]:
-    """Results with nested dictionaries flattened, sorted by name as Keras has them."""
+    """Results with nested dictionaries flattened, in Keras' order: each is sorted by name."""
     flat: dict[str, Any] = {}
-    for name, value in results.items():
-        if isinstance(value, dict):
-            flat.update(value)
-        else:
-            flat[name] = value
-    return {name: flat[name] for name in sorted(flat)}
+    for name in sorted(results):
+        value = results[name]
+        flat.update(by_name(value) if isinstance(value, dict) else {name: value})
+    return flat
 
 
 def _number(value: Any) -> Any:

@@ -7,6 +7,7 @@ in `placement.py`, and a GPU's recorded steps in `stepper.py`.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
@@ -54,7 +55,9 @@ class Trainer(Compiled, Placed):
         `(x, y, sample_weight)`; `keras.utils.unpack_x_y_sample_weight` takes all of them.
         """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        y_pred = self(x, training=True)  # type: ignore[operator]
+        # As in Keras, a `call` without the argument `training` is never told.
+        told = {"training": True} if self._takes_training else {}  # type: ignore[attr-defined]
+        y_pred = self(x, **told)  # type: ignore[operator]
         loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
@@ -124,16 +127,15 @@ class Trainer(Compiled, Placed):
 
     @property
     def metrics(self) -> list:
-        """The loss' mean, those that layers hold, the compiled ones (as one), outputs' losses."""
+        """The loss' mean, the compiled ones (as one), outputs' losses, those that layers hold."""
         found: list = [] if self._loss_tracker is None else [self._loss_tracker]
-        # A model in this one has been, or may be, trained by itself: its metrics are its own.
-        held = self._inventory().held(metrics_module.Metric, Trainer)  # type: ignore[attr-defined]
-        found += [metric for metric in held if metric is not self._loss_tracker]
         if self._compile_metrics is not None and self._compile_metrics.wanted:
             found.append(self._compile_metrics)
         if self._compile_loss is not None:
             found += self._compile_loss.trackers
-        return found
+        # A model in this one has been, or may be, trained by itself: its metrics are its own.
+        held = self._inventory().held(metrics_module.Metric, Trainer)  # type: ignore[attr-defined]
+        return found + [metric for metric in held if metric is not self._loss_tracker]
 
     @property
     def metrics_names(self) -> list[str]:
@@ -208,6 +210,7 @@ class Trainer(Compiled, Placed):
         self.stop_training = False
         self._resumed = None  # set by BackupAndRestore when it resumes
         self._position = position = Position(self, crew, source, callbacks.callbacks, initial_epoch)
+        self._warn_of_idle_layers()
         callbacks.on_train_begin()
         if crew.shares:
             self._build_on(source)
@@ -233,7 +236,7 @@ class Trainer(Compiled, Placed):
                     break
                 if validation is not None and is_due(epoch, validation_freq):
                     scores = self._evaluate(validation, validation_steps, callbacks, crew)
-                    logs = by_name(logs | {f"val_{k}": value for k, value in scores.items()})
+                    logs = logs | {f"val_{k}": value for k, value in scores.items()}
                 callbacks.on_epoch_end(epoch, logs)
                 source.end_epoch()
                 self.stop_training = crew.stops(self.stop_training)
@@ -303,6 +306,21 @@ class Trainer(Compiled, Placed):
             return self._readable(self._on_gpu().train((x, y, sample_weight)))
         data = pack_x_y_sample_weight(*tensors_of(x, y, sample_weight))
         return self._readable(self.train_step(data))
+
+    def _warn_of_idle_layers(self) -> None:
+        """Says what Keras keeps to itself: which layers will not know that this is training."""
+        own_step = type(self).train_step is not Trainer.train_step
+        if self._takes_training or own_step:  # type: ignore[attr-defined]
+            return
+        layers = self._inventory().layers  # type: ignore[attr-defined]
+        idle = [layer.name for layer in layers if layer.acts_in_training]
+        if idle:
+            warnings.warn(
+                f"fit: {type(self).__name__}.call has no argument 'training', so {', '.join(idle)} "
+                "do what they do in predict, as in Keras; write def call(self, inputs, "
+                "training=None).",
+                stacklevel=3,
+            )
 
     def _readable(self, results: dict) -> dict[str, Any]:
         """Logs as floats; on a GPU as tensors there, which become floats when they are read."""
