@@ -442,7 +442,7 @@ def test_damaged_files_are_refused(tmp_path):
     model.save_weights(weights)
     weights.write_bytes(weights.read_bytes()[:100])
     assert "HDF5" in error_of(lambda: model.load_weights(weights))
-    assert ".keras" in error_of(lambda: model.save(tmp_path / "m.h5"))
+    assert ".keras" in error_of(lambda: model.save(tmp_path / "m.pb"))
     other = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
     model.save_weights(weights)
     assert "same architecture" in error_of(lambda: other.load_weights(weights))

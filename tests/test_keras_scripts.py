@@ -454,8 +454,8 @@ def test_symbolic_tensors_have_no_values():
 
 
 def test_a_checkpoint_that_could_not_be_written_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError, match="must end in .keras with save_weights_only=False"):
-        keras.callbacks.ModelCheckpoint(tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="must end in .keras or .h5 with save_weights_only=False"):
+        keras.callbacks.ModelCheckpoint(tmp_path / "model.pb")
 
 
 def test_what_is_missing_is_named_at_once(tmp_path):

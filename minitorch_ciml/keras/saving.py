@@ -3,7 +3,8 @@
 A `.keras` file is a zip archive of `metadata.json`, `config.json` (the architecture and what
 `compile` was given) and `model.weights.h5`; a `.weights.h5` file is the last one alone. Files are
 written beside their place and renamed into it, so that none is ever half there. Loading makes
-registered classes from the configuration and never executes code from a file.
+registered classes from the configuration and never executes code from a file. A name that ends in
+`.h5` means the format of Keras 2 (see `legacy_h5.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras import legacy_h5
 from minitorch_ciml.keras.files import replacing
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
@@ -38,17 +40,37 @@ __all__ = [
 
 # The version of Keras whose format and interface this is: readers of files look at it.
 KERAS_VERSION = "3.10.0"
+_HDF5 = (".h5", ".hdf5")
 
 
-def save_model(model: Any, filepath: Any, overwrite: bool = True, **old_arguments: Any) -> None:
-    """Saves a model in a `.keras` file: architecture, weights, compile arguments, optimizer."""
+def save_model(
+    model: Any, filepath: Any, overwrite: bool = True, include_optimizer: bool = True,
+    **old_arguments: Any,
+) -> None:  # fmt: skip
+    """Saves a model in a file: architecture, weights, compile arguments, optimizer.
+
+    Args:
+        model: the model; its weights must have been made.
+        filepath: `.keras`; or `.h5` (`.hdf5`), Keras 2's format, of models that are their graph.
+        overwrite: whether an existing file may be replaced.
+        include_optimizer: whether the optimizer goes into a `.h5` file; into a `.keras` file it
+            always goes.
+    """
     path = Path(filepath)
-    if path.suffix != ".keras":
-        raise ValueError(f"save: the file name must end in .keras, got {str(filepath)!r}.")
+    if path.suffix not in (".keras", *_HDF5):
+        raise ValueError(
+            f"save: the file name must end in .keras (or .h5, the old format), got "
+            f"{str(filepath)!r}."
+        )
     if not distributed.leads():  # rank 0 writes for all
         return
     _refuse_overwriting(path, overwrite)
     _refuse_unbuilt(model, "save")
+    if path.suffix in _HDF5:
+        contents = legacy_h5.model_bytes(model, KERAS_VERSION, include_optimizer)
+        with replacing(path) as temporary:
+            temporary.write_bytes(contents)
+        return
     config = json.dumps(serialize_keras_object(model))
     metadata = {
         "keras_version": KERAS_VERSION,
@@ -67,7 +89,7 @@ def load_model(
     compile: bool = True,
     safe_mode: bool = True,
 ) -> Any:
-    """The model in a `.keras` file, written here or by Keras 3.
+    """The model in a `.keras` or `.h5` file, written here or by Keras.
 
     Args:
         filepath: the file.
@@ -76,6 +98,9 @@ def load_model(
         safe_mode: as in Keras; code in files is refused in any case.
     """
     path = _existing(filepath, "load_model")
+    if path.suffix in _HDF5:
+        with _hdf5(path, path) as file:
+            return legacy_h5.read_model(file, str(path), custom_objects, compile)
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
@@ -111,17 +136,28 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
         temporary.write_bytes(_weights_bytes(model))
 
 
-def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None:
-    """Loads weights from a `.weights.h5` or `.keras` file into a model of the same architecture.
+def load_weights(
+    model: Any, filepath: Any, skip_mismatch: bool = False, by_name: bool = False
+) -> None:
+    """Loads weights from a `.weights.h5`, `.keras` or `.h5` file into the same architecture.
 
     Args:
         model: the model; its weights must have been made.
         filepath: the file.
         skip_mismatch: leave layers as they are whose weights in the file have other shapes.
+        by_name: (of `.h5` files) into the layers of the same names, whatever else there is.
     """
     path = _existing(filepath, "load_weights")
     _refuse_unbuilt(model, "load_weights")
     source: Any = path
+    if path.suffix in _HDF5 and not path.name.endswith(".weights.h5"):
+        with _hdf5(path, path) as file:
+            legacy_h5.read_weights(model, file, str(path), skip_mismatch, by_name)
+        return
+    if by_name:
+        raise ValueError(
+            f"load_weights: by_name works with Keras 2's .h5 files only, got {path.name!r}."
+        )
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             source = BytesIO(archive.read("model.weights.h5"))

@@ -85,10 +85,10 @@ class ModelCheckpoint(MonitorCallback):
         self.best = initial_value_threshold
         self._every = _Every("ModelCheckpoint", save_freq)
         self._epoch = 0
-        ending = ".weights.h5" if save_weights_only else ".keras"
-        if not self.filepath.endswith(ending):
+        endings = (".weights.h5",) if save_weights_only else (".keras", ".h5")
+        if not self.filepath.endswith(endings):
             raise ValueError(
-                f"ModelCheckpoint: the filepath must end in {ending} with "
+                f"ModelCheckpoint: the filepath must end in {' or '.join(endings)} with "
                 f"save_weights_only={save_weights_only}, got {self.filepath!r}."
             )
 

@@ -160,7 +160,7 @@ class Model(Trainer, Layer):
         )
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
-        """Saves architecture, weights and optimizer in a `.keras` file, as Keras 3 does."""
+        """Saves architecture, weights and optimizer in a `.keras` (or the old `.h5`) file."""
         from minitorch_ciml.keras.saving import save_model
 
         save_model(self, filepath, overwrite=overwrite, **kwargs)
@@ -172,7 +172,7 @@ class Model(Trainer, Layer):
         save_weights(self, filepath, overwrite=overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
-        """Loads the weights from a `.weights.h5` or `.keras` file."""
+        """Loads the weights from a `.weights.h5`, `.keras` or old `.h5` file."""
         from minitorch_ciml.keras.saving import load_weights
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
