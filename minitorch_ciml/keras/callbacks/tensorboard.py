@@ -55,7 +55,8 @@ class TensorBoard(Callback):
         is_number = isinstance(update_freq, (int, np.integer)) and update_freq > 0
         if not is_number and update_freq not in ("epoch", "batch"):
             raise ValueError(
-                f"TensorBoard: update_freq must be 'epoch', 'batch' or a number, got {update_freq!r}."
+                f"TensorBoard: update_freq must be 'epoch', 'batch' or a number, got "
+                f"{update_freq!r}."
             )
         _import_tensorboard()  # what is missing is told before the training
         self.log_dir = Path(log_dir)
@@ -106,12 +107,11 @@ class TensorBoard(Callback):
         if getattr(self.model, "optimizer", None) is not None:
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if self.write_steps_per_second:
-            logs["steps_per_second"] = (self._step - self._first_step) / (
-                time() - self._epoch_start
-            )
+            seconds = time() - self._epoch_start
+            logs["steps_per_second"] = (self._step - self._first_step) / seconds
         self._write("train", epoch, {f"epoch_{k}": v for k, v in logs.items()})
-        self._write("validation", epoch,
-                    {f"epoch_{k.removeprefix('val_')}": v for k, v in validation.items()})  # fmt: skip
+        validation = {f"epoch_{k.removeprefix('val_')}": v for k, v in validation.items()}
+        self._write("validation", epoch, validation)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             weights = {f"{w.path}/histogram": w for x in self.model.layers for w in x.weights}
             self._write("train", epoch, weights)

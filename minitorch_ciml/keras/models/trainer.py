@@ -107,11 +107,11 @@ class Trainer(Compiled, Placed):
             loss = loss + term
         return loss
 
-    def _loss_of(self, *batch: Any, training: bool) -> Tensor:
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
         """`compute_loss`, which a user may have written without the argument `training`."""
         if _takes_training(type(self).compute_loss):
-            return self.compute_loss(*batch, training=training)
-        return self.compute_loss(*batch)
+            return self.compute_loss(x, y, y_pred, sample_weight, training=training)
+        return self.compute_loss(x, y, y_pred, sample_weight)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
