@@ -285,3 +285,106 @@ def test_crossing_gives_the_documented_bins():
     assert layers.HashedCrossing(5)(columns).tolist() == [1, 4, 1, 1, 3]
     code = layers.HashedCrossing(5, output_mode="one_hot")(columns).numpy()
     np.testing.assert_array_equal(code, np.eye(5)[[1, 4, 1, 1, 3]])
+
+
+# --- FeatureSpace ---------------------------------------------------------------------------------
+
+NUMBERS = np.arange(10)
+TABLE = {
+    "float_1": NUMBERS / 10, "float_2": NUMBERS / 10, "float_3": NUMBERS / 10,
+    "string_1": [str(i) for i in NUMBERS], "string_2": [str(i) for i in NUMBERS],
+    "int_1": NUMBERS, "int_2": NUMBERS, "int_3": NUMBERS,
+}  # fmt: skip
+KINDS = {
+    "float_1": "float", "float_2": "float_normalized", "float_3": "float_discretized",
+    "string_1": "string_categorical", "string_2": "string_hashed", "int_1": "integer_categorical",
+    "int_2": "integer_hashed", "int_3": "integer_categorical",
+}  # fmt: skip
+
+
+def make_space(**kwargs):
+    crosses = [("float_3", "string_1"), ("string_2", "int_2")]
+    return keras.utils.FeatureSpace(KINDS, **{"crosses": crosses, **kwargs})
+
+
+def test_a_feature_space_puts_columns_side_by_side(tmp_path):
+    space = make_space()
+    space.adapt(TABLE)
+    whole = space(TABLE).numpy()
+    # 1 + 1 + 32, categories 3 * 11, hashed 2 * 32, crosses 2 * 32: as in Keras' own test
+    assert whole.shape == (10, 195)
+    np.testing.assert_allclose(whole[:, 0], TABLE["float_1"], rtol=1e-6)
+    np.testing.assert_allclose(whole[:, 1].mean(), 0, atol=1e-6)
+    np.testing.assert_allclose(whole[:, 1].std(), 1, rtol=1e-5)
+    np.testing.assert_array_equal(whole[:, 2:].sum(axis=1), 8)  # one place of every other column
+    one = space({name: column[3] for name, column in TABLE.items()}).numpy()
+    np.testing.assert_array_equal(one, whole[3])
+    batches = [{name: column[i : i + 4] for name, column in TABLE.items()} for i in (0, 4, 8)]
+    again = make_space()
+    again.adapt(batches)
+    np.testing.assert_allclose(again(TABLE).numpy(), whole, atol=1e-6)
+    space.save(tmp_path / "space.keras")
+    loaded = keras.models.load_model(tmp_path / "space.keras")
+    np.testing.assert_allclose(loaded(TABLE).numpy(), whole, atol=1e-6)
+
+
+def test_a_feature_space_in_a_model(tmp_path):
+    space = make_space(output_mode="dict", crosses=None)
+    space.adapt(TABLE)
+    codes = space(TABLE)
+    assert {name: code.shape[1] for name, code in codes.items()} == {
+        "float_1": 1, "float_2": 1, "float_3": 32, "string_1": 11, "string_2": 32, "int_1": 11,
+        "int_2": 32, "int_3": 11,
+    }  # fmt: skip
+    encoded = space.get_encoded_features()
+    outputs = layers.Dense(1)(layers.Concatenate()([encoded[name] for name in sorted(encoded)]))
+    model = keras.Model(space.get_inputs(), outputs)
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    columns = {name: np.array(column) for name, column in TABLE.items()}
+    losses = model.fit(columns, NUMBERS / 10, epochs=60, verbose=0).history["loss"]
+    assert losses[-1] < 0.01
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        again.predict(columns, verbose=0), model.predict(columns, verbose=0), rtol=1e-5
+    )
+
+
+def test_columns_of_your_own_and_crosses_of_integers():
+    make = keras.utils.FeatureSpace
+    space = make(
+        {"text": make.feature("string", layers.TextVectorization(output_mode="count"), "float"),
+         "a": make.integer_categorical(output_mode="int"), "b": make.float_rescaled(2.0, 1.0),
+         "c": make.float_discretized(3, bin_boundaries=[0.5])},
+        crosses=[make.cross(("a", "c"), 7, output_mode="int")], output_mode="dict",
+    )  # fmt: skip
+    data = {"text": ["x y", "y"], "a": [5, 6], "b": [1.0, 2.0], "c": [0.1, 0.9]}
+    space.adapt(data)
+    found = {name: value.numpy().tolist() for name, value in space(data).items()}
+    assert found["text"] == [[0, 1, 1], [0, 1, 0]]
+    assert found["a"] == [[2], [1]]
+    assert found["b"] == [[3], [5]]
+    assert found["c"] == [[1, 0], [0, 1]]
+    assert found["a_X_c"] == layers.HashedCrossing(7)([[[2], [1]], [[0], [1]]]).numpy().tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda make: make({}), "features is empty"),
+        (lambda make: make({"a": "colour"}), "column 'a' has the kind 'colour'"),
+        (lambda make: make({"a": "float"}, crosses=[("a", "b")]), r"crosses name \['b'\]"),
+        (lambda make: make({"a": "float"}, output_mode="list"), "output_mode='list'"),
+        (lambda make: make({"a": "float"})([1.0]), "expected a dictionary"),
+        (lambda make: make({"a": "float"})({"b": [1.0]}), r"lack the columns \['a'\]"),
+        (lambda make: make({"a": "float_normalized"})({"a": [1.0]}), "call adapt"),
+        (lambda make: make({"a": make.integer_hashed(3, output_mode="int")})({"a": [1]}),
+         "say output_mode='dict'"),
+        (lambda make: make.feature("float32", layers.Identity(), "hot"), "output_mode='hot'"),
+        (lambda make: make({"a": make.feature("int32", layers.Identity(), "one_hot")})({"a": [1]}),
+         "is not known"),
+    ],
+)  # fmt: skip
+def test_errors_of_feature_spaces(call, error):
+    with pytest.raises(ValueError, match=error):
+        call(keras.utils.FeatureSpace)

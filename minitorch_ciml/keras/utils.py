@@ -16,6 +16,7 @@ from minitorch_ciml.keras.data.folders import (
     text_dataset_from_directory,
 )
 from minitorch_ciml.keras.data.timeseries import timeseries_dataset_from_array
+from minitorch_ciml.keras.feature_space import FeatureSpace
 from minitorch_ciml.keras.images import array_to_img, img_to_array, load_img, save_img
 from minitorch_ciml.keras.models.data import (
     PyDataset,
@@ -222,7 +223,7 @@ def is_keras_tensor(x: Any) -> bool:
 
 
 __all__ = [
-    "CustomObjectScope", "array_to_img", "clear_session", "custom_object_scope",
+    "CustomObjectScope", "FeatureSpace", "array_to_img", "clear_session", "custom_object_scope",
     "deserialize_keras_object", "get_custom_objects", "image_dataset_from_directory",
     "img_to_array", "is_keras_tensor", "load_img", "normalize", "pack_x_y_sample_weight",
     "pad_sequences", "plot_model", "register_keras_serializable", "save_img",

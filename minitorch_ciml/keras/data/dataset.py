@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +16,11 @@ from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.kernels import host
 from minitorch_ciml.ops.random import draw_seed
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 # Reads the rows with these numbers: begins at once, in other threads, and gives what ends it.
-Reader = Callable[[np.ndarray, Executor], Callable[[], Any]]
+Reader = Callable[[np.ndarray, "Executor"], Callable[[], Any]]
 
 
 class Dataset:
@@ -191,13 +193,13 @@ class _Reading(RowBatches):
         return self._at(rows, self._dataset._stored)
 
     def _at(self, rows: Any, read: Reader) -> tuple:
-        with ThreadPoolExecutor(host.default_threads()) as pool:
+        with _threads() as pool:
             return unpack(read(np.arange(self.size)[rows], pool)())
 
     def read(self, number: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple]:
         """The parts of a rank in epoch `number`, and what they are parts of."""
         begun: deque[tuple[config.Part, Callable]] = deque()
-        with ThreadPoolExecutor(host.default_threads()) as pool:
+        with _threads() as pool:
             for rows, part in self._plan(number, rank, ranks):
                 begun.append((part, self._dataset._read(rows, pool)))
                 if len(begun) > self._dataset._ahead:
@@ -218,6 +220,12 @@ class _Reading(RowBatches):
             part = part_of(min(self.batch_size, self.size - first), rank, ranks)
             first += part.first
             yield order[first : first + part.own], part
+
+
+def _threads() -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # takes 8 ms, and few runs need it
+
+    return ThreadPoolExecutor(host.default_threads())
 
 
 class _Cache:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from minitorch_ciml.keras.data.dataset import Dataset
 from minitorch_ciml.keras.images import load_img
 from minitorch_ciml.keras.layers.images import one_of
 from minitorch_ciml.keras.layers.resampling import INTERPOLATIONS, resize_in_proportion
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _LABEL_MODES = ("int", "categorical", "binary", None)

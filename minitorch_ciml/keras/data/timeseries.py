@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minitorch_ciml.autograd.tensor import as_array
 from minitorch_ciml.keras.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def timeseries_dataset_from_array(
