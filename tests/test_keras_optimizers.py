@@ -477,6 +477,15 @@ def test_kernels_equal_their_references(name, dtype, size):
     assert not np.array_equal(results[0][0], arrays[0])
 
 
+@pytest.mark.parametrize("size", [1, 20, 1 << 14, (1 << 16) + 5])
+def test_a_pass_covers_every_element_wherever_the_first_one_lies(size):
+    for lead in (0, 1, 15, 16, 17):
+        p, g = np.zeros(size + lead + 1, "float32"), np.ones(size, "float32")
+        kernels.find("cpu", "sgd")(p[lead : lead + size], g, None, 1.0, 0.5, 0.0, False)
+        assert (p[lead : lead + size] == -0.5).all()
+        assert not p[:lead].any() and not p[lead + size :].any()
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_there_is_a_fast_kernel_for_every_rule(name):
     assert kernels.find("cpu", name).__module__ == "minitorch_ciml.kernels.cpu.optimizer"

@@ -597,5 +597,6 @@ def test_pool_is_bounded():
     arrays = [pool.empty((300_000,), np.uint8) for _ in range(9)]
     assert pool.total <= 1_000_000
     assert len({a.ctypes.data for a in arrays}) == 9
+    assert len({a.ctypes.data % 4096 for a in arrays}) == 9  # each at another place of its page
     pool.empty((2_000_000,), np.uint8)
     assert pool.total <= 1_000_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import count
 from math import prod
 from threading import Lock
 
@@ -21,8 +22,10 @@ import numpy.typing as npt
 SMALLEST = 64 * 1024
 # Sizes are rounded up to a multiple of this, so that arrays of almost the same size can share.
 GRANULE = 16 * 1024
-# Arrays start on one, so that no vector of theirs lies across two.
-CACHE_LINE = 64
+# Arrays start on a cache line, so that no vector of theirs lies across two; and one after the other
+# so many bytes further into a page: to the processor a read seems to need what is being written at
+# the same place of another page, and waits for it.
+CACHE_LINE, PAGE, APART = 64, 4096, 5 * 64
 # Memory that may be kept, in bytes.
 LARGEST_TOTAL = 1 << 30
 
@@ -38,7 +41,8 @@ class Pool:
     def __init__(self, largest_total: int = LARGEST_TOTAL) -> None:
         self.largest_total = largest_total
         self.total = 0
-        self._blocks: dict[int, list[np.ndarray]] = {}  # sizes in the order of their last use
+        # By size, in the order of their last use: blocks, and where in them an array starts.
+        self._blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
         self._lock = Lock()
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
@@ -49,36 +53,45 @@ class Pool:
             return np.empty(shape, dtype)
         size = -(-needed // GRANULE) * GRANULE
         with self._lock:
-            block = self._free_block(size)
-            if block is None:
-                block = self._new_block(size)
-            return np.ndarray(shape, dtype, block, -block.ctypes.data % CACHE_LINE)
+            block, start = self._free_block(size) or self._new_block(size)
+            return np.ndarray(shape, dtype, block, start)
 
-    def _free_block(self, size: int) -> np.ndarray | None:
+    def _free_block(self, size: int) -> tuple[np.ndarray, int] | None:
         blocks = self._blocks.pop(size, [])
         self._blocks[size] = blocks
-        for i in range(len(blocks)):
-            if sys.getrefcount(blocks[i]) == _ONE_OWNER:
-                return blocks[i]
+        for entry in blocks:
+            if sys.getrefcount(entry[0]) == _ONE_OWNER:
+                return entry
         return None
 
-    def _new_block(self, size: int) -> np.ndarray:
-        block = np.empty(size + CACHE_LINE, np.uint8)
+    def _new_block(self, size: int) -> tuple[np.ndarray, int]:
+        entry = _block(size)
         if size <= self.largest_total:
-            self._blocks[size].append(block)
+            self._blocks[size].append(entry)
             self.total += size
         while self.total > self.largest_total:
-            self._forget_one(keep=block)
-        return block
+            self._forget_one(keep=entry[0])
+        return entry
 
     def _forget_one(self, keep: np.ndarray) -> None:
         """Drops the block that was used longest ago; whoever holds it keeps its memory alive."""
-        size = next(s for s, blocks in self._blocks.items() if any(b is not keep for b in blocks))
+        size = next(
+            s for s, blocks in self._blocks.items() if any(b is not keep for b, _ in blocks)
+        )
         blocks = self._blocks[size]
-        del blocks[next(i for i, b in enumerate(blocks) if b is not keep)]
+        del blocks[next(i for i, (b, _) in enumerate(blocks) if b is not keep)]
         self.total -= size
         if not blocks:
             del self._blocks[size]
+
+
+_turns = count()
+
+
+def _block(size: int) -> tuple[np.ndarray, int]:
+    """Memory for an array of so many bytes, and where it is to start in it."""
+    block = np.empty(size + PAGE, np.uint8)
+    return block, (next(_turns) * APART - block.ctypes.data) % PAGE
 
 
 def aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
@@ -89,14 +102,13 @@ def aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
     needed = prod(shape) * dtype.itemsize
     if needed < SMALLEST:
         return np.empty(shape, dtype)
-    block = np.empty(needed + CACHE_LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.ctypes.data % CACHE_LINE)
+    return np.ndarray(shape, dtype, *_block(needed))
 
 
 def _count_one_owner() -> int:
     """What ``sys.getrefcount`` says of an element of a list that nothing else refers to."""
-    blocks = [np.empty(1)]
-    return sys.getrefcount(blocks[0])
+    blocks = [(np.empty(1), 0)]
+    return sys.getrefcount(blocks[0][0])
 
 
 _ONE_OWNER = _count_one_owner()
