@@ -29,7 +29,7 @@ autodoc_typehints_description_target = "documented"
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # seconds per cell, for a laptop that does other things, too
 os.environ.setdefault("TUTORIAL_SAMPLES", "10000")  # of 60,000: minutes less, the same to see
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # pyplot's, too, on the page
 # A warning in a tutorial is an error, as in the tests; one of Jupyter's about its future is not.

@@ -22,6 +22,8 @@ from minitorch_ciml.kernels.formula import in_words
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from minitorch_ciml.viz.film import Film
+
 # The roles, and the colours of their boxes: fill and frame (Okabe and Ito, 2008).
 ROLES = {
     "parameter": ("#fbe3b5", "#e69f00"),
@@ -112,7 +114,7 @@ class Graph:
             del lines[0]
         if self.records[v] is FREED:
             lines.append("(freed)")
-        gradient = self._gradient_in_words(v)
+        gradient = self.gradient_in_words(v)
         return [*lines, gradient] if gradient else lines
 
     def steps(self) -> Iterator[tuple[Variable, str, tuple[Variable, ...]]]:
@@ -147,7 +149,8 @@ class Graph:
         made = "(freed)" if record is FREED else expression(record, self.names)
         return f"{self.names[v]} = {made}"
 
-    def _gradient_in_words(self, v: Variable) -> str:
+    def gradient_in_words(self, v: Variable) -> str:
+        """The line in the box of `v` that tells its gradient; empty if there is none."""
         g = self.gradient(v)
         if g is None:
             return ""
@@ -162,7 +165,7 @@ class Graph:
         for v in self.variables:
             value = in_words(v.value)
             if self.names[v] != value or self.role(v) == "result":
-                rows.append((self._formula(v), value, self._gradient_in_words(v)))
+                rows.append((self._formula(v), value, self.gradient_in_words(v)))
         widths = [max(map(len, column)) for column in zip(*rows)]
         note = self.freed_note()
         lines = [
@@ -228,6 +231,26 @@ class Graph:
         if path is not None:
             figure.savefig(path)
         return figure
+
+    def film(
+        self, path: str | Path | None = None, gradient: Any = None, seconds: float = 2.5
+    ) -> Film:
+        """Backward as a film: one picture per step, with the chain rule written under it.
+
+        Args:
+            path: where to save it, an animated GIF; nowhere if None.
+            gradient: as for `Graph.backward`.
+            seconds: for which each picture is shown.
+
+        Returns:
+            The film; in a notebook it runs.
+        """
+        from minitorch_ciml.viz.film import Film  # the one step upwards: pictures are on request
+
+        film = Film(self, gradient, seconds)
+        if path is not None:
+            film.save(path)
+        return film
 
     def _repr_svg_(self) -> str:
         """How a notebook shows it."""

@@ -45,7 +45,7 @@ def names_for(variables: Sequence[Variable]) -> dict[Variable, str]:
 def _own_name(v: Variable) -> str | None:
     """The name that it was given, on one line; a layer's weight has its layer's, too."""
     path = getattr(v, "path", None)
-    name = path.replace("/", ".") if path else v.name
+    name = ".".join(path.split("/")[-2:]) if path else v.name  # without the models around it
     return " ".join(name.split()) if name else None
 
 

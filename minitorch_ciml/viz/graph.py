@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minitorch_ciml.autograd.engine import Variable
 from minitorch_ciml.autograd.graph import ROLES, Graph
 from minitorch_ciml.kernels.formula import in_words
 
@@ -48,6 +49,8 @@ class Node:
     x: float = 0.0  # the middle, and that of its column
     column: float = 0.0  # the width of its column
     y: float = 0.0
+    least_width: float = 0.0  # where its text changes from picture to picture
+    lit: bool = False  # drawn in the gradient's colour
     turned: bool = False  # layers are laid out downwards: x counts down, y to the right
     before: list[Node] = field(default_factory=list)
     after: list[Node] = field(default_factory=list)
@@ -57,7 +60,7 @@ class Node:
         if not self.lines:
             return 0.0
         text = max(_text_width(line) for line, _ in self.lines)
-        return max(text + 2 * PADDING, 0.0 if self.role else self.height)
+        return max(text + 2 * PADDING, 0.0 if self.role else self.height, self.least_width)
 
     @property
     def height(self) -> float:
@@ -80,23 +83,38 @@ class Node:
 
 def draw(graph: Graph) -> Figure:
     """Draws `graph` on a figure of its own, as large as it needs to be."""
-    nodes = _nodes(graph)
-    roles = [role for role in ROLES if any(n.role == role for n in nodes)]
-    return drawing(nodes, roles, (graph.freed_note() or "").replace(": ", ":\n"))
+    boxes, circles = nodes_of(graph)
+    nodes = [*boxes.values(), *circles.values()]
+    return drawing(nodes, roles_of(nodes), (graph.freed_note() or "").replace(": ", ":\n"))
+
+
+def roles_of(nodes: Sequence[Node]) -> list[str]:
+    """The roles that a legend has to explain."""
+    return [role for role in ROLES if any(n.role == role for n in nodes)]
 
 
 def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Figure:
     """The figure of `nodes`, laid out by their edges, over a legend of `roles` and a note."""
+    return on_paper(nodes, layered(nodes), roles, note)
+
+
+def on_paper(
+    nodes: list[Node],
+    edges: list[list[Node]],
+    roles: Sequence[str] = (),
+    note: str = "",
+    least_width: float = 0.0,
+) -> Figure:
+    """The figure of nodes that have their places, at least so many inches wide."""
     from minitorch_ciml.viz.figure import Picture
 
-    edges = _layered(nodes)
     middles = [(n, *n.on_paper(n.x, n.y)) for n in nodes]
     left = min(x - n.width / 2 for n, x, _ in middles) - MARGIN
     width = max(x + n.width / 2 for n, x, _ in middles) - left + MARGIN
     low = min(y - n.height / 2 for n, _, y in middles)
     height = max(y + n.height / 2 for n, _, y in middles) - low + MARGIN
-    width = max(width, _legend_width(roles), MARGIN + max(map(_text_width, note.split("\n"))))
-    footer = LINE * (4.5 if note else 1.5 if roles else 0)
+    width = max(width, _legend_width(roles), width_of(note), least_width)
+    footer = LINE * (3.5 + note.count("\n") if note else 1.5 if roles else 0)
     figure = Picture(figsize=(width + MARGIN, height + MARGIN + footer), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, left + width + MARGIN), ylim=(low - MARGIN - footer, low + height))
@@ -107,15 +125,21 @@ def drawing(nodes: list[Node], roles: Sequence[str] = (), note: str = "") -> Fig
         _draw_node(axes, node)
     _draw_legend(axes, roles, low - MARGIN - LINE)
     if note:
-        axes.text(MARGIN, low - MARGIN - 4 * LINE, note, size=TEXT_SIZE, color=GRADIENT)
+        place: dict[str, Any] = {"va": "top", "size": TEXT_SIZE, "color": GRADIENT}
+        axes.text(MARGIN, low - MARGIN - 2 * LINE, note.replace("$", r"\$"), **place)
     return figure
+
+
+def width_of(note: str) -> float:
+    """Of a note under a picture, in inches."""
+    return MARGIN + max(map(_text_width, note.split("\n")))
 
 
 # --- nodes and layers ---------------------------------------------------------------------------
 
 
-def _nodes(graph: Graph) -> list[Node]:
-    """A box per variable and a circle per operation, joined."""
+def nodes_of(graph: Graph) -> tuple[dict[Variable, Node], dict[Variable, Node]]:
+    """A box per variable, and a circle per operation, by its result; joined."""
     boxes = {}
     for v in graph.variables:
         colours = [INK, INK]
@@ -126,17 +150,16 @@ def _nodes(graph: Graph) -> list[Node]:
             colours = [PALE, INK]
         colours += [GRADIENT] * (len(lines) - len(colours))
         boxes[v] = Node(list(zip(lines, colours)), graph.role(v))
-    nodes = list(boxes.values())
+    circles = {}
     for result, sign, inputs in graph.steps():
-        circle = Node([(sign, INK)])
-        nodes.append(circle)
+        circle = circles[result] = Node([(sign, INK)])
         for before, after in [*((boxes[x], circle) for x in inputs), (circle, boxes[result])]:
             before.after.append(after)
             after.before.append(before)
-    return nodes
+    return boxes, circles
 
 
-def _layered(nodes: list[Node]) -> list[list[Node]]:
+def layered(nodes: list[Node]) -> list[list[Node]]:
     """Places the nodes, and returns each edge as the nodes and waypoints that it runs through."""
     _assign_layers(nodes)
     layers: list[list[Node]] = [[] for _ in range(1 + max(n.layer for n in nodes))]
@@ -284,6 +307,8 @@ def _draw_node(axes: Axes, node: Node) -> None:
     middle, height = node.on_paper(node.x, node.y)
     fill, frame = ROLES[node.role] if node.role else ("white", INK)
     ink: dict[str, Any] = {"facecolor": fill, "edgecolor": frame, "lw": 1.0, "zorder": 2}
+    if node.lit:
+        ink |= {"edgecolor": GRADIENT, "lw": 2.0}
     if node.role or node.width > node.height:
         style = f"round,pad=0,rounding_size={0.05 if node.role else node.height / 2}"
         corner = (middle - node.width / 2, height - node.height / 2)
@@ -318,8 +343,8 @@ def _draw_edge(axes: Axes, path: list[Node]) -> None:
             path=Path([first.on_paper(*vertex) for vertex in vertices], codes),
             arrowstyle="-|>",
             mutation_scale=7,
-            color="#6b6b6b",
-            lw=0.9,
+            color=GRADIENT if first.lit and last.lit else "#6b6b6b",
+            lw=1.8 if first.lit and last.lit else 0.9,
             shrinkA=0,
             shrinkB=0,
             zorder=1,
