@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitorch_ciml import keras
+from minitorch_ciml import config, keras
 
 CLASSES = ["apple", "pear", "quince"]
 
@@ -175,6 +175,9 @@ def test_parts_of_a_data_set(images):
     single = list(of_images(images, batch_size=None).take(3))
     np.testing.assert_array_equal(single[2][0].numpy(), x[2])
     assert single[2][1].shape == ()
+    assert dataset.cardinality() == 6 and dataset.unbatch().cardinality() == 21
+    first = next(dataset.as_numpy_iterator())
+    assert all(type(part) is np.ndarray for part in first)
     left, right = keras.utils.split_dataset(dataset, 0.25, shuffle=True, seed=1)
     assert (left.size, right.size) == (5, 16) and left.class_names == CLASSES
     assert sorted(left.file_paths + right.file_paths) == sorted(dataset.file_paths)
@@ -201,6 +204,40 @@ def test_mapped_and_cached(images):
     np.testing.assert_allclose(all_of(mapped.shuffle(9).batch(6))[0].sum(), x.sum() / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="holds no image"):
         all_of(dataset)
+
+
+def test_a_rank_reads_its_own_files_only(images, monkeypatch):
+    module = importlib.import_module("minitorch_ciml.keras.data.folders")
+    original, read = module.load_img, []
+    monkeypatch.setattr(module, "load_img", lambda p, mode: read.append(p) or original(p, mode))
+    dataset = of_images(images, shuffle=True, seed=1)
+    whole = [np.asarray(batch[1]) for batch in dataset]
+    assert sorted(read) == sorted(dataset.file_paths)
+    found = []
+    for rank in range(3):
+        read.clear()
+        parts = list(dataset.as_batches(0).parts(0, rank, 3))
+        assert len(read) == sum(part.part.own for part in parts) <= 11
+        found.append([part[1] for part in parts])
+    for batch, pieces in zip(whole, zip(*found)):
+        np.testing.assert_array_equal(np.concatenate(pieces), batch)
+
+
+def test_on_a_gpu_batches_are_mapped_on_the_host(images):
+    devices = []
+
+    def look(x, y):
+        devices.append(x.device)
+        return keras.layers.RandomFlip(seed=1)(x), y
+
+    dataset = of_images(images).map(look)
+    with config.device("cuda"):
+        x, y = next(iter(dataset))
+        scale = keras.layers.Normalization()
+        scale.adapt(dataset.map(lambda x, y: x))
+    assert x.device == y.device == "cuda" and set(devices) == {"cpu"}
+    mean = all_of(dataset)[0].mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(np.ravel(scale.mean.numpy()), mean, rtol=1e-4)
 
 
 def test_files_are_read_when_they_are_needed(images, monkeypatch):
@@ -251,6 +288,7 @@ def test_a_model_learns_from_a_folder_of_texts(texts):
     )
     x, y = next(iter(validation))
     assert x.shape == (5,) and x[0].startswith("A ") and x[0].endswith("!\n")
+    assert x.numpy()[0] == x[0] and not hasattr(x.numpy(), "numpy")
     vectorize = keras.layers.TextVectorization(output_mode="multi_hot")
     vectorize.adapt(training.map(lambda x, y: x))
     numbers = [d.map(lambda x, y: (vectorize(x), y)) for d in (training, validation)]

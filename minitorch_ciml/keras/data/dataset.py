@@ -11,6 +11,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.layers.layer import is_text
 from minitorch_ciml.keras.models.data import RowBatches, Shard, part_of, unpack
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.kernels import host
@@ -27,8 +28,8 @@ class Dataset:
     """Batches of samples that are read when they are needed; what `..._dataset_from_...` give.
 
     `fit`, `evaluate`, `predict` and `adapt` take it. To iterate over it gives `(x, y)`, or x alone:
-    tensors, and arrays of strings for texts. The next batch is read while one is used. Where ranks
-    train together, each reads its own part of every batch only.
+    tensors, and arrays of strings (with a `.numpy()`, too) for texts. The next batch is read while
+    one is used. Where ranks train together, each reads its own part of every batch only.
 
     A data set that is shuffled has a new order in each iteration and epoch, the same on all ranks;
     `predict` and `evaluate` go through it in the order of `file_paths`.
@@ -72,13 +73,21 @@ class Dataset:
         number, self._iterations = self._iterations, self._iterations + 1
         for _, batch in source.read(number):
             batch = batch if self._batch_size else map_structure(lambda a: a[0], batch)
-            yield map_structure(_readable, batch)
+            yield map_structure(lambda a: a if is_text(a) else Tensor(a), batch)
 
     def __len__(self) -> int:
         """The number of batches."""
         first, last = self._bounds
         batches = -(-self._size // (self._batch_size or 1))
         return max(min(batches, batches if last is None else last) - first, 0)
+
+    def cardinality(self) -> int:
+        """The number of batches, as `len` gives it."""
+        return len(self)
+
+    def as_numpy_iterator(self) -> Iterator:
+        """The batches as NumPy arrays."""
+        return (map_structure(_array, batch) for batch in self)
 
     def as_batches(self, seed: int | None) -> RowBatches:
         """The source of batches for `fit`, which proposes a seed for their order."""
@@ -109,7 +118,7 @@ class Dataset:
             end = read(rows, pool)
 
             def finish() -> Any:
-                batch = map_structure(_readable, end())
+                batch = map_structure(_on_host, end())
                 result = function(*batch) if isinstance(batch, tuple) else function(batch)
                 return map_structure(_array, result)
 
@@ -134,6 +143,10 @@ class Dataset:
     def batch(self, batch_size: int) -> Dataset:
         """The samples in batches of another size."""
         return self._with(_batch_size=batch_size)
+
+    def unbatch(self) -> Dataset:
+        """The samples one by one."""
+        return self._with(_batch_size=None)
 
     def prefetch(self, buffer_size: int) -> Dataset:
         """Reads so many batches ahead, at least one; tf.data's AUTOTUNE (-1) is one."""
@@ -262,10 +275,18 @@ class _Cache:
         self._known[rows] = True
 
 
-def _readable(a: Any) -> Any:
-    """Numbers as tensors, which have `.numpy()`; texts as they are."""
-    return a if a.dtype.kind in "OSU" else Tensor(a)
+class Texts(np.ndarray):
+    """An array of strings that has `.numpy()`, as tensors have."""
+
+    def numpy(self) -> np.ndarray:
+        """The plain array."""
+        return np.asarray(self)
+
+
+def _on_host(a: Any) -> Any:
+    """Numbers as tensors, on the host also where the device is a GPU; texts as they are."""
+    return a if is_text(a) else Tensor.constant(a)
 
 
 def _array(x: Any) -> Any:
-    return x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    return x.numpy() if hasattr(x, "numpy") else np.asarray(x)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from minitorch_ciml import config, distributed
-from minitorch_ciml.keras.data.dataset import Dataset
+from minitorch_ciml.keras.data.dataset import Dataset, Texts
 from minitorch_ciml.keras.images import load_img
 from minitorch_ciml.keras.layers.images import one_of
 from minitorch_ciml.keras.layers.resampling import INTERPOLATIONS, resize_in_proportion
@@ -148,9 +148,10 @@ def text_dataset_from_directory(
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             return file.read() if max_length is None else file.read(max_length)
 
+    none = np.empty(0, object).view(Texts)
     return _datasets(
-        directory, labels, label_mode, class_names, (".txt",), load, np.empty(0, object),
-        batch_size, shuffle, seed, validation_split, subset, follow_links, verbose,
+        directory, labels, label_mode, class_names, (".txt",), load, none, batch_size,
+        shuffle, seed, validation_split, subset, follow_links, verbose,
     )  # fmt: skip
 
 
@@ -258,7 +259,7 @@ def _reader(files: Files, label_mode: str | None, load: Callable, none: np.ndarr
         begun = [pool.submit(load, files.paths[row]) for row in rows]
 
         def finish() -> Any:
-            x = np.empty((len(begun), *none.shape[1:]), none.dtype)
+            x = np.empty((len(begun), *none.shape[1:]), none.dtype).view(type(none))
             for i, future in enumerate(begun):
                 x[i] = future.result()
             return x if targets is None else (x, targets[rows])

@@ -8,7 +8,6 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_array
 from minitorch_ciml.keras.layers.images import one_of
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.keys import ENCODINGS, batches_of, encode, encoded_shape
@@ -95,10 +94,10 @@ class Normalization(Layer):
     def _statistics(self, name: str, given: Any) -> Any:
         if not self.built:
             return None
-        values = as_array(given if given is not None else getattr(self, name))
-        values = values.astype(self.compute_dtype)
-        whole = np.broadcast_to(values, [self._aligned[i] for i in self._kept])
-        return Tensor.constant(whole.reshape(self._aligned))
+        values = getattr(self, name) if given is None else np.asarray(given)
+        values = ops.cast(values, self.compute_dtype)
+        whole = ops.broadcast_to(values, [self._aligned[i] for i in self._kept])
+        return ops.reshape(whole, self._aligned)
 
     def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, self.compute_dtype)

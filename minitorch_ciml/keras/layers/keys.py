@@ -46,7 +46,7 @@ def keys_of(inputs: Any) -> np.ndarray:
     Strings are objects, since an array of strings proper has room for the longest in every place.
     """
     if isinstance(inputs, Tensor):
-        inputs = inputs.value
+        inputs = inputs.value if inputs.device == "cpu" else inputs.numpy()
     if not isinstance(inputs, np.ndarray):
         array = np.asarray(inputs, dtype=object)
         numbers = bool(array.size) and not isinstance(array.flat[0], (str, bytes))

@@ -278,7 +278,7 @@ class Layer(HoldsWeights):
                 f"layer {self.name!r} ({type(self).__name__}) takes numbers, got texts; turn them "
                 "into numbers first, with TextVectorization or StringLookup."
             )
-        return x if isinstance(x, Tensor) else Tensor.constant(x.astype(object))
+        return x if isinstance(x, Tensor) else Tensor.constant(np.asarray(x, dtype=object))
 
     def _build_and_call(self, args: tuple, kwargs: dict) -> Any:
         """The first call: the layers inside may make their weights in `build` or in `call`."""

@@ -383,7 +383,7 @@ def _holds_arrays(part: Any) -> bool:
 def _array(x: Any, texts: bool = False) -> np.ndarray:
     array = x if isinstance(x, np.ndarray) else np.asarray(x)
     if texts and _holds_texts(array):
-        return array.astype(object, copy=False)
+        return np.asarray(array, dtype=object)
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"the data hold {array.dtype}, expected numbers; convert them (for example labels with "
