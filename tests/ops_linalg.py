@@ -184,6 +184,14 @@ ROWS += [
     Row(ops.qr, fixed(SQUARE), call=_sizes(ops.qr), torch=_sizes(lambda x: torch.linalg.qr(x))),
     Row(ops.qr, fixed(SQUARE[0, :, :2]), {"mode": "reduced"}, torch="linalg.qr"),
     Row(ops.qr, fixed(SQUARE[:, :2]), numpy=np.linalg.qr),
+    Row(
+        ops.qr,
+        fixed(SQUARE[0, :, :2]),
+        {"mode": "complete"},
+        call=lambda x, mode: [abs(y) for y in ops.qr(x, mode)],
+        numpy=lambda x, mode: [abs(y) for y in np.linalg.qr(x, mode)],
+        order=0,  # the columns that are added have no gradient
+    ),
 ]
 
 # --- singular values, and what is made of them --------------------------------------------------

@@ -70,6 +70,8 @@ X = RNG.uniform(size=(3, 4, 6)).astype("float32")
         lambda k, x: k.ops.nn.log_softmax(x),
         lambda k, x: k.ops.linalg.norm(x, axis=2),
         lambda k, x: k.ops.cdist(x, x),
+        lambda k, x: k.ops.inv(k.ops.matmul(x, k.ops.transpose(x, (0, 2, 1))) + np.eye(4)),
+        lambda k, x: k.ops.solve(x[:, :, :4] + 3 * np.eye(4, dtype="float32"), x),
         lambda k, x: k.ops.svd(x, compute_uv=False),
         lambda k, x: k.ops.rfft(x)[1],
         lambda k, x: k.ops.image.resize(x, (3, 3)),

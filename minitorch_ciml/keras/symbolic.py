@@ -131,6 +131,13 @@ class Node:
         return [x for x in flatten((self.args, self.kwargs)) if isinstance(x, KerasTensor)]
 
 
+def _regular(shape: list[int], dtype: str) -> np.ndarray:
+    """Numbers of which any square matrix is positive definite, and no two are alike."""
+    rows, columns = shape[-2:] if len(shape) > 1 else (1, 1)
+    numbers = np.random.default_rng(0).uniform(size=shape)
+    return (numbers + max(rows, columns) * np.eye(rows, columns)).astype(dtype)
+
+
 def infer_outputs(function: Callable, args: tuple, kwargs: dict) -> Any:
     """What `function` gives on symbolic arguments, found by running it on zeros.
 
@@ -138,17 +145,20 @@ def infer_outputs(function: Callable, args: tuple, kwargs: dict) -> Any:
     differ between the two are unknown themselves.
     """
 
-    def run(size: int) -> Any:
+    def run(size: int, make: Callable) -> Any:
         def stand_in(x: Any) -> Any:
             if not isinstance(x, KerasTensor):
                 return x
-            return Tensor(np.zeros([size if n is None else n for n in x.shape], x.dtype))
+            return Tensor(make([size if n is None else n for n in x.shape], x.dtype))
 
         # Zeros are no data: dividing by them means nothing here.
         with no_grad(), np.errstate(all="ignore"):
             return function(*map_structure(stand_in, args), **map_structure(stand_in, kwargs))
 
-    small, large = run(2), run(3)
+    try:
+        small, large = run(2, np.zeros), run(3, np.zeros)
+    except np.linalg.LinAlgError:  # what takes no matrix of zeros
+        small, large = run(2, _regular), run(3, _regular)
     others = iter(flatten(large))
 
     def describe(y: Any) -> KerasTensor:

@@ -235,13 +235,16 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
 
     Args:
         x: (..., M, N); its first K = min(M, N) columns must be independent for the gradient.
-        mode: 'reduced': Q is (..., M, K) and R (..., K, N).
+        mode: 'reduced': Q is (..., M, K) and R (..., K, N); 'complete': Q is (..., M, M) and R
+            (..., M, N). No gradient flows through the columns that this adds.
     """
     x = _matrix(x, "qr")
-    if mode != "reduced":
-        raise ValueError(f"qr: got mode {mode!r}, expected 'reduced'.")
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: got mode {mode!r}, expected 'reduced' or 'complete'.")
     m, n = x.shape[-2:]
     q = _orthonormal(x if m >= n else _getitem(x, index=(..., slice(m))))
+    if mode == "complete":
+        q = _completed(q)
     return q, triu(_matmul(_transposed(q), x))
 
 

@@ -290,7 +290,7 @@ def _argument_axes(signature: str) -> list[str]:
 
 
 def custom_gradient(f: Callable) -> Callable:
-    """A function with a gradient of one's own, for example one that does not overflow.
+    """A function with a gradient of one's own, for example one that does not overflow::
 
         @ops.custom_gradient
         def log1pexp(x):

@@ -106,7 +106,7 @@ def _count(x: CudaArray) -> int:
 def _raise_where(failed: CudaArray, message: str) -> None:
     """Waits for the GPU: an error must not go unseen."""
     if failed.size and failed.numpy().any():
-        raise ValueError(message)
+        raise np.linalg.LinAlgError(message)  # a ValueError, as NumPy's
 
 
 def _sum_of(dtype: Any) -> Callable:
