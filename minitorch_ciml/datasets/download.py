@@ -17,7 +17,9 @@ except ImportError:  # Windows, where downloads by several processes at once are
 CHUNK = 1 << 16  # bytes: several updates of the progress bar a second, even on a slow line
 
 
-def download(url: str, target: Path, digest: str, timeout: float = 10.0) -> Path:
+def download(
+    url: str, target: Path, digest: str | None, timeout: float = 10.0, keeps_wrong: bool = True
+) -> Path:
     """Downloads `url` to `target`, unless `target` exists.
 
     Bytes are collected in `target` + ".part", which outlives a failure, so the next call goes on
@@ -27,8 +29,9 @@ def download(url: str, target: Path, digest: str, timeout: float = 10.0) -> Path
     Args:
         url: http(s) address.
         target: final path; its folder is made.
-        digest: the expected SHA-256 (64 hexadecimal digits), or MD5 (32 of them).
+        digest: the expected SHA-256 (64 hexadecimal digits), or MD5 (32 of them), if known.
         timeout: seconds without an answer after which an attempt is given up.
+        keeps_wrong: whether a `target` that is there is taken without a look at its digest.
 
     Returns:
         `target`.
@@ -44,7 +47,9 @@ def download(url: str, target: Path, digest: str, timeout: float = 10.0) -> Path
         _lock(file)
         # Whoever waited for the lock may find all the work done. A complete part is never touched
         # again, so it can be renamed after its lock is gone (Windows cannot rename open files).
-        if not target.exists() and not _matches(file, digest):
+        if not keeps_wrong and target.exists() and not _is(target, digest):
+            target.unlink()
+        if not target.exists() and (digest is None or not _matches(file, digest)):
             _fetch_checked(url, file, digest, timeout)
     if target.exists():
         part.unlink(missing_ok=True)
@@ -73,10 +78,14 @@ def _publish(part: Path, target: Path) -> None:
             raise
 
 
-def _fetch_checked(url: str, file: BinaryIO, digest: str, timeout: float) -> None:
+def _fetch_checked(url: str, file: BinaryIO, digest: str | None, timeout: float) -> None:
     """Completes `file`; a part that an older file left behind earns one fresh start."""
+    if digest is None:  # whether a part belongs to this file is not known
+        file.truncate(0)
     resumed = _size(file) > 0
     _fetch(url, file, timeout)
+    if digest is None:
+        return
     if resumed and not _matches(file, digest):
         file.truncate(0)
         _fetch(url, file, timeout)
@@ -159,6 +168,11 @@ def _matches(file: BinaryIO, digest: str) -> bool:
     while chunk := file.read(CHUNK):
         found.update(chunk)
     return found.hexdigest() == digest
+
+
+def _is(path: Path, digest: str | None) -> bool:
+    with open(path, "rb") as file:
+        return digest is None or _matches(file, digest)
 
 
 def _algorithm(digest: str) -> str:

@@ -1,10 +1,22 @@
 """Settings (`keras.config`)."""
 
 from minitorch_ciml.config import floatx, set_floatx
-from minitorch_ciml.keras.backend import backend, epsilon, image_data_format
+from minitorch_ciml.keras.backend import (
+    backend,
+    epsilon,
+    image_data_format,
+    set_epsilon,
+    set_image_data_format,
+)
+from minitorch_ciml.keras.callbacks.progress import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
 from minitorch_ciml.keras.dtype_policies import dtype_policy, set_dtype_policy
 
 __all__ = [
-    "backend", "dtype_policy", "epsilon", "floatx", "image_data_format", "set_dtype_policy",
-    "set_floatx",
+    "backend", "disable_interactive_logging", "dtype_policy", "enable_interactive_logging",
+    "epsilon", "floatx", "image_data_format", "is_interactive_logging_enabled",
+    "set_dtype_policy", "set_epsilon", "set_floatx", "set_image_data_format",
 ]  # fmt: skip

@@ -28,13 +28,19 @@ from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
     custom_object_scope,
     deserialize_keras_object,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
     register_keras_serializable,
     serialize_keras_object,
     snake_case,
 )
 
+CustomObjectScope = custom_object_scope
+
 __all__ = [
-    "custom_object_scope", "deserialize_keras_object", "load_model", "load_weights",
+    "CustomObjectScope", "custom_object_scope", "deserialize_keras_object", "get_custom_objects",
+    "get_registered_name", "get_registered_object", "load_model", "load_weights",
     "register_keras_serializable", "save_model", "save_weights", "serialize_keras_object",
 ]  # fmt: skip
 

@@ -64,6 +64,25 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     return register
 
 
+def get_custom_objects() -> dict[str, Any]:
+    """The users' classes and functions that saved models may name; can be changed."""
+    return _custom
+
+
+def get_registered_name(item: Any) -> str:
+    """The name under which a user's class or function is registered; its own name if it is not."""
+    module, name = _homes.get(item, ("", item.__name__))
+    return name if module == "custom" else item.__name__
+
+
+def get_registered_object(name: str, custom_objects: Any = None, module_objects: Any = None) -> Any:
+    """The class or function of that registered name, or None."""
+    for objects in (_custom, custom_objects or {}, module_objects or {}):
+        if name in objects:
+            return objects[name]
+    return None
+
+
 def register_family(module_prefix: str, make: Callable[[dict], Any]) -> None:
     """Lets `make(record)` build every object whose module begins with `module_prefix`."""
     _families[module_prefix] = make

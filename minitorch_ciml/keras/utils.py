@@ -10,12 +10,20 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.backend import is_keras_tensor, standardize_dtype
+from minitorch_ciml.keras.callbacks.progress import (
+    Progbar,
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
 from minitorch_ciml.keras.data.dataset import Dataset
 from minitorch_ciml.keras.data.folders import (
     image_dataset_from_directory,
     text_dataset_from_directory,
 )
 from minitorch_ciml.keras.data.timeseries import timeseries_dataset_from_array
+from minitorch_ciml.keras.downloads import get_file
 from minitorch_ciml.keras.feature_space import FeatureSpace
 from minitorch_ciml.keras.images import array_to_img, img_to_array, load_img, save_img
 from minitorch_ciml.keras.models.data import (
@@ -24,13 +32,16 @@ from minitorch_ciml.keras.models.data import (
     unpack_x_y_sample_weight,
 )
 from minitorch_ciml.keras.serialization import (
-    _custom,
     custom_object_scope,
     deserialize_keras_object,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
     register_keras_serializable,
     serialize_keras_object,
 )
 from minitorch_ciml.keras.symbolic import clear_session
+from minitorch_ciml.keras.tree import flatten
 from minitorch_ciml.ops.random import set_seed
 
 CustomObjectScope = custom_object_scope
@@ -207,23 +218,24 @@ def plot_model(
     return finished(figure, to_file)
 
 
-def get_custom_objects() -> dict[str, Any]:
-    """The users' classes and functions that saved models may name; can be changed."""
-    return _custom
-
-
-def standardize_dtype(dtype: Any) -> str:
-    """A dtype's name; `floatx()` for None."""
-    return config.floatx() if dtype is None else np.dtype(dtype).name
-
-
-def is_keras_tensor(x: Any) -> bool:
-    """Whether `x` is a symbolic tensor of a model."""
-    return hasattr(x, "__keras_tensor__")
+def get_source_inputs(tensor: Any) -> list:
+    """The symbolic inputs of the model from which `tensor` comes."""
+    found, seen, stack = {}, set(), list(flatten(tensor))
+    while stack:
+        node = stack.pop().node
+        if node in seen:
+            continue
+        seen.add(node)
+        if not node.inputs:
+            found.update({id(y): y for y in flatten(node.outputs)})
+        stack += reversed(node.inputs)
+    return list(found.values())
 
 
 __all__ = [
-    "CustomObjectScope", "FeatureSpace", "array_to_img", "clear_session", "custom_object_scope",
+    "CustomObjectScope", "FeatureSpace", "Progbar", "disable_interactive_logging", "enable_interactive_logging",
+    "get_file", "get_registered_name", "get_registered_object", "get_source_inputs",
+    "is_interactive_logging_enabled", "array_to_img", "clear_session", "custom_object_scope",
     "deserialize_keras_object", "get_custom_objects", "image_dataset_from_directory",
     "img_to_array", "is_keras_tensor", "load_img", "normalize", "pack_x_y_sample_weight",
     "pad_sequences", "plot_model", "register_keras_serializable", "save_img",

@@ -231,6 +231,69 @@ class _Line:
         return text.append_text(rest)
 
 
+class Progbar:
+    """A progress bar for loops of your own.
+
+    Args:
+        target: the steps in all, None if not known.
+        width: of the bar, in characters; as in Keras, without effect.
+        verbose: 0 silent, 1 a bar where the output can be redrawn, 2 one line at the end.
+        interval: seconds between redraws.
+        stateful_metrics: names of values that are shown as they are; others are averaged.
+        unit_name: what a step is called.
+    """
+
+    def __init__(
+        self,
+        target: int | None,
+        width: int = 20,
+        verbose: int = 1,
+        interval: float = 0.05,
+        stateful_metrics: Any = None,
+        unit_name: str = "step",
+    ):
+        self.target, self.verbose, self.interval = target, verbose, interval
+        self.stateful_metrics = set(stateful_metrics or ())
+        self.unit_name = unit_name
+        self._line = _Line(_output_kind() if verbose == 1 else "plain")
+        self._sums: dict[str, tuple[float, float]] = {}
+        self._start = perf_counter()
+        self._redraw_at, self._seen = 0.0, 0
+
+    def update(self, current: int, values: Any = None, finalize: bool | None = None) -> None:
+        """Shows that `current` steps are done.
+
+        Args:
+            values: [(name, value of the last steps), ...]: averaged over the steps.
+            finalize: whether this was the last one; by default where `target` is reached.
+        """
+        steps = max(current - self._seen, 1)
+        for name, value in values or ():
+            total, count = self._sums.get(name, (0.0, 0))
+            if name in self.stateful_metrics:
+                self._sums[name] = float(value), 1
+            else:
+                self._sums[name] = total + float(value) * steps, count + steps
+        self._seen = current
+        last = self.target is not None and current >= self.target if finalize is None else finalize
+        now = perf_counter()
+        if not self.verbose or not (last or self._line.kind != "plain" and now >= self._redraw_at):
+            return
+        self._redraw_at = now + self.interval
+        seconds = now - self._start
+        per_step = f"{_step_time(seconds / max(current, 1))}/{self.unit_name}"
+        title, times = f"{current}/{self.target or '?'}", [_duration(seconds), per_step]
+        shown = _metrics({name: total / count for name, (total, count) in self._sums.items()})
+        if last:
+            self._line.finish(title, times, shown)
+        else:
+            self._line.draw(title, current / self.target if self.target else None, times, shown)
+
+    def add(self, n: int, values: Any = None) -> None:
+        """Shows that `n` more steps are done."""
+        self.update(self._seen + n, values)
+
+
 def announce(message: str) -> None:
     """Prints a message of a callback, on a line of its own also while a bar is shown; on rank 0."""
     if not distributed.leads():
@@ -240,7 +303,29 @@ def announce(message: str) -> None:
     print(message, flush=True)
 
 
+_interactive = True
+
+
+def enable_interactive_logging() -> None:
+    """Bars where the output can be redrawn, as from the start."""
+    global _interactive
+    _interactive = True
+
+
+def disable_interactive_logging() -> None:
+    """Plain lines only, also on a terminal."""
+    global _interactive
+    _interactive = False
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether bars may be shown."""
+    return _interactive
+
+
 def _output_kind() -> str:
+    if not _interactive:
+        return "plain"
     if sys.stdout.isatty():
         return "terminal"
     return "notebook" if "ipykernel" in sys.modules else "plain"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, padding_mode, positive
 from minitorch_ciml.keras.serialization import serializable
@@ -51,7 +52,7 @@ class BaseConv(KernelLayer):
         self.strides = per_dimension(name, "strides", strides, self.rank)
         self.dilation_rate = per_dimension(name, "dilation_rate", dilation_rate, self.rank)
         self.padding = padding_mode(name, padding, *(("causal",) if self.rank == 1 else ()))
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
         if self.filters % self.groups:
             raise ValueError(

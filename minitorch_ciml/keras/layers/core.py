@@ -9,6 +9,7 @@ from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras import activations
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import Layer
@@ -81,7 +82,7 @@ class Flatten(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.built = True
 
     def call(self, inputs: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.resampling import (
@@ -39,7 +40,7 @@ class ImageLayer(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         one_of(type(self).__name__, "data_format", self.data_format,
                ("channels_last", "channels_first"))  # fmt: skip
         self.built = True

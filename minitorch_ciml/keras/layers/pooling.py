@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import padding_mode
 from minitorch_ciml.keras.layers.layer import Layer
@@ -38,7 +39,7 @@ class BasePooling(Layer):
         steps = self.pool_size if strides is None else strides
         self.strides = per_dimension(name, "strides", steps, self.rank)
         self.padding = padding_mode(name, padding)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.built = True
 
@@ -85,7 +86,7 @@ class _GlobalPooling(Layer):
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.keepdims = keepdims
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.built = True

@@ -6,6 +6,7 @@ from typing import Any
 
 from minitorch_ciml import config, ops
 from minitorch_ciml.keras import regularizers
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
@@ -88,7 +89,7 @@ class _SpatialDropout(Dropout):
         self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
     ):
         super().__init__(rate, None, seed, **kwargs)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def _mask_shape(self, inputs: Any) -> tuple:

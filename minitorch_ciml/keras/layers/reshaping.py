@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
@@ -85,7 +86,7 @@ class _Margins(Layer):
     sign: int
 
     def _set_up(self, argument: str, value: Any, data_format: str | None) -> tuple:
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.built = True
         if isinstance(value, int):
@@ -247,7 +248,7 @@ class UpSampling2D(Layer):
     ):
         super().__init__(**kwargs)
         self.size = per_dimension("UpSampling2D", "size", size, 2)
-        self.data_format = data_format or "channels_last"
+        self.data_format = standardize_data_format(data_format)
         self.interpolation = interpolation.lower()
         if self.interpolation not in ("nearest", "bilinear"):
             raise ValueError(
