@@ -2,6 +2,8 @@
 
 import importlib
 import io
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +316,51 @@ def test_windows_are_trained_on():
     model.compile(keras.optimizers.Adam(0.02), "mse")
     losses = model.fit(dataset, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < 0.1 * losses[0]
+
+
+class Pieces(keras.utils.PyDataset):
+    """Batches that tell which thread has made them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.makers, self.calls = [], []
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        time.sleep(0.002 * (index % 3))
+        self.makers.append(threading.get_ident())
+        return np.full((2, 1), index / 20, "float32"), np.full((2, 1), index / 10, "float32")
+
+    def on_epoch_begin(self):
+        self.calls.append("begin")
+
+    def on_epoch_end(self):
+        self.calls.append("end")
+
+
+def test_workers_are_threads_that_make_batches_ahead():
+    weights = []
+    for kwargs in ({}, {"workers": 3, "max_queue_size": 4}):
+        keras.utils.set_random_seed(1)
+        pieces = Pieces(**kwargs)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(pieces, epochs=2, verbose=0)
+        weights.append(model.get_weights()[0])
+        assert pieces.calls == ["begin", "end"] * 2 and len(pieces.makers) == 40
+        own = threading.get_ident() in pieces.makers
+        assert own == (not kwargs)
+    assert len(set(pieces.makers)) > 2
+    np.testing.assert_array_equal(*weights)  # in the same order
+
+    class Broken(Pieces):
+        def __getitem__(self, index):
+            raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="the file is gone"):
+        model.predict(Broken(workers=2), verbose=0)
 
 
 @pytest.mark.parametrize(

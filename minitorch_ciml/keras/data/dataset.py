@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import is_text
 from minitorch_ciml.keras.models.data import RowBatches, Shard, part_of, unpack
+from minitorch_ciml.keras.models.reading import ahead, threads
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.kernels import host
 from minitorch_ciml.ops.random import draw_seed
@@ -206,24 +206,26 @@ class _Reading(RowBatches):
         return self._at(rows, self._dataset._stored)
 
     def _at(self, rows: Any, read: Reader) -> tuple:
-        with _threads() as pool:
+        with threads(host.default_threads()) as pool:
             return unpack(read(np.arange(self.size)[rows], pool)())
 
     def read(self, number: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple]:
         """The parts of a rank in epoch `number`, and what they are parts of."""
-        begun: deque[tuple[config.Part, Callable]] = deque()
-        with _threads() as pool:
-            for rows, part in self._plan(number, rank, ranks):
-                begun.append((part, self._dataset._read(rows, pool)))
-                if len(begun) > self._dataset._ahead:
-                    yield self._ended(*begun.popleft(), ranks)
-            while begun:
-                yield self._ended(*begun.popleft(), ranks)
+        with threads(host.default_threads()) as pool:
+            begun = (self._begun(rows, part, ranks, pool)
+                     for rows, part in self._plan(number, rank, ranks))  # fmt: skip
+            yield from ahead(begun, self._dataset._ahead)
 
-    @staticmethod
-    def _ended(part: config.Part, end: Callable, ranks: int) -> tuple:
-        with config.working_on(part if ranks > 1 else None):  # for random numbers in `map`
-            return part, end()
+    def _begun(
+        self, rows: np.ndarray, part: config.Part, ranks: int, pool: Executor
+    ) -> Callable[[], tuple]:
+        end = self._dataset._read(rows, pool)
+
+        def finish() -> tuple:
+            with config.working_on(part if ranks > 1 else None):  # for random numbers in `map`
+                return part, end()
+
+        return finish
 
     def _plan(self, number: int, rank: int, ranks: int) -> Iterator[tuple]:
         order = self._order(number)
@@ -233,12 +235,6 @@ class _Reading(RowBatches):
             part = part_of(min(self.batch_size, self.size - first), rank, ranks)
             first += part.first
             yield order[first : first + part.own], part
-
-
-def _threads() -> Executor:
-    from concurrent.futures import ThreadPoolExecutor  # takes 8 ms, and few runs need it
-
-    return ThreadPoolExecutor(host.default_threads())
 
 
 class _Cache:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.models.reading import ahead, threads
 from minitorch_ciml.keras.tree import flatten, map_structure
 
 
@@ -226,11 +227,13 @@ class PyDataset:
     """A data set that gives its batches by number (`keras.utils.PyDataset`).
 
     A subclass gives `__len__`, the number of batches, and `__getitem__(index)`, a batch `(x, y)` or
-    `(x, y, sample_weight)`; `on_epoch_end` is called after every epoch.
+    `(x, y, sample_weight)`; `on_epoch_begin` is called before every epoch, `on_epoch_end` after it.
 
     Args:
-        workers, use_multiprocessing, max_queue_size: accepted as Keras has them; batches are made
-            by the training process when they are needed.
+        workers: with more than one, so many threads make batches while others are used; then
+            `__getitem__` must not mind being called in several threads at once.
+        use_multiprocessing: accepted as Keras has it, without effect: there are threads only.
+        max_queue_size: how many batches are made ahead, at most.
     """
 
     def __init__(
@@ -246,6 +249,9 @@ class PyDataset:
     def __getitem__(self, index: int) -> tuple:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index).")
 
+    def on_epoch_begin(self) -> None:
+        """Called before every epoch."""
+
     def on_epoch_end(self) -> None:
         """Called after every epoch."""
 
@@ -259,12 +265,23 @@ class DatasetBatches(Batches):
         self.steps = len(source)
 
     def epoch(self, number: int) -> Iterator[tuple]:
+        self.source.on_epoch_begin()
         self.steps = len(self.source)
         order = np.arange(self.steps)
         if self.seed is not None:
             order = _Orders(self.seed).of(self.steps, number)
-        for index in order:
-            yield unpack(self.source[int(index)])
+        return map(unpack, self._made(order.tolist()))
+
+    def _made(self, order: list[int]) -> Iterator[Any]:
+        """The batches with these numbers; `workers` threads make them ahead."""
+        source = self.source
+        workers = getattr(source, "workers", 1)  # a subclass may leave out super().__init__()
+        if workers <= 1:
+            yield from (source[index] for index in order)
+            return
+        with threads(workers) as pool:
+            begun = (pool.submit(source.__getitem__, index).result for index in order)
+            yield from ahead(begun, source.max_queue_size)
 
     def end_epoch(self) -> None:
         self.source.on_epoch_end()
