@@ -89,16 +89,16 @@ def files(cache):
 
 
 def test_processes_that_train_at_once_share_an_empty_cache(tmp_path):
-    """Two train one model, two another. Then one process trains both, with what they compiled."""
-    at_once = ("plain", "depthwise", "plain", "depthwise")
+    """Two train one model, a third another. Then one trains both, with what they compiled."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    found = [result(p) for p in [python(TRAIN, name, **cache) for name in at_once]]
-    assert found[:2] == found[2:]
+    at_once = [python(TRAIN, name, **cache) for name in ("plain", "depthwise", "plain")]
+    plain, depthwise, same = map(result, at_once)
+    assert plain == same
     filled = files(tmp_path)
     assert filled
     assert not list(tmp_path.rglob("tmp*"))  # files are written beside and then put in place
     again = result(python(TRAIN, "depthwise", "plain", **cache))
-    assert again == found[1] + found[0]
+    assert again == depthwise + plain
     assert files(tmp_path) == filled  # what they left is whole, and all that was needed
     expected = result(python(WITHOUT_NUMBA + TRAIN, "depthwise", "plain", **cache))
     assert files(tmp_path) == filled
