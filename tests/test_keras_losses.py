@@ -96,6 +96,7 @@ CASES = [
     ("Dice", {}, bits(N, C), shares(N, C)),
     ("Dice", {"axis": (1,)}, bits(N, C), shares(N, C)),
     ("Tversky", {"alpha": 0.3, "beta": 0.6}, bits(N, C), shares(N, C)),
+    ("CTC", {}, np.sort(RNG.integers(0, C, (N, 3)))[:, ::-1].copy(), reals(N, 7, C)),
 ]
 IDS = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 
@@ -120,6 +121,7 @@ def test_values_and_gradients_are_keras(name, kwargs, y_true, y_pred, reduction)
 def test_functions_are_what_the_classes_reduce(name):
     class_name = {
         "kl_divergence": "KLDivergence",
+        "ctc": "CTC",
         "categorical_generalized_cross_entropy": "CategoricalGeneralizedCrossEntropy",
     }.get(name, name.title().replace("_", ""))
     case = next(c for c in CASES if c[0] == class_name)

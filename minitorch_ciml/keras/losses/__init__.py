@@ -9,6 +9,7 @@ from minitorch_ciml.keras.losses.base import Loss, LossFunctionWrapper
 
 # The classes first: "huber" and the like are the names of the functions, as in Keras.
 from minitorch_ciml.keras.losses.classes import (
+    CTC,
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
@@ -38,6 +39,7 @@ from minitorch_ciml.keras.losses.functions import (
     categorical_generalized_cross_entropy,
     categorical_hinge,
     cosine_similarity,
+    ctc,
     dice,
     hinge,
     huber,
@@ -67,7 +69,7 @@ _CLASSES = {
     for cls in (
         BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
         CategoricalFocalCrossentropy, CategoricalGeneralizedCrossEntropy, CategoricalHinge,
-        CosineSimilarity, Dice, Hinge, Huber, KLDivergence, LogCosh, MeanAbsoluteError,
+        CTC, CosineSimilarity, Dice, Hinge, Huber, KLDivergence, LogCosh, MeanAbsoluteError,
         MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
         SparseCategoricalCrossentropy, SquaredHinge, Tversky,
     )
@@ -112,7 +114,7 @@ def deserialize(name: Any, custom_objects: dict | None = None) -> Any:
 
 
 __all__ = [
-    *FUNCTIONS, "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
+    *FUNCTIONS, "CTC", "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge",
     "CosineSimilarity", "Dice", "Hinge", "Huber", "KLDivergence", "LogCosh", "Loss",
     "LossFunctionWrapper", "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanSquaredError",

@@ -326,6 +326,16 @@ class CategoricalGeneralizedCrossEntropy(_Named):
         super().__init__(reduction, name, dtype, q=q)
 
 
+@serializable("keras.losses", "CTC")
+class CTC(_Named):
+    """-ln p(labels | scores of classes at each step), for texts without positions."""
+
+    fn = functions.ctc
+
+    def __init__(self, reduction: str | None = MEAN, name: str | None = "ctc", dtype: Any = None):
+        super().__init__(reduction, name, dtype)
+
+
 @serializable("keras.losses")
 class Dice(_Named):
     """1 - 2 sum(t p) / (sum(t) + sum(p)), over `axis` or everything."""

@@ -20,6 +20,7 @@ from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_
 from minitorch_ciml.ops import mean
 from minitorch_ciml.ops import sum as sum_
+from minitorch_ciml.ops.ctc import ctc_loss
 from minitorch_ciml.ops.nn import one_hot, sigmoid, softmax, softplus
 from minitorch_ciml.ops.shape import reshape
 
@@ -273,6 +274,27 @@ def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) ->
         chosen = one_hot(classes, p.shape[-1], dtype=p.dtype)
     right = sum_(chosen * p, axis=-1)
     return (1.0 - right**q) / q
+
+
+def ctc(y_true: Any, y_pred: Any) -> Tensor:
+    """-ln of the probability of all ways to read the labels from the steps (Graves et al. 2006).
+
+    Args:
+        y_true: integers (N, L) from 1, filled up with 0, which is also the class "nothing".
+        y_pred: scores (N, T, C) of the classes at each step, before any softmax.
+
+    Returns:
+        (N,); infinity where there are too few steps for the labels.
+    """
+    labels = as_tensor(y_true).numpy().astype("int64")
+    scores = as_float(y_pred)
+    if labels.ndim != 2 or scores.ndim != 3:
+        raise ValueError(
+            f"ctc: expected y_true (N, L) and y_pred (N, T, C), got {labels.shape} and "
+            f"{scores.shape}."
+        )
+    steps = [scores.shape[1]] * len(labels)
+    return ctc_loss(labels, scores, (labels != 0).sum(axis=1), steps)
 
 
 # --- overlap of regions -------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from typing import Any
 
 from minitorch_ciml.keras.optimizers import schedules
-from minitorch_ciml.keras.optimizers.adaptive import Adafactor, Lamb
+from minitorch_ciml.keras.optimizers.adaptive import Adafactor, Lamb, Muon
 from minitorch_ciml.keras.optimizers.base import Optimizer
 from minitorch_ciml.keras.optimizers.loss_scale import LossScaleOptimizer
 from minitorch_ciml.keras.optimizers.rules import (
@@ -26,8 +26,8 @@ from minitorch_ciml.keras.serialization import get as _get
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
-    "LossScaleOptimizer", "Nadam", "Optimizer", "RMSprop", "SGD", "deserialize", "get", "schedules",
-    "serialize",
+    "LossScaleOptimizer", "Muon", "Nadam", "Optimizer", "RMSprop", "SGD", "deserialize", "get",
+    "schedules", "serialize",
 ]  # fmt: skip
 
 deserialize, serialize = deserialize_keras_object, serialize_keras_object
