@@ -1,7 +1,8 @@
 """Fourier transforms. A complex number is a pair: every function takes or gives (real, imaginary).
 
-Underneath is one linear op on an array whose last axis holds the two parts. Its adjoint is the
-transform in the other direction, so the two are each other's derivatives.
+Underneath are linear ops on arrays whose last axis holds the two parts. Their adjoints transform in
+the other direction, so they are each other's derivatives. Where there is no kernel (on a GPU) a
+transform is a matrix product.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.ops.creation import floats
 from minitorch_ciml.ops.indexing import _getitem, _put, take
 from minitorch_ciml.ops.reduce import mean
-from minitorch_ciml.ops.shape import concatenate, flip, pad, reshape, stack, swapaxes
+from minitorch_ciml.ops.shape import pad, reshape, stack, swapaxes
 
 __all__ = [
     "extract_sequences", "fft", "fft2", "i0", "ifft2", "irfft", "istft", "rfft", "stft",
@@ -25,14 +26,29 @@ __all__ = [
 Pair = tuple[Tensor, Tensor]
 
 
+def _circle(n, m, dtype):
+    """The cosines and sines of 2 pi j k / n, (n, m)."""
+    angle = 2 * np.pi * (np.arange(n)[:, None] * np.arange(m) % n) / n
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+
+
 def _transform_ref(z, inverse):
-    """As matrix products: exp(-2 pi i j k / n), and its conjugate."""
-    n = z.shape[-2]
-    angle = 2 * np.pi * (np.arange(n)[:, None] * np.arange(n) % n) / n
-    cosine = np.cos(angle).astype(z.dtype)
-    sine = (np.sin(angle) * (-1 if inverse else 1)).astype(z.dtype)
-    a, b = [_getitem(z, index=(..., part)) for part in (0, 1)]
+    cosine, sine = _circle(z.shape[-2], z.shape[-2], z.dtype)
+    a, b = _parts(z)
+    sine = -sine if inverse else sine
     return stack([a @ cosine + b @ sine, b @ cosine - a @ sine], -1)
+
+
+def _real_transform_ref(x):
+    n = x.shape[-1]
+    cosine, sine = _circle(n, n // 2 + 1, x.dtype)
+    return stack([x @ cosine, -(x @ sine)], -1)
+
+
+def _real_adjoint_ref(z, n):
+    cosine, sine = _circle(n, n // 2 + 1, z.dtype)
+    a, b = _parts(z)
+    return a @ cosine.T - b @ sine.T
 
 
 _transform: Op = Op(
@@ -41,6 +57,20 @@ _transform: Op = Op(
     ref=_transform_ref,
     dtypes="float",
     doc="y_k = sum over j of z_j exp(-2 pi i j k / n), or +; the last axis holds the two parts.",
+)
+_real_transform: Op = Op(
+    "real_transform",
+    lambda g, y, x: _real_adjoint(g, n=x.shape[-1]),
+    ref=_real_transform_ref,
+    dtypes="float",
+    doc="y_k = sum over j of x_j exp(-2 pi i j k / n), k = 0 ... n / 2, of real x.",
+)
+_real_adjoint: Op = Op(
+    "real_transform_adjoint",
+    lambda g, y, z, n: _real_transform(g),
+    ref=_real_adjoint_ref,
+    dtypes="float",
+    doc="y_j = the real part of the sum over k = 0 ... n / 2 of z_k exp(2 pi i j k / n).",
 )
 
 
@@ -99,8 +129,7 @@ def rfft(x: Any, fft_length: int | None = None) -> Pair:
     """
     x = floats(x)
     x = x if fft_length is None else _to_length(x, fft_length)
-    z = _transform(stack([x, x * 0], -1), inverse=False)
-    return _parts(_getitem(z, index=(..., slice(x.shape[-1] // 2 + 1), slice(None))))
+    return _parts(_real_transform(x))
 
 
 def irfft(x: Pair, fft_length: int | None = None) -> Tensor:
@@ -114,11 +143,13 @@ def irfft(x: Pair, fft_length: int | None = None) -> Tensor:
     n = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
     if n < 1:
         raise ValueError(f"irfft: got the length {n}, expected at least 1.")
-    a, b = [_to_length(part, n // 2 + 1) for part in (real, imaginary)]
-    rest = slice(1, (n + 1) // 2)  # those whose conjugates are left out
-    a = concatenate([a, flip(_getitem(a, index=(..., rest)), -1)], -1)
-    b = concatenate([b, -flip(_getitem(b, index=(..., rest)), -1)], -1)
-    return _parts(_transform(stack([a, b], -1), inverse=True))[0] / n
+    parts = [_to_length(part, n // 2 + 1) for part in (real, imaginary)]
+    # All but the first, and the last if n is even, stand for their conjugates, too.
+    times = np.full((n // 2 + 1, 1), 2 / n)
+    times[0] = 1 / n
+    if n % 2 == 0:
+        times[-1] = 1 / n
+    return _real_adjoint(stack(parts, -1) * times.astype(real.dtype), n=n)
 
 
 def _to_length(x: Tensor, n: int) -> Tensor:

@@ -94,6 +94,13 @@ _concatenate = Op(
 
 
 _argsort = Op("argsort", doc="The order of the elements along an axis; equal ones keep theirs.")
+_sort: Op = Op(
+    "sort",
+    # Where an element of x stands in y: the order of the order.
+    lambda g, y, x, axis: take_along_axis(g, _argsort(_argsort(x, axis=axis), axis=axis), axis),
+    ref=lambda x, axis: take_along_axis(x, _argsort(x, axis=axis), axis),
+    doc="x in ascending order along an axis; nan comes last.",
+)
 _top_indices = Op("top_indices", doc="Where the k largest elements along the last axis are.")
 
 # --- one tensor, another shape ------------------------------------------------------------------
@@ -514,7 +521,7 @@ def sort(x: Any, axis: int | None = -1) -> Tensor:
     x = as_tensor(x)
     if axis is None:
         x, axis = ravel(x), 0
-    return take_along_axis(x, _argsort(x, axis=axis), axis)
+    return _sort(x, axis=_check_axis(axis, x.ndim, "sort"))
 
 
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:

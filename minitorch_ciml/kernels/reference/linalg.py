@@ -176,13 +176,3 @@ def _eliminated(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         a[:, k + 1 :, k] /= np.where(pivot == 0, 1, pivot)
         a[:, k + 1 :, k + 1 :] -= a[:, k + 1 :, k, None] * a[:, k, None, k + 1 :]
     return a.reshape(x.shape), places.reshape(x.shape[:-1])
-
-
-def transform(z: np.ndarray, inverse: bool) -> np.ndarray:
-    """The Fourier transform along the last axis but one; the last one holds the two parts."""
-    pairs = np.ascontiguousarray(z, np.result_type(z.dtype, np.float32))
-    numbers = pairs.view(np.result_type(pairs.dtype, np.complex64))[..., 0]
-    y = np.fft.ifft(numbers, norm="forward") if inverse else np.fft.fft(numbers)
-    return (
-        y.astype(numbers.dtype, copy=False)[..., None].view(pairs.dtype).astype(z.dtype, copy=False)
-    )

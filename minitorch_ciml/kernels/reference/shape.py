@@ -88,6 +88,10 @@ def argsort(x: np.ndarray, axis: int) -> np.ndarray:
     return np.argsort(x, axis, kind="stable")
 
 
+def sort(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.sort(x, axis)
+
+
 def top_indices(x: np.ndarray, k: int) -> np.ndarray:
     """Where the k largest elements along the last axis are, largest first."""
     backwards = np.argsort(x[..., ::-1], axis=-1, kind="stable")
