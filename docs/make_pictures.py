@@ -29,7 +29,7 @@ SHOWN = {
 
 
 def neuron() -> None:
-    """One neuron with its values and gradients, as the first tutorial records it."""
+    """One neuron, and the chain rule walking back through it, as in the first tutorial."""
     x1 = Scalar(0.5, requires_grad=False, name="x1")
     x2 = Scalar(-1.0, requires_grad=False, name="x2")
     w1, w2, b = Scalar(0.3, name="w1"), Scalar(-0.7, name="w2"), Scalar(0.1, name="b")
@@ -37,7 +37,7 @@ def neuron() -> None:
     y.name = "y"
     loss = (y - 1) ** 2
     loss.name = "loss"
-    loss.graph().backward().draw(FOLDER / "neuron.png")
+    loss.graph().film(FOLDER / "neuron.gif")
 
 
 def network() -> None:

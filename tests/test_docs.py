@@ -1,15 +1,21 @@
 """The documentation: complete, linked, and its examples run."""
 
+import ast
+import contextlib
 import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minitorch_ciml import keras, ops
+import minitorch_ciml
+from minitorch_ciml import autograd, datasets, keras, ops, viz
+from minitorch_ciml.__main__ import main
+from minitorch_ciml.compat import horovod
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -18,6 +24,34 @@ README = ROOT / "README.md"
 PAGES = sorted(
     page for page in DOCS.rglob("*.md") if "_build" not in page.parts and page.name != "index.md"
 )
+
+
+PUBLIC = [
+    minitorch_ciml, autograd, ops, viz, datasets, keras, horovod,
+    *(getattr(keras, name) for name in (
+        "activations", "callbacks", "config", "constraints", "distribution", "initializers",
+        "layers", "losses", "metrics", "models", "optimizers", "random", "regularizers", "saving",
+        "utils",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_every_public_name_says_what_it_is(module):
+    names = getattr(module, "__all__", None) or [n for n in dir(module) if not n.startswith("_")]
+    things = {name: getattr(module, name) for name in names}
+    own = {name: x for name, x in things.items()
+           if (inspect.isclass(x) or inspect.isfunction(x))
+           and x.__module__.startswith("minitorch_ciml")}  # fmt: skip
+    assert own
+    # A class' own words, not those that it inherits.
+    silent = [name for name, x in own.items() if len((x.__doc__ or "").split()) < 2]
+    for name, x in own.items():
+        for method, function in vars(x).items() if inspect.isclass(x) else ():
+            if not method.startswith("_") and inspect.isfunction(function):
+                if not inspect.getdoc(getattr(x, method)):
+                    silent.append(f"{name}.{method}")
+    assert sorted(set(silent)) == []
 
 
 @pytest.mark.parametrize("name", sorted(ops.__all__))
@@ -89,6 +123,37 @@ def test_examples_run(page, tmp_path, monkeypatch, capsys, few_digits):
     names: dict = {}  # a page's examples follow each other
     for example in examples:
         exec(example, names)
+
+
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.stem)
+def test_examples_name_what_exists(page):
+    """Also those that need a GPU, several processes or a file: they are Python, with true names."""
+    modules = {"keras": keras, "ops": ops, "viz": viz, "hvd": horovod, "datasets": datasets}
+    for example in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.Attribute):
+                path = ast.unparse(node).split(".")
+                thing = modules.get(path[0])
+                for name in path[1:] if thing is not None else ():
+                    assert hasattr(thing, name), ast.unparse(node)
+                    thing = getattr(thing, name)
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("minitorch_ciml"):
+                module = import_module(node.module)
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        import_module(f"{node.module}.{alias.name}")
+
+
+OPTIONS = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "quickstart.md"], ids=lambda page: page.stem)
+def test_options_of_the_command_line_exist(page, capsys):
+    said = set(OPTIONS.findall(page.read_text())) - {"--help"}
+    for command in ([], ["train"], ["evaluate"], ["info"], ["bench"]):
+        with contextlib.suppress(SystemExit):
+            main([*command, "--help"])
+    assert said <= set(OPTIONS.findall(capsys.readouterr().out))
 
 
 def test_what_the_keras_page_says_is_there():

@@ -14,32 +14,58 @@
 #
 # Deep learning needs one piece of mathematics, the chain rule, and one piece of bookkeeping: to
 # remember which operations were done. This page shows both on single numbers, where every step
-# can be looked at. Tensors work in exactly the same way, with the same code.
+# can be looked at, and ends with a network that learns. Tensors work in exactly the same way, with
+# the same code.
 #
 # Run it as a script (`python 01_scalar_engine.py`) or cell by cell in an editor that knows `# %%`.
 # Pictures are saved in the current folder, or in the one that the environment variable
 # `TUTORIAL_PICTURES` names.
 
 # %%
+import math
 import os
 import random
 from pathlib import Path
 
 import numpy as np
 
-from minitorch_ciml.autograd import Scalar, Tensor
+from minitorch_ciml import no_grad
+from minitorch_ciml.autograd import GraphError, Scalar, Tensor
 from minitorch_ciml.ops import tanh
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
 
 # %% [markdown]
-# ## Record
+# ## The question
 #
-# A `Scalar` is a number that remembers how it was computed. Here is one artificial neuron: it
-# weighs two inputs, adds a bias, and squashes the sum to the range from -1 to 1. We would like its
-# answer to be 1, so the square of the difference is the *loss*: how wrong it is.
+# Here is one artificial neuron. It weighs two inputs, adds a bias, and squashes the sum to the
+# range from -1 to 1. We would like its answer to be 1, so the square of the difference is the
+# *loss*: how wrong it is. The inputs are data. The weights and the bias are knobs: *which way, and
+# how strongly, does each knob move the loss?* Turn each a little and look.
+
+
+# %%
+def loss_of(w1, w2, b, x1=0.5, x2=-1.0):
+    return (math.tanh(w1 * x1 + w2 * x2 + b) - 1) ** 2
+
+
+step = 1e-6
+knobs = {"w1": 0.3, "w2": -0.7, "b": 0.1}
+measured = {}
+for knob, value in knobs.items():
+    more = loss_of(**knobs | {knob: value + step})
+    less = loss_of(**knobs | {knob: value - step})
+    measured[knob] = (more - less) / (2 * step)
+    print(f"{knob}: the loss changes {measured[knob]:+.6f} times as much as the knob")
+
+# %% [markdown]
+# These numbers are the *gradient*, d loss / d knob. Raising `w2` makes it worse; raising the other
+# two makes it better. But measuring took two runs of the program *per knob*, and networks have
+# millions. There is a way to get all of them from one run forward and one walk back.
 #
-# Inputs are data and need no gradient. Weights and bias do: they are what we can change.
+# ## Remember
+#
+# A `Scalar` is a number that remembers how it was computed. The same neuron again:
 
 # %%
 x1 = Scalar(0.5, requires_grad=False, name="x1")
@@ -57,10 +83,33 @@ print(loss.graph())
 # Every line is one operation, the oldest first. Names that we did not give were made up: `t1`,
 # `t2`, ... Nothing else is recorded, and nothing else is needed.
 #
-# ## Draw
+# ## Rates multiply
 #
-# A *gradient* says how much the loss changes when a value changes a little: d loss / d value.
-# `Graph.backward` computes it for every value in the graph, so that we can look at them.
+# A chain of gears: if the second wheel turns 3 times as fast as the first, and the third twice as
+# fast as the second, the third turns 6 times as fast as the first. That is the chain rule. From
+# `t4` to `loss` there are three steps, and school mathematics knows the rate of each:
+
+# %%
+rate_of_tanh = 1 - y.value**2  # y = tanh(t4): d y / d t4
+rate_of_minus = 1.0  # t5 = y - 1
+rate_of_square = 2 * (y.value - 1)  # loss = t5 ** 2
+along = rate_of_square * rate_of_minus * rate_of_tanh
+print(f"{rate_of_square:.4f} * {rate_of_minus} * {rate_of_tanh:.4f} = {along:.4f}")
+assert abs(along - measured["b"]) < 1e-6  # t4 = t3 + b: the rate of a sum is 1
+
+# %% [markdown]
+# ## Watch it
+#
+# *Backpropagation* is this product, taken from the end: start with d loss / d loss = 1, and at each
+# operation multiply by its rate. The product so far is the gradient of the value that was reached,
+# and whatever lies behind it needs only that one number.
+
+# %%
+film = loss.graph().film(pictures / "01_backward.gif")
+film
+
+# %% [markdown]
+# The same in one picture, to be read from right to left:
 
 # %%
 graph = loss.graph().backward()
@@ -68,49 +117,114 @@ graph.draw(pictures / "01_neuron.png")
 graph
 
 # %% [markdown]
-# Read it from right to left. The loss changes by 1 when the loss changes by 1. The gradient of `y`
-# is negative: a larger `y` means a smaller loss. And so on, back to the weights.
-#
-# ## Backpropagate, step by step
-#
-# Each operation knows one thing: how to turn the gradient of its result into gradients of its
-# inputs. For `y = tanh(t)` it is `g * (1 - y * y)`. With `trace=True`, `backward` shows each of
-# these rules, in names and in numbers, as it applies them.
+# And in words. Each operation knows one thing, its *rule*: how to turn the gradient `g` of its
+# result into gradients of its inputs. With `trace=True`, `backward` shows each rule, in names and
+# in numbers, as it applies it.
 
 # %%
 loss.backward(trace=True)
 
 # %% [markdown]
 # `backward` leaves the gradients at the leaves, in `.grad`, and forgets the records: they are used
-# up. (`backward(retain_graph=True)` keeps them.)
+# up. (`backward(retain_graph=True)` keeps them.) They are what we have measured:
 
 # %%
-print("d loss / d w1 =", w1.grad, " d loss / d w2 =", w2.grad, " d loss / d b =", b.grad)
+for knob, weight in {"w1": w1, "w2": w2, "b": b}.items():
+    print(f"{knob}: computed {weight.grad.item():+.9f}, measured {measured[knob]:+.9f}")
+    assert abs(weight.grad.item() - measured[knob]) < 1e-8
 
 # %% [markdown]
-# ## Check against a finite difference
+# ## Ways add
 #
-# Do not believe it: measure. Change one weight by a tiny bit, compute the loss again, and divide.
+# One thing is missing. A value may be used more than once, and then it moves the loss in several
+# ways. Its gradient is the sum over all ways, along each of which rates multiply. Here `a` reaches
+# the end in three ways: through either factor of the product, and directly.
+
+# %%
+a = Scalar(3.0, name="a")
+end = a * a + a
+film = end.graph().film(pictures / "01_ways.gif")
+end.backward()
+print("d (a * a + a) / d a = 3 + 3 + 1 =", a.grad.item())
+assert a.grad.item() == 7
+film
+
+# %% [markdown]
+# So a value's gradient is complete only when everything that used it has been visited. An order in
+# which that is always so: from the youngest value to the oldest, since a result is younger than
+# what it was made from.
+#
+# ## Build it yourself
+#
+# That is all. Here is a complete engine, and it knows everything you have read so far.
 
 
 # %%
-def loss_of(w1, w2, b):
-    return (tanh(w1 * 0.5 + w2 * -1.0 + b) - 1) ** 2
+class Value:
+    count = 0
+
+    def __init__(self, value, made_from=()):
+        self.value, self.grad = value, 0.0
+        self.made_from = made_from  # pairs: an input, and the rate at which it moves this value
+        Value.count = self.age = Value.count + 1
+
+    def __add__(self, other):
+        return Value(self.value + other.value, [(self, 1.0), (other, 1.0)])
+
+    def __mul__(self, other):
+        return Value(self.value * other.value, [(self, other.value), (other, self.value)])
+
+    def tanh(self):
+        y = math.tanh(self.value)
+        return Value(y, [(self, 1 - y**2)])
+
+    def backward(self):
+        self.grad = 1.0
+        to_visit = {self}
+        while to_visit:
+            youngest = max(to_visit, key=lambda v: v.age)
+            to_visit.remove(youngest)
+            for x, rate in youngest.made_from:
+                x.grad += youngest.grad * rate  # rates multiply, ways add
+                to_visit.add(x)
 
 
-step = 1e-6
-difference = (
-    loss_of(Scalar(0.3 + step), -0.7, 0.1) - loss_of(Scalar(0.3 - step), -0.7, 0.1)
-).item()
-measured = difference / (2 * step)
-print(f"measured {measured:.9f}, computed {w1.grad.item():.9f}")
-assert abs(measured - w1.grad.item()) < 1e-8
+u1, u2, c = Value(0.3), Value(-0.7), Value(0.1)
+wrong = (u1 * Value(0.5) + u2 * Value(-1.0) + c).tanh() + Value(-1.0)
+(wrong * wrong).backward()
+print(u1.grad, u2.grad, c.grad)
+assert np.allclose([u1.grad, u2.grad, c.grad], list(measured.values()))
 
 # %% [markdown]
-# Measuring needs two more runs of the program *per weight*. The chain rule gives all gradients in
-# one walk back, however many weights there are. That is why networks with millions of weights can
-# be trained.
+# The package's engine differs in one idea: its rules are not numbers but formulas, written with
+# the operations themselves. So the walk back is a program like any other, which can be recorded,
+# printed, run on a GPU, and differentiated again.
 #
+# Try it: give `Value` an `exp`, and check it by measuring.
+#
+# ## Two mistakes that everybody makes
+#
+# Gradients *add* to what is in `.grad`. Who forgets to clear them follows the sum of all steps:
+
+# %%
+for _ in range(2):
+    (a * a).backward()
+    print("a.grad =", a.grad.item())
+a.zero_grad()
+assert a.grad is None
+
+# %% [markdown]
+# And records are used up by `backward`. Whoever wants them again is told:
+
+# %%
+end = a * a
+end.backward()
+try:
+    end.backward()
+except GraphError as error:
+    print(error)
+
+# %% [markdown]
 # ## The same with tensors
 #
 # A `Tensor` holds an array instead of a number. It records with the same operations and is
@@ -170,13 +284,33 @@ for inputs, answer in table:
     print(inputs, "->", round(network(inputs).value, 2), "should be", answer)
 assert losses[-1] < 0.1
 
+# %% [markdown]
+# What has it learned? Ask it for every point of the plane, not only the four that it was shown. The
+# white bands, where it does not know, are drawn by its hidden neurons together.
+#
+# And how? For a long time it seems to learn nothing: a loss of 4 is that of answering 0 to all four
+# questions. Then the hidden neurons begin to differ, and it falls. A flat curve is not always the
+# end.
+
 # %%
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
-axes.semilogy(losses, color="#0072b2")
-axes.set(xlabel="step", ylabel="loss", title="Learning the exclusive or")
-axes.spines[["top", "right"]].set_visible(False)
+line = np.linspace(-1.6, 1.6, 25)
+with no_grad():  # nothing is to be differentiated, so nothing is recorded
+    answers = [[network((float(i), float(j))).value for i in line] for j in line]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+left.semilogy(losses, color="#0072b2")
+left.set(xlabel="step", ylabel="loss", title="Learning the exclusive or")
+left.spines[["top", "right"]].set_visible(False)
+shown = right.contourf(line, line, answers, np.linspace(-1.25, 1.25, 11), cmap="RdBu")
+for (i, j), answer in table:
+    right.plot(
+        i, j, "o" if answer > 0 else "s", color="black", markersize=8, markerfacecolor="none"
+    )
+right.set(xlabel="first input", ylabel="second input", title="Its answer: circles 1, squares -1")
+right.set_aspect("equal")
+figure.colorbar(shown, ax=right, ticks=[-1, 0, 1])
 figure.savefig(pictures / "01_learning.png", dpi=150)
 
 # %% [markdown]

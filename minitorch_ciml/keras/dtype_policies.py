@@ -34,6 +34,7 @@ class DTypePolicy:
         self.mixed = self.compute_dtype != self.variable_dtype
 
     def get_config(self) -> dict:
+        """The arguments that make such a policy again."""
         return {"name": self.name}
 
     @classmethod

@@ -124,7 +124,7 @@ def write(name: str, inputs: Sequence[str], params: dict[str, Any] | None = None
     '(a + b) * c'
     """
     texts = [x if isinstance(x, Text) else Text(x) for x in inputs]
-    if name == "identity" or name == "cast":
+    if name == "identity" or name == "cast" or (name == "power" and texts[1:] == ["1"]):
         return texts[0]
     if name == "negative":
         return Text("-" + _bracketed(texts[0], _SIGN, right=True), _SIGN)

@@ -102,7 +102,14 @@ METHODS: dict[str, Any] = {
 
 def _bound(method: Any) -> Any:
     """An op is not bound to the tensor by itself, as a Python function is."""
-    return (lambda *inputs: method(*inputs)) if isinstance(method, Op) else method
+    if not isinstance(method, Op):
+        return method
+
+    def bound(*inputs: Any) -> Any:
+        return method(*inputs)
+
+    bound.__doc__ = method.__doc__
+    return bound
 
 
 for _name, _method in METHODS.items():

@@ -59,6 +59,7 @@ class SeedGenerator:
         self.seed, self.draws = map(int, store["0"])
 
     def get_config(self) -> dict:
+        """The arguments that make such a generator again: one that has drawn nothing yet."""
         return {"seed": self.seed}
 
     @classmethod

@@ -280,6 +280,7 @@ class StackedRNNCells(Layer):
         return output_size(self.cells[-1])
 
     def get_initial_state(self, batch_size: int) -> list:
+        """The states of each cell before the first step."""
         return [initial_state(cell, batch_size) for cell in self.cells]
 
     def build(self, input_shape: tuple) -> None:
@@ -289,6 +290,7 @@ class StackedRNNCells(Layer):
             input_shape = (input_shape[0], output_size(cell))
 
     def reset_dropout_masks(self) -> None:
+        """Forgets what the cells drop; at the beginning of every sequence."""
         for cell in self.cells:
             if hasattr(cell, "reset_dropout_masks"):
                 cell.reset_dropout_masks()

@@ -117,12 +117,15 @@ class TextVectorization(KeyLayer):
         return self._lookup_layer.vocabulary_size()
 
     def save_own_variables(self, store: dict) -> None:
+        """Stores the weights of "tf_idf"."""
         self._lookup_layer.save_own_variables(store)
 
     def load_own_variables(self, store: dict) -> None:
+        """Takes the weights that belong to the vocabulary of `load_assets`."""
         self._lookup_layer.load_own_variables(store)
 
     def load_assets(self, files: dict[str, bytes]) -> None:
+        """Sets the vocabulary that is in a file, one word a line."""
         self._lookup_layer.load_assets(files)
 
     def call(self, inputs: Any) -> Any:
