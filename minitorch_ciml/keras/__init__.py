@@ -6,6 +6,7 @@ Change `import keras` to `from minitorch_ciml import keras`, and a Keras script 
 from minitorch_ciml.config import device
 from minitorch_ciml.keras import (
     activations,
+    applications,
     backend,
     callbacks,
     config,
