@@ -18,7 +18,7 @@ COMPARED = {
 }  # fmt: skip
 # Others, whose layers and weights are, with the layers on top that classify.
 COUNTED = {
-    "ResNet101": {}, "ResNet152V2": {}, "VGG19": {"include_top": False},
+    "ResNet101": {}, "VGG19": {"include_top": False},
     "MobileNet": {"alpha": 0.5, "input_shape": (128, 128, 3)},
     "MobileNetV2": {"alpha": 1.4, "classes": 7},
 }  # fmt: skip

@@ -20,9 +20,9 @@ _NAMES = (
 )
 # Of the images of ImageNet, red, green, blue: what the networks were trained with.
 _MEANS = 123.68, 116.779, 103.939
-_MODES = {
-    "caffe": (1.0, _MEANS, (1.0, 1.0, 1.0)),
-    "tf": (127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+_MODES: dict[str, tuple] = {  # unit, means, deviations
+    "caffe": (None, _MEANS, None),
+    "tf": (127.5, (1.0, 1.0, 1.0), None),
     "torch": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
@@ -60,10 +60,15 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
             f"preprocess_input: got shape {tuple(x.shape)}, expected images with 3 channels, or a "
             f"batch of them ({data_format})."
         )
-    unit, *channels = _MODES[mode]
-    along = [3 if i == axis else 1 for i in range(len(x.shape))]
-    means, deviations = (np.reshape(values, along).astype(str(x.dtype)) for values in channels)
-    scaled = (x / unit - means) / deviations
+
+    def along_axis(values: tuple[float, ...]) -> np.ndarray:
+        shape = [3 if i == axis else 1 for i in range(len(x.shape))]
+        return np.reshape(values, shape).astype(str(x.dtype))
+
+    unit, means, deviations = _MODES[mode]
+    scaled = (x if unit is None else x / unit) - along_axis(means)
+    if deviations is not None:
+        scaled = scaled / along_axis(deviations)
     if mode != "caffe":
         return scaled
     if is_tensor:
