@@ -31,7 +31,7 @@ _REFERENCE = (
     "reference.elementwise", "reference.reduce", "reference.shape", "reference.linalg",
     "reference.nn", "reference.optimizer", "reference.random",
     "reference.normalization", "reference.recurrent", "reference.attention", "reference.conv",
-    "reference.fourier",
+    "reference.fourier", "reference.ctc",
     "reference.images",
 )  # fmt: skip
 

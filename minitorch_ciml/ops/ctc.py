@@ -13,17 +13,45 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.arithmetic import where
+from minitorch_ciml.autograd.arithmetic import maximum, where
+from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.kernels.reference.ctc import NEVER
 from minitorch_ciml.ops.creation import floats
 from minitorch_ciml.ops.indexing import take_along_axis
 from minitorch_ciml.ops.math import logaddexp
 from minitorch_ciml.ops.nn import log_softmax
-from minitorch_ciml.ops.shape import pad
+from minitorch_ciml.ops.shape import _expand_dims, pad
 
 __all__ = ["ctc_decode", "ctc_loss"]
 
-_NEVER = -1e30  # the logarithm of a probability of 0, without the trouble that infinity makes
+
+def _ctc_ref(logs, places, skips, lengths, steps):
+    said = take_along_axis(logs, _expand_dims(places, axis=1), 2)
+    begins = np.arange(places.shape[1]) < 2
+    alpha = where(begins, said[:, 0], NEVER)  # ln of the probability of all paths up to here
+    for t in range(1, logs.shape[1]):
+        one, two = [_shifted(alpha, k) for k in (1, 2)]
+        paths = logaddexp(logaddexp(alpha, one), where(skips, two, NEVER))
+        alpha = where(_expand_dims(steps > t, axis=1), paths + said[:, t], alpha)
+    ends = _expand_dims(lengths * 2, axis=1)
+    last = take_along_axis(alpha, ends, 1)[:, 0]
+    label = take_along_axis(alpha, maximum(ends - 1, 0), 1)[:, 0]
+    y = -logaddexp(last, where(lengths > 0, label, NEVER))
+    return where(y > -NEVER / 2, math.inf, y)
+
+
+def _shifted(alpha: Tensor, k: int) -> Tensor:
+    """Each place's predecessor by k."""
+    return pad(alpha, ((0, 0), (k, 0)), constant_values=NEVER)[:, : alpha.shape[1]]
+
+
+_ctc = Op(
+    "ctc",
+    ref=_ctc_ref,
+    saves=True,
+    doc="-ln of the probability of all paths through `places`; see `kernels/reference/ctc.py`.",
+)
 
 
 def ctc_loss(
@@ -64,22 +92,7 @@ def ctc_loss(
     places[:, 1::2] = labels
     skips = np.zeros(places.shape, bool)  # from the label before, if it is another one
     skips[:, 3::2] = labels[:, 1:] != labels[:, :-1]
-    said = take_along_axis(log_softmax(scores), places[:, None, :], 2)
-    begins = np.arange(places.shape[1]) < 2
-    alpha = where(begins, said[:, 0], _NEVER)  # ln of the paths' probability up to here
-    for t in range(1, total):
-        one, two = [_shifted(alpha, k) for k in (1, 2)]
-        paths = logaddexp(logaddexp(alpha, one), where(skips, two, _NEVER))
-        alpha = where((t < steps)[:, None], paths + said[:, t], alpha)
-    last = take_along_axis(alpha, 2 * lengths[:, None], 1)[:, 0]
-    before = take_along_axis(alpha, np.maximum(2 * lengths - 1, 0)[:, None], 1)[:, 0]
-    y = -logaddexp(last, where(lengths > 0, before, _NEVER))
-    return where(y > -_NEVER / 2, math.inf, y)
-
-
-def _shifted(alpha: Tensor, k: int) -> Tensor:
-    """Each place's predecessor by k."""
-    return pad(alpha, ((0, 0), (k, 0)), constant_values=_NEVER)[:, : alpha.shape[1]]
+    return _ctc(log_softmax(scores), places, skips, lengths, steps)
 
 
 def ctc_decode(
