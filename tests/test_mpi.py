@@ -59,7 +59,7 @@ def one_rank(tmp_path_factory):
         (2, "float32", ["adam", "sgd", "rmsprop", "early_stopping"], 1e-6),
         # One rank's small biases with Ftrl and Adadelta are 4e-6 from those in float64, too.
         (2, "float32", ["every_optimizer"], 5e-6),
-        (3, "float32", ["dropout", "sample_weight", "batch_norm"], 1e-6),
+        (3, "float32", ["dropout", "class_weight", "batch_norm"], 1e-6),
     ],
 )
 def test_n_ranks_give_what_one_gives(mpirun, one_rank, tmp_path, n, dtype, cases, tolerance):

@@ -74,11 +74,14 @@ def dropout(dtype):
 
 
 def sample_weight(dtype):
-    weights = {"class_weight": {0: 1.0, 1: 0.3, 2: 2.0}, "sample_weight": data(dtype)[2]}
     return fit(
         mlp(), dtype=dtype, compiled={"weighted_metrics": ["accuracy"], "metrics": ["accuracy"]},
-        **weights,
+        sample_weight=data(dtype)[2],
     )  # fmt: skip
+
+
+def class_weight(dtype):
+    return fit(mlp(), dtype=dtype, class_weight={0: 1.0, 1: 0.3, 2: 2.0})
 
 
 def mean_with_sample_weight(dtype):
@@ -277,10 +280,10 @@ def on_batch(dtype):
 
 
 CASES = [
-    adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, mean_with_sample_weight,
-    sum_loss, masked, regularized, batch_norm, convolution, unbuilt, two_outputs, early_stopping,
-    batch_logs, generator, loader, memory_mapped, augmentation, folder, custom_loop, own_step,
-    on_batch,
+    adam, sgd, rmsprop, every_optimizer, dropout, sample_weight, class_weight,
+    mean_with_sample_weight, sum_loss, masked, regularized, batch_norm, convolution, unbuilt,
+    two_outputs, early_stopping, batch_logs, generator, loader, memory_mapped, augmentation, folder,
+    custom_loop, own_step, on_batch,
 ]  # fmt: skip
 
 
