@@ -43,17 +43,19 @@ def as_keras(name: str) -> Callable:
     function = FUNCTIONS[name]
     if function in _BY_THEMSELVES:
         return function
-    signature = _signature(function)
-    is_op = isinstance(function, Op)
+    signature = _signature(function) if isinstance(function, Op) else None
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if is_op and kwargs:  # an op knows its inputs by their places only
+        if kwargs and signature is not None:  # an op knows its inputs by their places only
             args, kwargs = signature.bind(*args, **kwargs).args, {}
         if any_symbolic((args, kwargs)):
             return symbolic_call(name, *args, **kwargs)
         return function(*args, **kwargs)
 
-    return _dressed(call, name, function, signature)
+    _dress(call, name, function)
+    if signature is not None:
+        call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
 
 
 def as_known(name: str, function: Callable) -> Callable:
@@ -63,23 +65,22 @@ def as_known(name: str, function: Callable) -> Callable:
     def call(x: Any) -> Any:
         return answer(x) if isinstance(x, KerasTensor) else function(x)
 
-    return _dressed(call, name, function, inspect.signature(function))
-
-
-def _dressed(call: Callable, name: str, like: Callable, signature: inspect.Signature) -> Callable:
-    wraps(like, updated=())(call)  # an op's attributes are its own business
-    call.__name__ = call.__qualname__ = name
-    call.__signature__ = signature  # type: ignore[attr-defined]
+    _dress(call, name, function)
     return call
 
 
-def _signature(function: Callable) -> inspect.Signature:
-    if not isinstance(function, Op):
-        return inspect.signature(function)
-    names = ("x",)
-    if function.name in _TWO:
-        names = ("x1", "x2")  # type: ignore[assignment]
-    elif function.name in _BITS:
-        names = ("x", "y")  # type: ignore[assignment]
+def _dress(call: Callable, name: str, like: Callable) -> None:
+    """Gives `call` the name and the description of `like`, and so its signature."""
+    wraps(like, updated=())(call)  # an op's attributes are its own business
+    call.__name__ = call.__qualname__ = name
+
+
+def _signature(op: Op) -> inspect.Signature:
+    """What Keras calls the inputs of an elementwise function."""
+    names: tuple[str, ...] = ("x",)
+    if op.name in _TWO:
+        names = ("x1", "x2")
+    elif op.name in _BITS:
+        names = ("x", "y")
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Signature([inspect.Parameter(name, kind) for name in names])
