@@ -5,6 +5,8 @@ import pytest
 
 from minitorch_ciml import Tensor, grad, keras, ops
 from minitorch_ciml.keras.serialization import deserialize_keras_object, serialize_keras_object
+from minitorch_ciml.kernels.cpu import attention as cpu_attention
+from minitorch_ciml.kernels.reference import attention as reference_attention
 from tests.keras_peer import drop_ids, keras_peer, seeded, to_numpy, torch
 
 QUERY, VALUE = (2, 5, 6), (2, 7, 4)
@@ -246,3 +248,23 @@ def test_files_load_both_ways(tmp_path):
 def test_errors_say_what_is_wrong(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_a_head_of_its_own_gives_what_numpy_gives(lead, dtype):
+    rng = np.random.default_rng(0)
+    q, k, v, g = (
+        rng.normal(size=(*lead, *shape)).astype(dtype)
+        for shape in ((70, 5), (90, 5), (90, 3), (70, 3))
+    )
+    results = []
+    for kernels in (cpu_attention, reference_attention):
+        y, saved = kernels.one_head_attention(q, k, v, scale=0.6)
+        how = {"needs": (True, True, True), "saved": saved, "scale": 0.6}
+        results.append([y, *kernels.one_head_attention_grad(g, y, q, k, v, **how)])
+    assert saved.shape == (*lead, 70, 90)  # the weights; else the logarithms of their sums
+    for got, expected in zip(*results):
+        assert got.shape == expected.shape and got.dtype == dtype
+        tolerance = 1e-5 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)

@@ -206,23 +206,26 @@ def attention_grad(
 
 # --- a head of its own --------------------------------------------------------------------------
 
+# So few weights NumPy has as soon, and nothing needs to be compiled.
+FEW_WEIGHTS = 1 << 13
+
 
 def one_head_attention(q: Array, k: Array, v: Array, *, scale: float) -> tuple[Array, Array]:
-    if not _is_simple(q, k, v):
+    if q.size // max(1, q.shape[-1]) * k.shape[-2] <= FEW_WEIGHTS or not _is_simple(q, k, v):
         return reference.one_head_attention(q, k, v, scale=scale)
     y = empty((*q.shape[:-1], v.shape[-1]), q.dtype)
-    return y, _run(q, k, v, _NO_MASK, scale, y, _sizes_of_one(k, y, q))
+    return y, _run(q, k, v, _NO_MASK, scale, y, _sizes_of_one(q, k, y))
 
 
 def one_head_attention_grad(
     g: Array, y: Array, q: Array, k: Array, v: Array, *, needs: Needs, saved: Array, scale: float
 ) -> Gradients:
-    if not _is_simple(g, q, k, v):
+    if saved.ndim > 1:  # the weights themselves: NumPy's
         return reference.one_head_attention_grad(
             g, y, q, k, v, needs=needs, saved=saved, scale=scale
         )
-    return tuple(_run_grad(g, y, q, k, v, _NO_MASK, scale, saved, _sizes_of_one(k, y, q)))
+    return tuple(_run_grad(g, y, q, k, v, _NO_MASK, scale, saved, _sizes_of_one(q, k, y)))
 
 
-def _sizes_of_one(k: Array, y: Array, q: Array) -> tuple[int, ...]:
+def _sizes_of_one(q: Array, k: Array, y: Array) -> tuple[int, ...]:
     return q.shape[-2], k.shape[-2], 1, q.shape[-1], y.shape[-1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 Array = np.ndarray
@@ -44,23 +42,23 @@ def attention_grad(
     )
 
 
-_ANYWHERE = np.ones((1, 1), bool)
-
-
-def _as_heads(x: Array) -> Array:
-    """(..., T, K) as (N, T, 1, K)."""
-    return x.reshape(prod(x.shape[:-2]), x.shape[-2], 1, x.shape[-1])
-
-
 def one_head_attention(q: Array, k: Array, v: Array, *, scale: float) -> tuple[Array, Array]:
-    """y = softmax(scale q k^T) v for q (..., T, K), k (..., S, K), v (..., S, V)."""
-    y, log_sums = attention(*map(_as_heads, (q, k, v)), _ANYWHERE, scale=scale)
-    return y.reshape(*q.shape[:-1], v.shape[-1]), log_sums
+    """y = softmax(scale q k^T) v for q (..., T, K), k (..., S, K), v (..., S, V); saved: the weights
+    (..., T, S).
+    """
+    scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
+    shares = e / e.sum(axis=-1, keepdims=True)
+    return np.matmul(shares, v), shares
 
 
 def one_head_attention_grad(
     g: Array, y: Array, q: Array, k: Array, v: Array, *, needs: Needs, saved: Array, scale: float
 ) -> Gradients:
-    heads = map(_as_heads, (g, y, q, k, v))
-    found = attention_grad(*heads, _ANYWHERE, needs=needs, saved=saved, scale=scale)
-    return tuple([None if d is None else d.reshape(x.shape) for d, x in zip(found, (q, k, v))])
+    slope = saved * np.matmul(g, v.swapaxes(-1, -2))
+    slope = (slope - saved * slope.sum(axis=-1, keepdims=True)) * q.dtype.type(scale)
+    return (
+        np.matmul(slope, k) if needs[0] else None,
+        np.matmul(slope.swapaxes(-1, -2), q) if needs[1] else None,
+        np.matmul(saved.swapaxes(-1, -2), g) if needs[2] else None,
+    )
