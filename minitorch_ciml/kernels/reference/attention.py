@@ -43,8 +43,9 @@ def attention_grad(
 
 
 def one_head_attention(q: Array, k: Array, v: Array, *, scale: float) -> tuple[Array, Array]:
-    """y = softmax(scale q k^T) v for q (..., T, K), k (..., S, K), v (..., S, V); saved: the weights
-    (..., T, S).
+    """y = softmax(scale q k^T) v, where q is (..., T, K), k (..., S, K) and v (..., S, V).
+
+    Saved are the weights (..., T, S).
     """
     scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
     e = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
