@@ -309,7 +309,7 @@ def test_errors(tmp_path):
         C.ReduceLROnPlateau(factor=1.5)
     with pytest.raises(ValueError, match="save_freq='batch'"):
         C.ModelCheckpoint("m.keras", save_freq="batch")
-    with pytest.raises(ValueError, match="must end in .keras with"):
+    with pytest.raises(ValueError, match="must end in .keras"):
         C.ModelCheckpoint("m.hdf5")
     with pytest.raises(ValueError, match="must end in .weights.h5"):
         C.ModelCheckpoint("m.h5", save_weights_only=True)

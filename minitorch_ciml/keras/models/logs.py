@@ -29,6 +29,12 @@ def by_name(results: dict) -> dict[str, Any]:
     return flat
 
 
+def with_scores(logs: dict, scores: dict) -> dict[str, Any]:
+    """Logs of training and scores of validation: sorted, unless a `train_step` sorts otherwise."""
+    both = logs | {f"val_{name}": value for name, value in scores.items()}
+    return by_name(both) if list(logs) == sorted(logs) else both
+
+
 def _number(value: Any) -> Any:
     return value if isinstance(value, float) else _plain_number(value)
 

@@ -32,7 +32,7 @@ from minitorch_ciml.keras.models.data import (
     unpack_x_y_sample_weight,
 )
 from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
-from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts
+from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts, with_scores
 from minitorch_ciml.keras.models.placement import Placed, tensors_of, where_the_model_is
 from minitorch_ciml.keras.models.position import Position
 from minitorch_ciml.keras.tree import flatten, map_structure
@@ -236,7 +236,7 @@ class Trainer(Compiled, Placed):
                     break
                 if validation is not None and is_due(epoch, validation_freq):
                     scores = self._evaluate(validation, validation_steps, callbacks, crew)
-                    logs = logs | {f"val_{k}": value for k, value in scores.items()}
+                    logs = with_scores(logs, scores)
                 callbacks.on_epoch_end(epoch, logs)
                 source.end_epoch()
                 self.stop_training = crew.stops(self.stop_training)
