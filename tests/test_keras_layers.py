@@ -82,6 +82,18 @@ CASES = [
     ("DepthwiseConv2D", dict(kernel_size=3, depth_multiplier=2, padding="same"), [IMAGE]),
     ("SeparableConv2D", dict(filters=4, kernel_size=3), [IMAGE]),
     ("ActivityRegularization", dict(l2=0.1), [(3, 4)]),
+    ("ConvLSTM1D", dict(filters=3, kernel_size=2, dilation_rate=2, use_bias=False), [(2, 3, 7, 2)]),
+    ("ConvLSTM2D", dict(filters=3, kernel_size=2, go_backwards=True), [(2, 3, 5, 4, 2)]),
+    (
+        "ConvLSTM2D",
+        dict(filters=3, kernel_size=(3, 2), strides=2, padding="same", return_sequences=True),
+        [(2, 3, 5, 4, 2)],
+    ),
+    ("ConvLSTM3D", dict(filters=2, kernel_size=2, unit_forget_bias=False), [(2, 3, 4, 4, 3, 2)]),
+    ("UpSampling3D", dict(size=(1, 2, 3)), [(2, 3, 2, 2, 2)]),
+    ("AdaptiveAveragePooling2D", dict(output_size=3), [(2, 7, 5, 2)]),
+    ("AdaptiveAveragePooling3D", dict(output_size=2), [(2, 4, 5, 3, 2)]),
+    ("AdaptiveMaxPooling2D", dict(output_size=(2, 3)), [(2, 7, 5, 2)]),
 ]
 IDS = [f"{name}-{'-'.join(map(str, kw.values()))}" for name, kw, _ in CASES]
 
@@ -202,3 +214,64 @@ def test_embedding_equals_keras():
     with pytest.raises(ValueError, match="between 0 and input_dim - 1 = 6, got 1 to 7"):
         ours(x + 1)
     assert keras.layers.Embedding(5, 2, input_length=3)._first_input_shape == (None, 3)
+
+
+def test_convolutional_states_and_masks_equal_keras():
+    x = draw([(3, 4, 6, 5, 2)])[0]
+    how = dict(filters=2, kernel_size=3, return_state=True, return_sequences=True)
+    ours, theirs = pair("ConvLSTM2D", how, [x])
+    mask = np.array([[True, True, False, True]] * 3)
+    for keywords in ({}, {"mask": mask}):
+        for a, b in zip(ours(x, **keywords), theirs(x, **keywords)):
+            np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-5, atol=1e-6)
+    outputs, *states = ours(x)
+    np.testing.assert_allclose(ours(x, initial_state=states)[0].shape, outputs.shape)
+    carried = keras.layers.ConvLSTM2D(2, 3, stateful=True)
+    first = carried(x).numpy()
+    assert (carried(x).numpy() != first).any()
+    carried.reset_state()
+    np.testing.assert_array_equal(carried(x), first)
+
+
+@pytest.mark.parametrize(
+    "inner, kwargs, x",
+    [
+        ("Dense", dict(units=4), draw([(3, 5)])[0]),
+        ("Conv2D", dict(filters=3, kernel_size=2), draw([IMAGE])[0]),
+        ("Embedding", dict(input_dim=7, output_dim=4), np.array([[1.0, 2.0]], "float32")),
+    ],
+)
+def test_spectral_normalization_equals_keras(inner, kwargs, x, tmp_path):
+    ours, theirs = (
+        k.layers.SpectralNormalization(
+            getattr(k.layers, inner)(**kwargs, name="inner"), power_iterations=2, name="outer"
+        )
+        for k in (keras, keras_peer)
+    )
+    ours(x)
+    theirs(x)
+    ours.set_weights(theirs.get_weights())
+    for _ in range(3):
+        y = ours(x, training=True).numpy()
+        np.testing.assert_allclose(
+            y, theirs(x, training=True).detach().numpy(), rtol=1e-4, atol=1e-5
+        )
+    for a, b in zip(ours.weights, theirs.weights):
+        assert a.path == b.path
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+    kernel = ours.kernel.numpy()
+    largest = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+    assert 0.8 < largest < 1.2
+    keras.Sequential([keras.Input(x.shape[1:]), ours]).save(tmp_path / "ours.keras")
+    again = keras_peer.saving.load_model(tmp_path / "ours.keras")
+    np.testing.assert_allclose(again(x).detach().numpy(), ours(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    x = np.random.default_rng(0).normal(size=(1000, 100)).astype("float32")
+    layer = keras.layers.AlphaDropout(0.3, seed=1)
+    y = layer(x, training=True).numpy()
+    assert abs(y.mean()) < 0.01 and abs(y.std() - 1) < 0.01
+    np.testing.assert_array_equal(layer(x), x)
+    values, counts = np.unique(y, return_counts=True)
+    assert abs(counts.max() / y.size - 0.3) < 0.01 and values[counts.argmax()] < -0.5

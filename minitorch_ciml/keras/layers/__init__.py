@@ -33,6 +33,7 @@ from minitorch_ciml.keras.layers.colours import (
     RandomSharpness,
     Solarization,
 )
+from minitorch_ciml.keras.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from minitorch_ciml.keras.layers.convolutional import Conv1D, Conv2D, Conv3D
 from minitorch_ciml.keras.layers.convolutional_relatives import (
     Conv1DTranspose,
@@ -99,6 +100,12 @@ from minitorch_ciml.keras.layers.mixing import (
 )
 from minitorch_ciml.keras.layers.normalization import BatchNormalization, LayerNormalization
 from minitorch_ciml.keras.layers.pooling import (
+    AdaptiveAveragePooling1D,
+    AdaptiveAveragePooling2D,
+    AdaptiveAveragePooling3D,
+    AdaptiveMaxPooling1D,
+    AdaptiveMaxPooling2D,
+    AdaptiveMaxPooling3D,
     AveragePooling1D,
     AveragePooling2D,
     AveragePooling3D,
@@ -114,6 +121,7 @@ from minitorch_ciml.keras.layers.pooling import (
 )
 from minitorch_ciml.keras.layers.regularization import (
     ActivityRegularization,
+    AlphaDropout,
     Dropout,
     GaussianDropout,
     GaussianNoise,
@@ -130,6 +138,7 @@ from minitorch_ciml.keras.layers.reshaping import (
     Reshape,
     UpSampling1D,
     UpSampling2D,
+    UpSampling3D,
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
@@ -149,6 +158,7 @@ from minitorch_ciml.keras.layers.rnn_cells import (
     StackedRNNCells,
 )
 from minitorch_ciml.keras.layers.text import TextVectorization
+from minitorch_ciml.keras.layers.wrappers import SpectralNormalization, Wrapper
 from minitorch_ciml.keras.serialization import (
     deserialize_keras_object as deserialize,
 )
@@ -158,7 +168,9 @@ from minitorch_ciml.keras.serialization import (
 
 # The names of Keras 2 and Keras' short ones.
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
-Convolution2DTranspose, SeparableConvolution2D = Conv2DTranspose, SeparableConv2D
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D = GlobalMaxPooling1D, GlobalMaxPooling2D

@@ -112,6 +112,42 @@ class _GlobalAverage(_GlobalPooling):
         return ops.mean(inputs, self.spatial_axes, self.keepdims)
 
 
+class _AdaptivePooling(Layer):
+    """As many parts as wanted, and one number for each: x (N, *S, C) -> y (N, *output_size, C).
+
+    Part i of O along an axis of size S goes from floor(i S / O) to ceil((i + 1) S / O).
+
+    Args:
+        output_size: the number of parts, or one for each dimension.
+        data_format: "channels_last", or "channels_first" (N, C, *S).
+    """
+
+    rank: int
+
+    def __init__(self, output_size: Any, data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        name = type(self).__name__
+        self.output_size = per_dimension(name, "output_size", output_size, self.rank)
+        self.data_format = standardize_data_format(data_format)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        if self.data_format == "channels_last":
+            return (input_shape[0], *self.output_size, input_shape[-1])
+        return (*input_shape[:2], *self.output_size)
+
+
+class _AdaptiveMax(_AdaptivePooling):
+    def call(self, inputs: Any) -> Any:
+        return ops.adaptive_max_pool(inputs, self.output_size, self.data_format)
+
+
+class _AdaptiveAverage(_AdaptivePooling):
+    def call(self, inputs: Any) -> Any:
+        return ops.adaptive_average_pool(inputs, self.output_size, self.data_format)
+
+
 def _family(base: type, name: str, ranks: tuple[int, ...], *aliases: str) -> list[type]:
     """`<name>1D`, `<name>2D`, ...: the same formula in each number of dimensions."""
     made = []
@@ -132,6 +168,12 @@ GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D = _family(
 )
 GlobalAveragePooling2D, GlobalAveragePooling3D = _family(
     _GlobalAverage, "GlobalAveragePooling", (2, 3), "GlobalAvgPool"
+)
+AdaptiveMaxPooling1D, AdaptiveMaxPooling2D, AdaptiveMaxPooling3D = _family(
+    _AdaptiveMax, "AdaptiveMaxPooling", (1, 2, 3)
+)
+AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = _family(
+    _AdaptiveAverage, "AdaptiveAveragePooling", (1, 2, 3)
 )
 
 

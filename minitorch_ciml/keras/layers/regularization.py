@@ -12,6 +12,8 @@ from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops import random
 
+_SELU_END = -1.6732632423543772 * 1.0507009873554805  # of selu(x) as x falls
+
 
 class _TrainingOnly(Layer):
     """The identity outside training."""
@@ -153,6 +155,27 @@ class GaussianDropout(_TrainingOnly):
             return inputs
         stddev = (self.rate / (1 - self.rate)) ** 0.5
         return inputs * self._noise(inputs.shape, 1.0, stddev)
+
+
+@serializable("keras.layers")
+class AlphaDropout(Dropout):
+    """In training, a x + b where x is kept and a s + b elsewhere, s = -1.758: what SELU ends at.
+
+    With a = 1 / sqrt((1 - rate) (1 + rate s^2)) and b = -a s rate mean and variance stay 0 and 1
+    (Klambauer et al. 2017).
+
+    Args:
+        rate: the share of inputs set to s.
+        noise_shape, seed: see `Dropout`.
+    """
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.rate == 0:
+            return inputs
+        ones = ops.ones(inputs.shape, self.compute_dtype)
+        kept = super().call(ones, True) * (1 - self.rate)
+        a = ((1 - self.rate) * (1 + self.rate * _SELU_END**2)) ** -0.5
+        return a * (inputs * kept + _SELU_END * (1 - kept)) - a * _SELU_END * self.rate
 
 
 @serializable("keras.layers")

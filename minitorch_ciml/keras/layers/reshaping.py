@@ -287,3 +287,35 @@ def _interpolate(x: Any, factor: int, axis: int) -> Any:
     first = ops.cast(left, "int64")
     second = ops.minimum(first + 1, n - 1)
     return ops.take(x, first, axis=axis) * (1 - weight) + ops.take(x, second, axis=axis) * weight
+
+
+@serializable("keras.layers")
+class UpSampling3D(Layer):
+    """(N, D, H, W, C) -> (N, a D, b H, c W, C), each number repeated.
+
+    Args:
+        size: the factors (a, b, c), or one int.
+        data_format: "channels_last" or "channels_first".
+    """
+
+    def __init__(self, size: Any = (2, 2, 2), data_format: str | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.size = per_dimension("UpSampling3D", "size", size, 3)
+        self.data_format = standardize_data_format(data_format)
+        self.input_spec = InputSpec(ndim=5)
+        self.built = True
+
+    @property
+    def _first_axis(self) -> int:
+        return 1 if self.data_format == "channels_last" else 2
+
+    def call(self, inputs: Any) -> Any:
+        for axis, n in enumerate(self.size, start=self._first_axis):
+            inputs = ops.repeat(inputs, n, axis=axis)
+        return inputs
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        shape = list(input_shape)
+        for axis, n in enumerate(self.size, start=self._first_axis):
+            shape[axis] = None if shape[axis] is None else n * shape[axis]
+        return tuple(shape)
