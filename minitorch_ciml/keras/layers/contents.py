@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -160,24 +161,34 @@ class Inventory:
         """What of a kind the layers have as attributes, also in lists; not those of `ignored`."""
         if kind not in self._held:
             found: dict[Any, None] = {}
+            may_hold = _one_of(kind, list, tuple)
             for i, layer in enumerate(self.layers):
                 for value in () if i and isinstance(layer, ignored) else vars(layer).values():
-                    items = value if isinstance(value, (list, tuple)) else (value,)
-                    found.update(dict.fromkeys(x for x in items if isinstance(x, kind)))
+                    if may_hold[type(value)]:
+                        items = value if isinstance(value, (list, tuple)) else (value,)
+                        found.update(dict.fromkeys([x for x in items if isinstance(x, kind)]))
             self._held[kind] = list(found)
         return self._held[kind]
 
 
-class _MayHold(dict):
-    """For each type: whether its values are layers or weights, or may have some in them."""
+class _Answers(dict):
+    """For each type: whether its values are of one of these kinds."""
+
+    def __init__(self, kinds: tuple[type, ...]):
+        self._kinds = kinds
 
     def __missing__(self, kind: type) -> bool:
-        answer = issubclass(kind, (HoldsWeights, Parameter, list, tuple, dict))
-        self[kind] = answer
+        answer = self[kind] = issubclass(kind, self._kinds)
         return answer
 
 
-_MAY_HOLD = _MayHold()
+@cache
+def _one_of(*kinds: type) -> _Answers:
+    return _Answers(kinds)
+
+
+# What is a layer or a weight, or may have some in it.
+_MAY_HOLD = _one_of(HoldsWeights, Parameter, list, tuple, dict)
 
 
 def _held_by(value: Any) -> Iterator[Any]:

@@ -14,6 +14,17 @@ from minitorch_ciml.keras.models.stepper import Stepper
 from minitorch_ciml.keras.tree import map_structure
 
 
+def keeping_inventory(method: Callable) -> Callable:
+    """Within the method, the model's layers and weights are looked for once."""
+
+    @wraps(method)
+    def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._keeping_inventory():
+            return method(self, *args, **kwargs)
+
+    return keeping
+
+
 def where_the_model_is(method: Callable) -> Callable:
     """Within the method, the model's device is the current one."""
 
@@ -40,10 +51,11 @@ class Placed:
 
     def _device(self) -> str:
         """Where the weights are; without any, the current device."""
-        for _, weights in self._walk() if self.built else ():  # type: ignore[attr-defined]
-            if weights:
-                return weights[0].device
-        return config.get_device()
+        if not self.built:  # type: ignore[attr-defined]
+            return config.get_device()
+        kept = "_kept_inventory" in self.__dict__
+        found: Any = [(self, self._inventory().weights)] if kept else self._walk()  # type: ignore[attr-defined]
+        return next((weights[0].device for _, weights in found if weights), config.get_device())
 
     def _on_gpu(self) -> Stepper:
         if self._stepper is None:

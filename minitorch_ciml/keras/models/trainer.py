@@ -33,7 +33,12 @@ from minitorch_ciml.keras.models.data import (
 )
 from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
 from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts, with_scores
-from minitorch_ciml.keras.models.placement import Placed, tensors_of, where_the_model_is
+from minitorch_ciml.keras.models.placement import (
+    Placed,
+    keeping_inventory,
+    tensors_of,
+    where_the_model_is,
+)
 from minitorch_ciml.keras.models.position import Position
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops.random import draw_seed
@@ -419,6 +424,7 @@ class Trainer(Compiled, Placed):
 
     # --- single batches --------------------------------------------------------------------------
 
+    @keeping_inventory
     @where_the_model_is
     def train_on_batch(
         self,
@@ -432,11 +438,11 @@ class Trainer(Compiled, Placed):
         self._check_compiled("train_on_batch")
         batch = distribution.part_of_batch(only_batch(x, y, sample_weight))
         self.reset_metrics()
-        with self._keeping_inventory():  # type: ignore[attr-defined]
-            logs = self._train_batch(batch, class_weight)
+        logs = self._train_batch(batch, class_weight)
         logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
+    @keeping_inventory
     @where_the_model_is
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -444,7 +450,7 @@ class Trainer(Compiled, Placed):
         """Scores one batch; returns its loss and metrics."""
         self._check_compiled("test_on_batch")
         self.reset_metrics()
-        with config.no_grad(), self._keeping_inventory():  # type: ignore[attr-defined]
+        with config.no_grad():
             self._clear_losses()  # type: ignore[attr-defined]
             batch = self._as_tensors(*only_batch(x, y, sample_weight))
             logs = as_floats(self.test_step(pack_x_y_sample_weight(*batch)))
