@@ -122,6 +122,29 @@ def test_what_is_known_of_symbolic_tensors():
     assert not keras.ops.is_tensor(x) and keras.ops.is_tensor(Tensor(1.0))
 
 
+def test_sizes_that_depend_on_the_numbers_are_unknown():
+    x, n = keras.Input(shape=(4,)), keras.Input(shape=(4,), dtype="int32")
+    f = keras.ops
+    assert f.unique(x).shape == (None,)
+    assert f.unique(x, size=3).shape == (3,)
+    assert [y.shape for y in f.nonzero(x)] == [(None,), (None,)]
+    assert f.bincount(n, minlength=2).shape == (None, None)
+    assert f.segment_sum(x, n[:, 0]).shape == (None, 4)
+    assert f.segment_sum(x, n[:, 0], num_segments=7).shape == (7, 4)
+    assert f.where(x > 0, x, 1.0).shape == (None, 4)
+    model = keras.Model(x, f.unique(x))
+    assert model(np.array([[3.0, 1.0, 3.0, 2.0]])).tolist() == [1, 2, 3]
+
+
+def test_scores_of_attention_are_capped():
+    q, k, v = [RNG.normal(size=(2, 3, 2, 4)) for _ in range(3)]
+    scores = np.tanh(np.einsum("nthk,nshk->nhts", q, k) / 2 / 0.7) * 0.7
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("nhts,nshv->nthv", shares, v)
+    y = keras.ops.dot_product_attention(q, k, v, attn_logits_soft_cap=0.7)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-10)
+
+
 # --- control flow -------------------------------------------------------------------------------
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.ops.table import FUNCTIONS, function_of, keras_class
+from minitorch_ciml.keras.ops.table import FUNCTIONS, SIZED_BY_VALUES, function_of, keras_class
 from minitorch_ciml.keras.serialization import deserialize_keras_object, register_family
-from minitorch_ciml.keras.symbolic import any_symbolic, unique_name
+from minitorch_ciml.keras.symbolic import any_symbolic, counting, infer_outputs, unique_name
 
 # Where Keras keeps the classes of its functions; they stand in saved models.
 _KERAS_MODULE = "keras.src.ops."
@@ -35,6 +37,10 @@ class Function(Layer):
         if self.function == "get_item" and isinstance(args[1], list):
             args = (args[0], tuple(args[1]))  # in files an index such as [:, -1] is a list
         return FUNCTIONS[self.function](*args, **kwargs, **self.params)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        numbers = counting if self.function in SIZED_BY_VALUES else np.zeros
+        return infer_outputs(self.call, args, kwargs, numbers)
 
     def _pass_mask_on(self, inputs: Any, outputs: Any, mask: Any) -> None:
         """Functions make tensors without a mask, as in Keras."""

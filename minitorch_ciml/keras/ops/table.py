@@ -50,6 +50,12 @@ OWN = (
     "mean_squared_error", "mish", "normalize_batch", "simple_rnn", "upsample",
 )  # fmt: skip
 
+# The sizes of their results depend on the numbers.
+SIZED_BY_VALUES = (
+    "bincount", "nonzero", "segment_max", "segment_min", "segment_prod", "segment_sum", "unique",
+    "where",
+)  # fmt: skip
+
 FUNCTIONS: dict[str, Callable] = {
     **{name: getattr(ops, name) for name in ops.__all__},
     **{name: getattr(control, name) for name in control.__all__},
