@@ -246,10 +246,7 @@ def test_parentheses_are_right_and_only_where_needed(tree):
 
 
 def test_how_formulas_and_values_are_written():
-    assert (
-        write("sum", ["x"], {"axis": (0,), "keepdims": False})
-        == "sum(x, axis=(0,), keepdims=False)"
-    )
+    assert write("sum", ["x"], {"axis": (0,), "keepdims": False}) == "sum(x, axis=(0,))"
     assert (
         write("getitem", ["x"], {"index": (slice(1, None), ...)}) == "getitem(x, index=(1:, ...))"
     )

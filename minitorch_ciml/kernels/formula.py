@@ -136,7 +136,8 @@ def write(name: str, inputs: Sequence[str], params: dict[str, Any] | None = None
         left = _bracketed(texts[0], binding + is_power)
         right = _bracketed(texts[1], binding + (not is_power), right=True)
         return Text(f"{left} {symbol} {right}", binding)
-    keywords = [f"{key}={_parameter(value)}" for key, value in (params or {}).items()]
+    told = {k: v for k, v in (params or {}).items() if not _says_nothing(v)}
+    keywords = [f"{key}={_parameter(value)}" for key, value in told.items()]
     if len(", ".join(keywords)) > WIDE:
         keywords = ["..."]
     return Text(f"{name}({', '.join([*texts, *keywords])})")
@@ -146,6 +147,11 @@ def _bracketed(text: Text, needed: int, right: bool = False) -> str:
     """`text`, in parentheses where it binds less tightly than `needed` or a sign would clash."""
     clash = right and text.startswith("-")
     return f"({text})" if clash or text.binding < needed else text
+
+
+def _says_nothing(value: Any) -> bool:
+    """Whether a parameter is what an op does anyway, as keepdims=False and activation="linear"."""
+    return value is None or value is False or (isinstance(value, str) and value == "linear")
 
 
 def _parameter(value: Any) -> str:
