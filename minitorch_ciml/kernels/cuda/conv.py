@@ -291,7 +291,7 @@ def _flipped(w: CudaArray, taps: Taps, groups: int) -> CudaArray:
         square = conv_direct.SQUARE
         grid = (ceil_div(filters, square), ceil_div(taken, square), count * groups)
         conv_direct.FLIPPED[w.pointer_type[:-1]](
-            grid, (square, conv_direct.ROWS), out, w, taken, filters, groups, *taps.count,
+            grid, (square, conv_direct.ROWS), out, w, taken, filters, groups, *taps.count[1:],
             *in_three(tuple(window))[1:], *taps.first, *taps.step,
         )  # fmt: skip
     return out

@@ -121,11 +121,11 @@ def _flipped(dtype: str):
     number = _NUMBERS[dtype]
 
     @kernel(
-        "T* T*" + " i4" * 14, threads=SQUARE * ROWS, T=(dtype,),
+        "T* T*" + " i4" * 13, threads=SQUARE * ROWS, T=(dtype,),
         name=f"conv_direct.flipped_{dtype}",
     )  # fmt: skip
     def flipped(
-        out, w, taken, filters, groups, count_z, count_y, count_x, high, wide,
+        out, w, taken, filters, groups, count_y, count_x, high, wide,
         first_z, first_y, first_x, every_z, every_y, every_x,
     ):  # fmt: skip
         """out[tap, f, c] = w[that tap, c, f], of some taps; both f and c in groups."""
