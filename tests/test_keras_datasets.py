@@ -242,6 +242,28 @@ def test_on_a_gpu_batches_are_mapped_on_the_host(images):
     np.testing.assert_allclose(np.ravel(scale.mean.numpy()), mean, rtol=1e-4)
 
 
+def test_single_samples_are_mapped_one_by_one(images):
+    singles = of_images(images).unbatch()
+    ranks = []
+
+    def half(x, y):
+        ranks.append(x.ndim)
+        return x / 2, {"label": y}
+
+    mapped = singles.map(half)
+    x, y = next(iter(mapped))
+    assert x.shape == (6, 7, 3) and y["label"].shape == () and set(ranks) == {3}
+    x, y = next(iter(mapped.batch(4)))
+    assert x.shape == (4, 6, 7, 3) and y["label"].numpy().tolist() == [0, 0, 0, 0]
+
+
+def test_an_order_may_stay(images):
+    dataset = of_images(images).shuffle(99, seed=5, reshuffle_each_iteration=False)
+    first = all_of(dataset)[1]
+    assert (first != np.repeat([0, 1, 2], 7)).any()
+    np.testing.assert_array_equal(all_of(dataset)[1], first)
+
+
 def test_files_are_read_when_they_are_needed(images, monkeypatch):
     read = []
     module = importlib.import_module("minitorch_ciml.keras.data.folders")

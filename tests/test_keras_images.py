@@ -44,6 +44,14 @@ def test_arrays_become_images_as_in_keras(tmp_path, picture):
     np.testing.assert_array_equal(padded, [[0, 1], [2, 3]])
 
 
+@pytest.mark.parametrize("shape", [(8, 6, 3), (2, 5, 9, 1)])
+def test_smart_resize_equals_keras(shape):
+    x = np.random.default_rng(0).uniform(size=shape).astype("float32")
+    ours, theirs = (k.preprocessing.image.smart_resize(x, (4, 7)) for k in (keras, keras_peer))
+    assert isinstance(ours, np.ndarray)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_errors(tmp_path, picture):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match="holds no image"):

@@ -13,7 +13,7 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import is_text
 from minitorch_ciml.keras.models.data import RowBatches, Shard, part_of, unpack
 from minitorch_ciml.keras.models.reading import ahead, threads
-from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 from minitorch_ciml.kernels import host
 from minitorch_ciml.ops.random import draw_seed
 
@@ -105,22 +105,30 @@ class Dataset:
         """`function(x, y)` of every batch (or `function(x)`, without labels), in its place.
 
         It must treat every sample for itself, because ranks that share a batch call it on their
-        parts. It runs when the batch is used, in the thread that uses it.
+        parts. It runs when the batch is used, in the thread that uses it. In a data set of single
+        samples it gets these.
 
         Args:
             function: gets tensors, and arrays of strings for texts; gives x, (x, y) or
                 (x, y, sample_weight).
             num_parallel_calls: accepted as in tf.data, without effect.
         """
-        read = self._read
+        read, single = self._read, self._batch_size is None
+
+        def call(batch: Any) -> Any:
+            result = function(*batch) if isinstance(batch, tuple) else function(batch)
+            return map_structure(_array, result)
 
         def mapped(rows: np.ndarray, pool: Executor) -> Callable[[], Any]:
             end = read(rows, pool)
 
             def finish() -> Any:
-                batch = map_structure(_on_host, end())
-                result = function(*batch) if isinstance(batch, tuple) else function(batch)
-                return map_structure(_array, result)
+                batch = end()
+                if not single:
+                    return call(map_structure(_on_host, batch))
+                samples = [map_structure(lambda a, i=i: _on_host(a[i]), batch)
+                           for i in range(len(rows))]  # fmt: skip
+                return _stacked(list(map(call, samples)))
 
             return finish
 
@@ -130,14 +138,20 @@ class Dataset:
         """Keeps in memory what was read (and mapped) once."""
         return self._with(_read=_Cache(self._read, self._size))
 
-    def shuffle(self, buffer_size: int | None = None, seed: int | None = None) -> Dataset:
+    def shuffle(
+        self, buffer_size: int | None = None, seed: int | None = None,
+        reshuffle_each_iteration: bool = True,
+    ) -> Dataset:  # fmt: skip
         """All samples in a new order every time.
 
         Args:
             buffer_size: accepted as in tf.data, without effect: the order is that of all samples.
             seed: fixes the orders.
+            reshuffle_each_iteration: False for the same order every time.
         """
         fresh = draw_seed() if seed is None else seed
+        if not reshuffle_each_iteration:
+            return self.rows(np.random.default_rng(fresh).permutation(self._size))
         return self._with(_shuffled=True, _seed=seed, _own_seed=fresh)
 
     def batch(self, batch_size: int) -> Dataset:
@@ -153,7 +167,10 @@ class Dataset:
         return self._with(_ahead=max(buffer_size, 1))
 
     def take(self, count: int) -> Dataset:
-        """The first `count` batches."""
+        """The first `count` batches; of a data set that is shuffled, other ones every time.
+
+        To hold samples back for validation, use `keras.utils.split_dataset`.
+        """
         first, _ = self._bounds
         return self._with(_bounds=(first, first + min(count, len(self))))
 
@@ -271,6 +288,12 @@ class _Cache:
         self._known[rows] = True
 
 
+def _stacked(samples: list) -> Any:
+    """Samples as a batch."""
+    leaves = [np.stack(parts) for parts in zip(*map(flatten, samples))]
+    return pack_as(samples[0], leaves)
+
+
 class Texts(np.ndarray):
     """An array of strings that has `.numpy()`, as tensors have."""
 
@@ -281,7 +304,7 @@ class Texts(np.ndarray):
 
 def _on_host(a: Any) -> Any:
     """Numbers as tensors, on the host also where the device is a GPU; texts as they are."""
-    return a if is_text(a) else Tensor.constant(a)
+    return a if is_text(a) or isinstance(a, str) else Tensor.constant(a)
 
 
 def _array(x: Any) -> Any:
