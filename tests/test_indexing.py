@@ -201,6 +201,18 @@ def test_the_fast_version_is_the_one_that_runs():
     assert kernels.find("cpu", "put") is cpu.put
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_largest_few_are_those_of_the_reference(dtype):
+    rng = np.random.default_rng(0)
+    for x in (rng.normal(size=(40, 3, 999)), rng.integers(0, 50, (64, 1000)), np.zeros((2, 2**15))):
+        x = x.astype(dtype)
+        x[..., 5::97] = np.nan if x.any() else 0
+        for k in (1, 5, 32):
+            expected = reference.top_indices(x, k)
+            np.testing.assert_array_equal(cpu.top_indices(x, k), expected)
+            np.testing.assert_array_equal(ops.top_k(x, k)[1].numpy(), expected)
+
+
 def test_put_checks_the_range():
     """The compiled loop would write anywhere."""
     with pytest.raises(IndexError, match="indices from 0 to 9 are out of bounds for axis 0"):

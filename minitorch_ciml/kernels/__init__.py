@@ -50,7 +50,7 @@ _CPU = {
         "subtract", "tanh", "where",
     ),
     "images": ("sample_images",),
-    "indexing": ("put",),
+    "indexing": ("put", "top_indices"),
     "products": ("matmul", "matmul_grad"),
     "reduce": ("mean", "mean_grad"),
     "optimizer": (

@@ -1,7 +1,7 @@
-"""Adding into indexed places, without the general loop of `np.add.at` where it can be avoided.
+"""Adding into indexed places, and finding the largest few, without NumPy's general loops.
 
-Every version here adds in the order of the index, so results are the same to the last bit as the
-reference's, whatever the number of threads.
+Every version of `put` adds in the order of the index, so results are the same to the last bit as
+the reference's, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -84,3 +84,40 @@ def _row_adder():
                     to[j] += row[j]
 
     return add_rows
+
+
+FEW = 32  # so many of the largest are kept in order while a row is read; more are sorted for
+
+
+def top_indices(x: np.ndarray, k: int) -> np.ndarray:
+    """Where the k largest elements along the last axis are, largest first; the first of equals."""
+    if not 0 < k <= FEW or x.size < MANY or x.dtype.char not in "fd":
+        return reference.top_indices(x, k)
+    rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+    y = np.zeros((len(rows), k), np.int64)
+    _selector()(y, np.empty(k, x.dtype), rows)
+    return y.reshape(*x.shape[:-1], k)
+
+
+@cache
+def _selector():
+    from minitorch_ciml.kernels.cpu.jit import entry
+
+    @entry
+    def select(y, best, x):
+        """`best` holds the largest numbers of a row so far, largest first; nan is the largest."""
+        k = len(best)
+        for r in range(len(x)):
+            for j in range(x.shape[1]):
+                value = x[r, j]
+                i = min(j, k)
+                while i > 0 and (
+                    value > best[i - 1] or (value != value and best[i - 1] == best[i - 1])
+                ):
+                    if i < k:
+                        best[i], y[r, i] = best[i - 1], y[r, i - 1]
+                    i -= 1
+                if i < k:
+                    best[i], y[r, i] = value, j
+
+    return select
