@@ -4,6 +4,7 @@ import importlib
 import io
 import threading
 import time
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from minitorch_ciml import config, keras
 
+RNG = np.random.default_rng(0)
 CLASSES = ["apple", "pear", "quince"]
 
 
@@ -274,6 +276,39 @@ def test_files_are_read_when_they_are_needed(images, monkeypatch):
     next(iterator)
     assert len(read) <= 8  # this batch and the next
     iterator.close()
+
+
+def write_wav(path, samples, rate=8000):
+    path.parent.mkdir(exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(samples.dtype.itemsize)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+
+
+def test_sounds(tmp_path):
+    sounds = [RNG.integers(-(2**15), 2**15, (n, 2)).astype("<i2") for n in (5, 9, 7)]
+    for i, sound in enumerate(sounds):
+        write_wav(tmp_path / "sounds" / f"{i}.wav", sound)
+    folder = tmp_path / "sounds"
+    make = keras.utils.audio_dataset_from_directory
+    how = {"labels": None, "shuffle": False, "verbose": False, "batch_size": 2}
+    first, second = list(make(folder, **how))
+    assert first.shape == (2, 9, 2) and second.shape == (1, 7, 2)  # as long as the longest
+    np.testing.assert_array_equal(first.numpy()[0, :5], sounds[0] / 32768)
+    assert (first.numpy()[0, 5:] == 0).all() and first.dtype == "float32"
+    fixed = all_of(make(folder, output_sequence_length=6, sampling_rate=8000, **how))
+    assert fixed.shape == (3, 6, 2)
+    np.testing.assert_array_equal(fixed[1], sounds[1][:6] / 32768)
+    with pytest.raises(ValueError, match="8000 samples per second; expected 16 bits and 16000"):
+        all_of(make(folder, sampling_rate=16000, **how))
+    write_wav(folder / "1.wav", sounds[1][:, :1].copy())
+    with pytest.raises(ValueError, match=r"have \[1, 2\] channels"):
+        all_of(make(folder, **how))
+    (folder / "0.wav").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match="is no .wav file that can be read"):
+        all_of(make(folder, **how))
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from minitorch_ciml.keras.callbacks.progress import (
 )
 from minitorch_ciml.keras.data.dataset import Dataset
 from minitorch_ciml.keras.data.folders import (
+    audio_dataset_from_directory,
     image_dataset_from_directory,
     text_dataset_from_directory,
 )
@@ -147,6 +148,7 @@ def split_dataset(
     right_size: float | int | None = None,
     shuffle: bool = False,
     seed: int | None = None,
+    preferred_backend: str | None = None,
 ) -> tuple[Any, Any]:
     """Splits arrays, or a data set, into a left and a right part of the samples.
 
@@ -156,6 +158,7 @@ def split_dataset(
         left_size, right_size: a share (float) or a number (int) of samples; at least one of them.
         shuffle: in random order.
         seed: for `shuffle`.
+        preferred_backend: accepted as in Keras, without effect.
     """
     whole = isinstance(dataset, Dataset)
     arrays = dataset if isinstance(dataset, (list, tuple)) else [] if whole else [dataset]
@@ -233,13 +236,13 @@ def get_source_inputs(tensor: Any) -> list:
 
 
 __all__ = [
-    "CustomObjectScope", "FeatureSpace", "Progbar", "array_to_img", "clear_session",
-    "custom_object_scope", "deserialize_keras_object", "disable_interactive_logging",
-    "enable_interactive_logging", "get_custom_objects", "get_file", "get_registered_name",
-    "get_registered_object", "get_source_inputs", "image_dataset_from_directory",
-    "img_to_array", "is_interactive_logging_enabled", "is_keras_tensor", "load_img",
-    "normalize", "pack_x_y_sample_weight", "pad_sequences", "plot_model",
-    "register_keras_serializable", "save_img", "serialize_keras_object", "set_random_seed",
-    "split_dataset", "standardize_dtype", "text_dataset_from_directory",
+    "CustomObjectScope", "FeatureSpace", "Progbar", "array_to_img", "audio_dataset_from_directory",
+    "clear_session", "custom_object_scope", "deserialize_keras_object",
+    "disable_interactive_logging", "enable_interactive_logging", "get_custom_objects", "get_file",
+    "get_registered_name", "get_registered_object", "get_source_inputs",
+    "image_dataset_from_directory", "img_to_array", "is_interactive_logging_enabled",
+    "is_keras_tensor", "load_img", "normalize", "pack_x_y_sample_weight", "pad_sequences",
+    "plot_model", "register_keras_serializable", "save_img", "serialize_keras_object",
+    "set_random_seed", "split_dataset", "standardize_dtype", "text_dataset_from_directory",
     "timeseries_dataset_from_array", "to_categorical", "unpack_x_y_sample_weight",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Folders of files as data sets: `image_dataset_from_directory`, `text_dataset_from_directory`."""
+"""Folders of images, texts and sounds as data sets: `image_dataset_from_directory` and so on."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def image_dataset_from_directory(
     shape = (channels, *size) if first else (*size, channels)
     none = np.empty((0, *shape), "float32")
     return _datasets(
-        directory, labels, label_mode, class_names, IMAGES, load, none, batch_size, shuffle, seed,
+        directory, labels, label_mode, class_names, IMAGES, load,
+        lambda images: np.stack(images) if images else none, batch_size, shuffle, seed,
         validation_split, subset, follow_links, verbose,
     )  # fmt: skip
 
@@ -148,11 +149,89 @@ def text_dataset_from_directory(
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             return file.read() if max_length is None else file.read(max_length)
 
-    none = np.empty(0, object).view(Texts)
+    def together(texts: list[str]) -> np.ndarray:
+        array = np.empty(len(texts), object).view(Texts)
+        array[:] = texts
+        return array
+
     return _datasets(
-        directory, labels, label_mode, class_names, (".txt",), load, none, batch_size,
+        directory, labels, label_mode, class_names, (".txt",), load, together, batch_size,
         shuffle, seed, validation_split, subset, follow_links, verbose,
     )  # fmt: skip
+
+
+def audio_dataset_from_directory(
+    directory: Any,
+    labels: Any = "inferred",
+    label_mode: str | None = "int",
+    class_names: list[str] | None = None,
+    batch_size: int | None = 32,
+    sampling_rate: int | None = None,
+    output_sequence_length: int | None = None,
+    ragged: bool = False,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    verbose: bool = True,
+) -> Any:
+    """The sounds in a folder (.wav with 16 bits), read batch by batch.
+
+    Args:
+        sampling_rate: samples per second that all files must have; nothing is resampled.
+        output_sequence_length: L: sounds are cut, or filled up with zeros, to so many samples. If
+            left out, those of a batch (where ranks share it, of their part) are filled up to the
+            longest.
+        ragged: not available.
+        others: see `image_dataset_from_directory`.
+
+    Returns:
+        A `Dataset` of float32 sounds (N, L, channels), -1 to 1, and labels; two for subset="both".
+
+    Raises:
+        FileNotFoundError, ValueError: as `image_dataset_from_directory`; or a file is none such.
+    """
+    one_of("audio_dataset_from_directory", "ragged", ragged, (False,))
+
+    def load(path: str) -> np.ndarray:
+        return read_wav(path, sampling_rate)[:output_sequence_length]
+
+    def together(sounds: list[np.ndarray]) -> np.ndarray:
+        channels = {sound.shape[1] for sound in sounds} or {1}
+        if len(channels) > 1:
+            raise ValueError(
+                f"the sounds of a batch have {sorted(channels)} channels, not one number."
+            )
+        length = output_sequence_length or max(map(len, sounds), default=0)
+        batch = np.zeros((len(sounds), length, channels.pop()), "float32")
+        for target, sound in zip(batch, sounds):
+            target[: len(sound)] = sound
+        return batch
+
+    return _datasets(
+        directory, labels, label_mode, class_names, (".wav",), load, together, batch_size,
+        shuffle, seed, validation_split, subset, follow_links, verbose,
+    )  # fmt: skip
+
+
+def read_wav(path: str, sampling_rate: int | None = None) -> np.ndarray:
+    """A sound as floats (samples, channels), -1 to 1."""
+    import wave  # on request only
+
+    try:
+        with wave.open(path, "rb") as file:
+            width, rate, channels = file.getsampwidth(), file.getframerate(), file.getnchannels()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{path!r} is no .wav file that can be read ({error}).") from None
+    if width != 2 or sampling_rate not in (None, rate):
+        wanted = "" if sampling_rate is None else f" and {sampling_rate} samples per second"
+        raise ValueError(
+            f"{path!r} has {8 * width} bits and {rate} samples per second; expected 16 "
+            f"bits{wanted}: convert it first."
+        )
+    return (np.frombuffer(data, "<i2").reshape(-1, channels) / 32768).astype("float32")
 
 
 # --- from files to data sets ----------------------------------------------------------------------
@@ -160,11 +239,11 @@ def text_dataset_from_directory(
 
 def _datasets(
     directory: Any, labels: Any, label_mode: str | None, class_names: list[str] | None,
-    endings: tuple[str, ...], load: Callable, none: np.ndarray, batch_size: int | None,
+    endings: tuple[str, ...], load: Callable, together: Callable, batch_size: int | None,
     shuffle: bool, seed: int | None, validation_split: float | None, subset: str | None,
     follow_links: bool, verbose: bool,
 ) -> Any:  # fmt: skip
-    """One data set, or two; `none` is what a batch without samples looks like."""
+    """One data set, or two; `load` reads a file, `together` makes a batch of what it gives."""
     one_of("dataset_from_directory", "label_mode", label_mode, _LABEL_MODES)
     _check_split(validation_split, subset, shuffle, seed)
     labels = None if label_mode is None else labels
@@ -180,7 +259,7 @@ def _datasets(
         files = files.rows(order)
 
     def dataset(part: Files, shuffled: bool) -> Dataset:
-        reader = _reader(part, label_mode, load, none)
+        reader = _reader(part, label_mode, load, together)
         made = Dataset(reader, len(part.paths), batch_size, shuffled, seed)
         made.class_names, made.file_paths = part.class_names, part.paths
         return made
@@ -251,7 +330,7 @@ def _below(folder: Path, endings: tuple[str, ...], follow_links: bool) -> list[s
     return found
 
 
-def _reader(files: Files, label_mode: str | None, load: Callable, none: np.ndarray) -> Any:
+def _reader(files: Files, label_mode: str | None, load: Callable, together: Callable) -> Any:
     """The samples of files, each read by a thread of a pool."""
     targets = None if files.labels is None else _targets(files, label_mode)
 
@@ -259,9 +338,7 @@ def _reader(files: Files, label_mode: str | None, load: Callable, none: np.ndarr
         begun = [pool.submit(load, files.paths[row]) for row in rows]
 
         def finish() -> Any:
-            x = np.empty((len(begun), *none.shape[1:]), none.dtype).view(type(none))
-            for i, future in enumerate(begun):
-                x[i] = future.result()
+            x = together([future.result() for future in begun])
             return x if targets is None else (x, targets[rows])
 
         return finish
