@@ -16,7 +16,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import as_three
-from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
 from minitorch_ciml.kernels.cpu.maxima import add_where, keep_larger, positive_or, store_integers
 from minitorch_ciml.kernels.cpu.simd import add, clear, copy, full, lanes, load, store
 from minitorch_ciml.kernels.cpu.threads import task, threads_for
@@ -50,6 +50,14 @@ def _met_by(axis, i):
     )
 
 
+@inlined
+def _met(depth, height, width, n, d, h, w, a, b, c):
+    """The input place that place (a, b, c) of the window at output (d, h, w) meets."""
+    place = n * depth.size + d * depth.stride - depth.before + a
+    place = place * height.size + h * height.stride - height.before + b
+    return place * width.size + w * width.stride - width.before + c
+
+
 @kernel
 def _split(line, depths, heights):
     """The image, depth and height of a line's index."""
@@ -59,7 +67,7 @@ def _split(line, depths, heights):
 @task
 def _max_line(line, x, y, saved, depth, height, width, channels, clip):
     n, d, h = _split(line, depth.outputs, height.outputs)
-    to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
+    to = line * width.outputs * channels
     for w in range(width.outputs):
         best, where = y[to : to + channels], saved[to : to + channels]
         best[:] = -np.inf
@@ -68,9 +76,7 @@ def _max_line(line, x, y, saved, depth, height, width, channels, clip):
             for b in range(*_meets(height, h)):
                 for c in range(*_meets(width, w)):
                     k = (a * height.window + b) * width.window + c
-                    place = n * depth.size + d * depth.stride - depth.before + a
-                    place = place * height.size + h * height.stride - height.before + b
-                    place = place * width.size + w * width.stride - width.before + c
+                    place = _met(depth, height, width, n, d, h, w, a, b, c)
                     here = x[place * channels : (place + 1) * channels]
                     for q in range(channels):
                         value = here[q]
@@ -109,9 +115,7 @@ def _max_line_of_vectors(line, x, y, saved, depth, height, width, channels, clip
             best = full(x, -np.inf, 1) + full(x, first + c0, 1)
             for a in range(a0, a1):
                 for b in range(b0, b1):
-                    place = n * depth.size + d * depth.stride - depth.before + a
-                    place = place * height.size + h * height.stride - height.before + b
-                    place = place * width.size + w * width.stride - width.before
+                    place = _met(depth, height, width, n, d, h, w, a, b, 0)
                     k = (a * height.window + b) * width.window
                     for c in range(c0, c1):
                         here = load(x, (place + c) * channels + q, 1)
@@ -171,9 +175,7 @@ def _gather_line(line, x, saved, y, depth, height, width, channels):
         for q in range(channels):
             k = np.int64(saved[to])
             a, b = k // (height.window * width.window), k // width.window % height.window
-            place = n * depth.size + d * depth.stride - depth.before + a
-            place = place * height.size + h * height.stride - height.before + b
-            place = place * width.size + w * width.stride - width.before + k % width.window
+            place = _met(depth, height, width, n, d, h, w, a, b, k % width.window)
             y[to] = x[place * channels + q]
             to += 1
 
@@ -194,16 +196,14 @@ def _window_count(depth, height, width, d, h, w):
 @task
 def _avg_line(line, x, y, depth, height, width, channels):
     n, d, h = _split(line, depth.outputs, height.outputs)
-    to = (((n * depth.outputs + d) * height.outputs + h) * width.outputs) * channels
+    to = line * width.outputs * channels
     for w in range(width.outputs):
         total = y[to : to + channels]
         total[:] = 0
         for a in range(*_meets(depth, d)):
             for b in range(*_meets(height, h)):
                 for c in range(*_meets(width, w)):
-                    place = n * depth.size + d * depth.stride - depth.before + a
-                    place = place * height.size + h * height.stride - height.before + b
-                    place = place * width.size + w * width.stride - width.before + c
+                    place = _met(depth, height, width, n, d, h, w, a, b, c)
                     here = x[place * channels : (place + 1) * channels]
                     for q in range(channels):
                         total[q] += here[q]
@@ -222,7 +222,7 @@ def _avg_pool(x, y, depth, height, width, images, channels, most):
 @task
 def _avg_grad_line(line, g, dx, depth, height, width, channels):
     n, d, h = _split(line, depth.size, height.size)
-    to = (((n * depth.size + d) * height.size + h) * width.size) * channels
+    to = line * width.size * channels
     for w in range(width.size):
         total = dx[to : to + channels]
         total[:] = 0
@@ -231,10 +231,8 @@ def _avg_grad_line(line, g, dx, depth, height, width, channels):
                 for c in range(*_met_by(width, w)):
                     place = (n * depth.outputs + a) * height.outputs + b
                     place = (place * width.outputs + c) * channels
-                    count, share = (
-                        _window_count(depth, height, width, a, b, c),
-                        g[place : place + channels],
-                    )
+                    count = _window_count(depth, height, width, a, b, c)
+                    share = g[place : place + channels]
                     for q in range(channels):
                         total[q] += share[q] / count
         to += channels
