@@ -306,7 +306,7 @@ def _nothing(dtype: np.dtype) -> np.ndarray:
 def _by_blas(a: np.ndarray, b: np.ndarray, multiplications: int) -> np.ndarray:
     if multiplications <= TINY:
         return np.matmul(a, b)
-    if FREE < multiplications <= SMALL and a.shape[1] == b.shape[0]:
+    if FREE < multiplications <= SMALL and len(a) > FEW and a.shape[1] == b.shape[0]:
         return openblas.product_on_one_thread(reference.for_blas(a), reference.for_blas(b))
     return reference.matmul(a, b)
 
