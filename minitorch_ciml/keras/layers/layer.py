@@ -56,6 +56,7 @@ class Layer(HoldsWeights):
 
     _init_args: inspect.BoundArguments
     _call_names: tuple[str, ...] = ("inputs",)  # the arguments of `call`
+    _build_names: tuple[str, ...] = ()  # the arguments of `build` that it cannot do without
     _takes_training = False  # whether one of them is `training`
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
@@ -76,6 +77,7 @@ class Layer(HoldsWeights):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
+            cls._build_names = _required(cls.__dict__["build"])
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
         cls._call_names = tuple(inspect.signature(cls.call).parameters)[1:]
         cls._takes_training = "training" in cls._call_names
@@ -105,6 +107,7 @@ class Layer(HoldsWeights):
         self._added_losses: list = []
         self._roles = {}
         self._build_shape: Any = None
+        self._build_shapes: dict[str, Any] = {}  # where `build` takes several, by name
         self._first_input_shape = _old_input_shape(self, old_arguments)
 
     if not TYPE_CHECKING:
@@ -289,9 +292,12 @@ class Layer(HoldsWeights):
     def _build_for(self, args: tuple, kwargs: dict) -> None:
         if self.input_spec is not None:
             self._check_inputs(args)
-        inputs = args if len(args) <= 1 else args[:1]
-        shapes = map_structure(lambda x: getattr(x, "shape", None), inputs)
-        self.build(shapes[0] if shapes else None)
+        if len(self._build_names) > 1:  # build(self, query_shape, value_shape), as in Keras
+            given = {**dict(zip(self._call_names, args)), **kwargs}
+            names = [name.removesuffix("_shape") for name in self._build_names]
+            self.build(**{f"{n}_shape": _shapes_of(given[n]) for n in names if n in given})
+        else:
+            self.build(_shapes_of(args[0]) if args else None)
         self.built = True
 
     def _check_inputs(self, args: tuple) -> None:
@@ -424,11 +430,15 @@ class Layer(HoldsWeights):
 
     def get_build_config(self) -> dict | None:
         """The input shape that `build` was called with."""
+        if self._build_shapes:
+            return {"shapes_dict": {k: _as_lists(v) for k, v in self._build_shapes.items()}}
         return None if self._build_shape is None else {"input_shape": self._build_shape}
 
     def build_from_config(self, config: dict) -> None:
         """Builds the weights for the shapes that `get_build_config` gave."""
-        if config.get("input_shape") is not None:
+        if config.get("shapes_dict"):
+            self.build(**{k: _as_shapes(shape) for k, shape in config["shapes_dict"].items()})
+        elif config.get("input_shape") is not None:
             self.build(_as_shapes(config["input_shape"]))
 
     def __repr__(self) -> str:
@@ -479,9 +489,21 @@ def _marks_built(build: Callable) -> Callable:
         with name_scope(self.name, self):
             build(self, *args, **kwargs)
         self._build_shape = shape
+        self._build_shapes = kwargs if len(self._build_names) > 1 else {}
         self.built = True
 
     return wrapper
+
+
+def _required(function: Callable) -> tuple[str, ...]:
+    """The names of the arguments (after self) that have no default."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return tuple(p.name for p in parameters if p.kind is plain and p.default is p.empty)
+
+
+def _shapes_of(inputs: Any) -> Any:
+    return map_structure(lambda x: getattr(x, "shape", None), inputs)
 
 
 def _init_parameters(cls: type) -> dict[str, Any]:
@@ -508,6 +530,13 @@ def _as_shapes(shape: Any) -> Any:
     if shape and isinstance(shape[0], (list, tuple)):
         return [_as_shapes(s) for s in shape]
     return tuple(shape)
+
+
+def _as_lists(shape: Any) -> Any:
+    """Shapes as plain data."""
+    if isinstance(shape, dict):
+        return {key: _as_lists(value) for key, value in shape.items()}
+    return [_as_lists(n) for n in shape] if isinstance(shape, (list, tuple)) else shape
 
 
 def _symbolic(shape: Any) -> Any:

@@ -61,7 +61,7 @@ def functional_config(model: Any) -> dict:
     """
     positions = _positions(model)
     layers = []
-    for layer in model.layers:
+    for layer in model._graph.layers:
         record = serialize_keras_object(layer)
         record["name"] = layer.name
         record["inbound_nodes"] = [
@@ -90,7 +90,7 @@ def _calls_of(layer: Layer, model: Any) -> list:
 def _positions(model: Any) -> dict:
     """The number of each call among those of its layer in this model."""
     positions = {x.node: 0 for x in flatten(model._graph.inputs)}
-    for layer in model.layers:
+    for layer in model._graph.layers:
         positions.update({node: i for i, node in enumerate(_calls_of(layer, model))})
     return positions
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from minitorch_ciml import distributed
+from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.layer import Layer, _as_shapes, _symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
@@ -55,8 +56,10 @@ class Model(Trainer, Layer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers of the model, in order."""
-        return self._graph_layers if self._graph is not None else self._parts()[0]
+        """The layers of the model, in order; as in Keras without functions, such as x + 1."""
+        if self._graph is None:
+            return self._parts()[0]
+        return [layer for layer in self._graph_layers if not isinstance(layer, Function)]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that index."""

@@ -47,7 +47,9 @@ def print_summary(
         if wide < 4:
             raise ValueError(f"summary: {width} columns are too few; pass line_length=.")
         table.add_column(header, justify=_ALIGNMENT.get(header, "left"), width=wide)
-    for layer in _in_range(model.layers, layer_range):
+    is_graph = model._graph is not None and not hasattr(model, "_tensors")
+    layers = model._graph.layers if is_graph else model.layers  # also functions, such as x + 1
+    for layer in _in_range(layers, layer_range):
         _add_rows(table, layer, 0, connected, expand_nested, show_trainable)
     plain = print_fn is not None or not sys.stdout.isatty()
     console = Console(width=max(80, width), no_color=True) if plain else Console()

@@ -1,0 +1,309 @@
+"""Layers and models of your own, in the styles that Keras documents: the same script in both."""
+
+import numpy as np
+import pytest
+from keras_peer import keras_peer
+
+from minitorch_ciml import keras
+
+X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+Y = X[:, :1] * 2
+
+
+def linear(k):
+    class Linear(k.layers.Layer):
+        def __init__(self, units=3, **kwargs):
+            super().__init__(**kwargs)
+            self.units = units
+
+        def build(self, input_shape):
+            self.w = self.add_weight(
+                shape=(input_shape[-1], self.units), initializer="glorot_uniform", trainable=True
+            )
+            self.b = self.add_weight(shape=(self.units,), initializer="zeros", name="b")
+
+        def call(self, inputs):
+            return k.ops.matmul(inputs, self.w) + self.b
+
+    return k.Sequential([k.Input((4,)), Linear(5), k.layers.ReLU(), Linear(1)])
+
+
+def weights_of_every_kind(k):
+    class Kinds(k.layers.Layer):
+        def build(self, shape):
+            self.a = self.add_weight((shape[-1],))
+            self.b = self.add_weight(name="b", shape=[2], initializer=k.initializers.Constant(2.0))
+            self.c = self.add_weight(shape=(), initializer="ones", trainable=False, dtype="float32")
+            self.d = self.add_weight(shape=(3,), regularizer="l2", constraint="non_neg")
+            self.e = self.add_weight(initializer="zeros")
+
+        def call(self, x):
+            return x * self.c + self.e + self.a
+
+    return k.Sequential([k.Input((4,)), Kinds(), k.layers.Dense(1)])
+
+
+def state_that_call_changes(k):
+    class Sum(k.layers.Layer):
+        def __init__(self, size):
+            super().__init__()
+            self.total = self.add_weight(initializer="zeros", shape=(size,), trainable=False)
+
+        def call(self, inputs):
+            self.total.assign_add(k.ops.sum(inputs, axis=0))
+            return self.total + inputs * 0
+
+    return k.Sequential([k.Input((4,)), Sum(4), k.layers.Dense(1)])
+
+
+def lists_and_dictionaries_of_layers(k):
+    class Block(k.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.stack = [k.layers.Dense(4) for _ in range(2)]
+            self.heads = {"x": k.layers.Dense(3), "y": k.layers.Dense(3)}
+
+        def call(self, x):
+            for layer in self.stack:
+                x = layer(x)
+            return self.heads["x"](x) + self.heads["y"](x)
+
+    return k.Sequential([k.Input((4,)), Block(), k.layers.Dense(1)])
+
+
+def added_losses(k):
+    class Penalty(k.layers.Layer):
+        def call(self, inputs):
+            self.add_loss(0.1 * k.ops.mean(k.ops.square(inputs)))
+            return inputs
+
+    return k.Sequential([k.Input((4,)), k.layers.Dense(3), Penalty(), k.layers.Dense(1)])
+
+
+def net(k):
+    class Net(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.drop = k.layers.Dense(6, activation="relu"), k.layers.Dropout(0.0)
+            self.norm, self.last = k.layers.BatchNormalization(), k.layers.Dense(1)
+
+        def call(self, inputs, training=False, mask=None):
+            x = self.first(inputs)
+            if training:
+                x = self.drop(x, training=training)
+            return self.last(self.norm(x, training=training))
+
+    return Net()
+
+
+def a_net_within_a_model(k):
+    inputs = k.Input((4,))
+    return k.Model(inputs, k.layers.Dense(1)(net(k)(inputs)))
+
+
+def a_loss_of_its_own(k):
+    class Own(k.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return k.ops.mean(k.ops.abs(y - y_pred)) + sum(self.losses)
+
+    inputs = k.Input((4,))
+    return Own(inputs, k.layers.Dense(1, kernel_regularizer="l2")(inputs))
+
+
+def metrics_of_a_layer(k):
+    class Watch(k.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seen = k.metrics.Mean(name="seen")
+
+        def call(self, x):
+            self.seen.update_state(k.ops.mean(x))
+            return x
+
+    return k.Sequential([k.Input((4,)), k.layers.Dense(2), Watch(), k.layers.Dense(1)])
+
+
+def shared_layers(k):
+    inputs, layer = k.Input((4,)), k.layers.Dense(4, activation="tanh")
+    x = layer(layer(inputs))
+    return k.Model(inputs, k.layers.Dense(1)(k.layers.Concatenate()([x, layer(x)])))
+
+
+def several_inputs_and_outputs(k):
+    class Pair(k.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = k.layers.Dense(2), k.layers.Dense(2)
+
+        def call(self, inputs):
+            x, y = inputs
+            return self.a(x) + self.b(y), self.a(y)
+
+    inputs = k.Input((4,))
+    p, q = Pair()([inputs, k.layers.Dense(4)(inputs)])
+    return k.Model(inputs, k.layers.Dense(1)(p * q))
+
+
+def shapes_by_name(k):
+    class Bilinear(k.layers.Layer):
+        def build(self, query_shape, value_shape):
+            self.w = self.add_weight(shape=(query_shape[-1], value_shape[-1]), name="w")
+
+        def call(self, query, value):
+            return k.ops.matmul(query, self.w) * value
+
+    inputs = k.Input((4,))
+    x = Bilinear()(inputs, value=k.layers.Dense(3)(inputs))
+    return k.Model(inputs, k.layers.Dense(1)(x))
+
+
+def a_list_of_shapes(k):
+    class Bilinear(k.layers.Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight(shape=(input_shape[0][-1], input_shape[1][-1]))
+
+        def call(self, inputs):
+            return k.ops.matmul(inputs[0], self.w) * inputs[1]
+
+    inputs = k.Input((4,))
+    return k.Model(inputs, k.layers.Dense(1)(Bilinear()([inputs, k.layers.Dense(3)(inputs)])))
+
+
+def built_by_hand(k):
+    class Net(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.stack = k.Sequential([k.layers.Dense(4), k.layers.ReLU()])
+            self.last = k.layers.Dense(1)
+
+        def build(self, input_shape):
+            self.stack.build(input_shape)
+            self.last.build(self.stack.compute_output_shape(input_shape))
+            self.built = True
+
+        def call(self, x):
+            return self.last(self.stack(x))
+
+    return Net()
+
+
+def variational(k):
+    class Encoder(k.layers.Layer):
+        def __init__(self, name="encoder", **kwargs):
+            super().__init__(name=name, **kwargs)
+            self.body = k.layers.Dense(8, activation="relu")
+            self.mean, self.log_variance = k.layers.Dense(2), k.layers.Dense(2)
+
+        def call(self, x):
+            x = self.body(x)
+            mean, log_variance = self.mean(x), self.log_variance(x)
+            return mean, log_variance, mean + k.ops.exp(0.5 * log_variance) * 0.1
+
+    class Autoencoder(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder = Encoder()
+            self.decoder = k.Sequential([k.layers.Dense(8, activation="relu"), k.layers.Dense(1)])
+
+        def call(self, x):
+            mean, log_variance, z = self.encoder(x)
+            terms = log_variance - k.ops.square(mean) - k.ops.exp(log_variance) + 1
+            self.add_loss(-0.05 * k.ops.mean(terms))
+            return self.decoder(z)
+
+    return Autoencoder()
+
+
+def partly_frozen(k):
+    layers = [k.layers.Dense(5), k.layers.BatchNormalization(), k.layers.Dense(5)]
+    base = k.Sequential([k.Input((4,)), *layers])
+    base.trainable = False
+    base.layers[-1].trainable = True
+    inputs = k.Input((4,))
+    return k.Model(inputs, k.layers.Dense(1)(base(inputs, training=False)))
+
+
+def cells(k):
+    class Cell(k.layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], self.units), initializer="uniform")
+            self.recurrent = self.add_weight(shape=(self.units, self.units), initializer="uniform")
+
+        def call(self, inputs, states):
+            h = k.ops.matmul(inputs, self.kernel) + k.ops.matmul(states[0], self.recurrent)
+            return h, [h]
+
+    inputs = k.Input((4,))
+    x = k.layers.RNN([Cell(3), Cell(2)])(k.layers.Reshape((2, 2))(inputs))
+    return k.Model(inputs, k.layers.Dense(1)(x))
+
+
+def a_new_head(k):
+    model = k.Sequential([k.Input((4,)), k.layers.Dense(3), k.layers.Dense(9)])
+    model.pop()
+    model.add(k.layers.Dense(1))
+    return model
+
+
+def features_of_another(k):
+    model = k.Sequential([k.Input((4,)), k.layers.Dense(3, name="f"), k.layers.Dense(5)])
+    features = k.Model(inputs=model.inputs, outputs=model.get_layer("f").output)
+    inputs = k.Input((4,))
+    return k.Model(inputs, k.layers.Dense(1)(features(inputs)))
+
+
+STYLES = [
+    linear, weights_of_every_kind, state_that_call_changes, lists_and_dictionaries_of_layers,
+    added_losses, net, a_net_within_a_model, a_loss_of_its_own, metrics_of_a_layer, shared_layers,
+    several_inputs_and_outputs, shapes_by_name, a_list_of_shapes, built_by_hand, variational,
+    partly_frozen, cells, a_new_head, features_of_another,
+]  # fmt: skip
+
+
+def everything(k, model):
+    model.compile(k.optimizers.SGD(0.05), "mse", metrics=["mae"])
+    history = model.fit(X, Y, epochs=3, batch_size=8, shuffle=False, verbose=0,
+                        validation_data=(X, Y)).history  # fmt: skip
+    return (
+        list(history), list(history.values()), model.evaluate(X, Y, verbose=0),
+        model.predict(X, verbose=0), [type(x).__name__ for x in model.layers],
+        [w.shape for w in model.trainable_weights], model.count_params(),
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:no gradient:UserWarning", "ignore:Gradients do not exist")
+@pytest.mark.parametrize("make", STYLES, ids=lambda make: make.__name__)
+def test_a_style_trains_as_in_keras(make):
+    ours, theirs = make(keras), make(keras_peer)
+    for model in (ours, theirs):
+        model(X)
+    ours.set_weights(theirs.get_weights())
+    for mine, other in zip(everything(keras, ours), everything(keras_peer, theirs)):
+        if isinstance(other, np.ndarray) or not isinstance(other, list):
+            np.testing.assert_allclose(mine, other, rtol=5e-4, atol=1e-5)
+        elif other and isinstance(other[0], (list, float)):
+            np.testing.assert_allclose(mine, other, rtol=5e-4, atol=1e-5)
+        else:
+            assert [tuple(x) if isinstance(x, tuple) else x for x in mine] == [
+                tuple(x) if isinstance(x, tuple) else x for x in other
+            ]
+
+
+def test_shapes_by_name_go_through_a_file(tmp_path):
+    @keras.saving.register_keras_serializable("styles")
+    class Bilinear(keras.layers.Layer):
+        def build(self, query_shape, value_shape):
+            self.w = self.add_weight(shape=(query_shape[-1], value_shape[-1]), name="w")
+
+        def call(self, query, value):
+            return keras.ops.matmul(query, self.w) * value
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Bilinear()(inputs, keras.layers.Dense(3)(inputs)))
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
