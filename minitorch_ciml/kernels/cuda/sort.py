@@ -22,6 +22,7 @@ from minitorch_ciml.kernels.cuda.shape import Pattern, copy, swapaxes, whole
 from minitorch_ciml.kernels.cuda.windows import divided
 
 _CHUNK = 1024  # elements: 8 KiB of shared memory for their order, before and after a step
+_TWO_ORDERS = 2 * _CHUNK  # numba wants a name or a number here
 
 
 @cuda.jit(device=True)
@@ -62,7 +63,7 @@ def _place_in_merged(order, at, x, base, i, length, n, descending):
 @kernel("i4* T* i4 i4", threads=THREADS, T=ALL)
 def _sort_chunks(order, x, n, descending):
     """The order of each chunk of a row, as places in the row."""
-    runs = cuda.shared.array(2 * _CHUNK, int32)  # before a step, and after it
+    runs = cuda.shared.array(_TWO_ORDERS, int32)
     row = cuda.blockIdx.y
     start = int32(cuda.blockIdx.x * _CHUNK)
     count = int32(min(_CHUNK, n - start))
