@@ -464,3 +464,12 @@ def test_scalars_explain_what_they_cannot_do():
         Scalar(-8.0) ** (1 / 3)
     with pytest.raises(OverflowError, match="exp"):
         exp(Scalar(1000.0))
+
+
+def test_what_is_no_scalar():
+    for wrong in ("a", None, np.ones(3)):
+        with pytest.raises(TypeError, match="Scalar: expected a number, got .*use Tensor"):
+            Scalar(wrong)
+    with pytest.raises(TypeError, match="a Scalar cannot be computed with a Tensor; convert it"):
+        Scalar(1.0) + Tensor([2.0], requires_grad=True)
+    assert (Scalar(1.0) + float(Tensor([2.0]))).value == 3

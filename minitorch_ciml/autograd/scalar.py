@@ -22,7 +22,13 @@ class Scalar(Variable):
     __slots__ = ()
 
     def __init__(self, value: float, requires_grad: bool = True, name: str | None = None):
-        super().__init__(float(value), requires_grad, name)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"Scalar: expected a number, got {value!r}; use Tensor for arrays."
+            ) from None
+        super().__init__(number, requires_grad, name)
 
     @classmethod
     def constant(cls, value: Any) -> Scalar:
@@ -36,6 +42,10 @@ class Scalar(Variable):
 
     @classmethod
     def lift(cls, x: Any, like: Sequence) -> Scalar:
+        if isinstance(x, Variable):  # its history would be lost
+            raise TypeError(
+                f"a Scalar cannot be computed with a {type(x).__name__}; convert it with float()."
+            )
         try:
             return cls.constant(float(x))
         except (TypeError, ValueError):
