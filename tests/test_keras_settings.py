@@ -150,3 +150,28 @@ def test_source_inputs_and_registered_names():
     assert keras.utils.get_registered_object("mine>Thrice") is None
     assert keras.utils.get_registered_name(np.ndarray) == "ndarray"
     del keras.utils.get_custom_objects()[name]
+
+
+def test_nested_structures():
+    nested = {"b": [1, (2, 3)], "a": 4}
+    for k in (keras, keras_peer):
+        tree = k.tree
+        assert tree.flatten(nested) == [4, 1, 2, 3] and tree.is_nested([1])
+        assert not tree.is_nested(1)
+        assert tree.pack_sequence_as(nested, "wxyz") == {"a": "w", "b": ["x", ("y", "z")]}
+        tree.assert_same_structure(nested, {"a": 0, "b": [0, (0, 0)]})
+        for other in ({"a": 0, "b": [0, [0, 0]]}, {"a": 0}, [1, 2], 3):
+            with pytest.raises((ValueError, TypeError)):
+                tree.assert_same_structure(nested, other)
+        with pytest.raises(ValueError):
+            tree.pack_sequence_as(nested, [1, 2])
+
+
+def test_old_and_small_names():
+    assert keras.optimizers.legacy.Adam is keras.optimizers.Adam
+    schedules = keras.optimizers.schedules
+    schedule = schedules.ExponentialDecay(0.1, 10, 0.9)
+    again = schedules.deserialize(schedules.serialize(schedule))
+    assert again.get_config() == schedule.get_config()
+    keras.config.disable_traceback_filtering()
+    assert not keras.config.is_traceback_filtering_enabled()

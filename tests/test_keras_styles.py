@@ -307,3 +307,29 @@ def test_shapes_by_name_go_through_a_file(tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+@pytest.mark.parametrize("on_other_inputs", [False, True])
+def test_a_clone_with_other_layers(on_other_inputs):
+    clones = []
+    for k in (keras, keras_peer):
+
+        def other(layer, k=k):
+            config = layer.get_config()
+            if isinstance(layer, k.layers.Dense):
+                config["activation"] = "tanh"
+            return type(layer).from_config(config)
+
+        inputs, shared = k.Input((4,), name="i"), k.layers.Dense(3, name="a")
+        x = k.layers.Add(name="sum")([shared(inputs), shared(inputs) * 2.0])
+        stack = k.Sequential([k.Input((4,)), k.layers.Dense(3, name="c")], name="stack")
+        for model in (k.Model(inputs, {"y": k.layers.Dense(2, name="b")(x)}), stack):
+            inputs = k.Input((4,), name="j") if on_other_inputs else None
+            clones.append(k.models.clone_model(model, inputs, clone_function=other))
+    for ours, theirs in zip(clones[:2], clones[2:]):
+        ours.set_weights(theirs.get_weights())
+        assert [x.name for x in ours.layers] == [x.name for x in theirs.layers]
+        result, expected = ours.predict(X, verbose=0), theirs.predict(X, verbose=0)
+        if isinstance(expected, dict):
+            result, expected = result["y"], expected["y"]
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)

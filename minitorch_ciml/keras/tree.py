@@ -42,3 +42,36 @@ def pack_as(structure: Any, leaves: list) -> Any:
     """`leaves` in the shape of `structure`: the inverse of `flatten`."""
     remaining = iter(leaves)
     return map_structure(lambda _: next(remaining), structure)
+
+
+def is_nested(structure: Any) -> bool:
+    """Whether it is a list, tuple or dictionary."""
+    return isinstance(structure, _NESTS)
+
+
+def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
+    """The items of a flat list in the shape of `structure`.
+
+    Raises:
+        ValueError: there are too few or too many.
+    """
+    wanted, given = len(flatten(structure)), list(flat_sequence)
+    if wanted != len(given):
+        raise ValueError(
+            f"pack_sequence_as: the structure has {wanted} leaves, got {len(given)} items."
+        )
+    return pack_as(structure, given)
+
+
+def assert_same_structure(a: Any, b: Any) -> None:
+    """Raises ValueError unless both are nested alike, with the same types and keys."""
+    alike = type(a) is type(b) or not (is_nested(a) or is_nested(b))
+    if alike and isinstance(a, dict):
+        alike = a.keys() == b.keys()
+    elif alike and is_nested(a):
+        alike = len(a) == len(b)
+    if not alike:
+        raise ValueError(f"assert_same_structure: {a!r} and {b!r} are not nested alike.")
+    if is_nested(a):
+        for key in a if isinstance(a, dict) else range(len(a)):
+            assert_same_structure(a[key], b[key])

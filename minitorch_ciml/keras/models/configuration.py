@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+from minitorch_ciml.keras.layers.function import Function
+from minitorch_ciml.keras.layers.input import InputLayer
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
     deserialize_keras_object,
@@ -34,12 +37,16 @@ def model_from_json(json_string: str, custom_objects: dict | None = None) -> Any
     return deserialize_keras_object(config, custom_objects)
 
 
-def clone_model(model: Any) -> Any:
+def clone_model(
+    model: Any, input_tensors: Any = None, clone_function: Callable | None = None
+) -> Any:
     """A model of the same architecture with new layers and new weights, not compiled.
 
     Args:
         model: a Sequential or functional model. Its own classes and functions need not be
             registered.
+        input_tensors: the symbolic inputs of the new model; new ones if left out.
+        clone_function: gives the new layer for a layer; by default one with the same arguments.
 
     Raises:
         ValueError: the model is a subclass with a `call` of its own, which cannot be looked into.
@@ -50,7 +57,45 @@ def clone_model(model: Any) -> Any:
             f"one with {type(model).__name__}(...)."
         )
     with users_things_as_themselves():
-        return type(model).from_config(serialize_config(model.get_config()))
+        if input_tensors is None and clone_function is None:
+            return type(model).from_config(serialize_config(model.get_config()))
+        return _called_again(model, input_tensors, clone_function or _copy)
+
+
+def _copy(layer: Layer) -> Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _called_again(model: Any, input_tensors: Any, clone_function: Callable) -> Any:
+    """The calls of a model's graph with other layers, on other inputs."""
+    graph = model._graph
+    if graph is None:  # a Sequential that has not seen data
+        first = [] if input_tensors is None else [input_tensors]
+        return type(model)([*first, *map(clone_function, model.layers)])
+    if input_tensors is None:
+        input_tensors = map_structure(_another_input, graph.inputs)
+    results = dict(zip(map(id, flatten(graph.inputs)), flatten(input_tensors)))
+    made: dict[Layer, Layer] = {}
+
+    def new(x: Any) -> Any:
+        return results[id(x)] if isinstance(x, KerasTensor) else x
+
+    for node in graph.nodes:
+        layer = node.layer
+        if isinstance(layer, Function):  # such as x + 1: no layer to users
+            made[layer] = Function(layer.function, layer.params, layer.name)
+        elif layer not in made:
+            made[layer] = clone_function(layer)
+        args, kwargs = map_structure(new, (node.args, node.kwargs))
+        results.update(zip(map(id, flatten(node.outputs)), flatten(made[layer](*args, **kwargs))))
+    if hasattr(model, "_tensors"):
+        return type(model)([new(graph.inputs), *(made[layer] for layer in model.layers)])
+    inputs, outputs = map_structure(new, (graph.inputs, graph.outputs))
+    return type(model)(inputs, outputs, name=model.name)
+
+
+def _another_input(tensor: KerasTensor) -> KerasTensor:
+    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name).output
 
 
 def functional_config(model: Any) -> dict:

@@ -1,5 +1,6 @@
 """Optimizers (`keras.optimizers`); `schedules` for learning rates that change with the step."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from minitorch_ciml.keras.optimizers import schedules
@@ -27,7 +28,7 @@ from minitorch_ciml.keras.serialization import get as _get
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
     "LossScaleOptimizer", "Muon", "Nadam", "Optimizer", "RMSprop", "SGD", "deserialize", "get",
-    "schedules", "serialize",
+    "legacy", "schedules", "serialize",
 ]  # fmt: skip
 
 deserialize, serialize = deserialize_keras_object, serialize_keras_object
@@ -36,3 +37,12 @@ deserialize, serialize = deserialize_keras_object, serialize_keras_object
 def get(identifier: Any) -> Any:
     """The optimizer that a name ("adam"), an object or a configuration stands for."""
     return _get("keras.optimizers", identifier, "optimizer")
+
+
+# Keras 2's name for the optimizers of before: scripts say keras.optimizers.legacy.Adam.
+legacy = SimpleNamespace(
+    **{
+        cls.__name__: cls
+        for cls in (Adadelta, Adagrad, Adam, Adamax, Ftrl, Nadam, Optimizer, RMSprop, SGD)
+    }
+)

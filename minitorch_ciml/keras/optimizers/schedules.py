@@ -12,7 +12,14 @@ import numpy as np
 
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.config import floatx
-from minitorch_ciml.keras.serialization import Configurable, serializable
+from minitorch_ciml.keras.serialization import (
+    Configurable,
+    deserialize_keras_object,
+    serializable,
+    serialize_keras_object,
+)
+
+deserialize, serialize = deserialize_keras_object, serialize_keras_object
 
 
 class LearningRateSchedule(Configurable):
