@@ -19,6 +19,12 @@ def _one(domain=REAL):
 _ACTIVATIONS = [
     Row(nn.relu, _one(Real(avoid=(0.0,))), torch="relu"),
     Row(nn.relu6, _one(Real(-8, 8, avoid=(0.0, 6.0))), torch=_f("relu6")),
+    Row(
+        nn.clipped_relu,
+        _one(Real(avoid=(0.0, 0.7))),
+        {"max_value": 0.7},
+        torch=lambda x, max_value: torch.clamp(x, 0, max_value),
+    ),
     Row(nn.leaky_relu, _one(Real(avoid=(0.0,))), {"negative_slope": 0.3}, torch=_f("leaky_relu")),
     Row(nn.leaky_relu, _one(), order=0, torch=lambda x: torch.nn.functional.leaky_relu(x, 0.2)),
     Row(nn.elu, _one(Real(avoid=(0.0,))), {"alpha": 1.3}, torch=_f("elu")),

@@ -20,6 +20,7 @@ def drawn(shape, dtype, seed=0):
 UNARY = {
     "relu": (reference.relu, {}),
     "sigmoid": (reference.sigmoid, {}),
+    "clipped_relu": (reference_nn.clipped_relu, {"max_value": 0.5}),
     "leaky_relu": (reference_nn.leaky_relu, {"negative_slope": 0.2}),
     "elu": (reference_nn.elu, {"alpha": 1.5}),
 }
@@ -61,3 +62,17 @@ def test_functions_of_one_array(shape, dtype, name):
             np.testing.assert_allclose(y, slow(x, **how), rtol=1e-6)
         np.testing.assert_array_equal(x, before)
     assert np.isnan(function(np.full((40, 33), np.nan, dtype), **how)).all()
+
+
+@pytest.mark.parametrize(("name", "how"), [("relu", {}), ("clipped_relu", {"max_value": 0.5})])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gradients_of_rectifiers(shape, dtype, name, how):
+    module = reference if name == "relu" else reference_nn
+    x, g = drawn(shape, dtype), drawn(shape, dtype, 1)
+    y = getattr(module, name)(x, **how)
+    expected = getattr(module, f"{name}_grad")(g, y, x, needs=(True,), **how)[0]
+    for gradient in (g, g.T.copy().T):
+        found = getattr(fast, f"{name}_grad")(gradient, y, x, needs=(True,), **how)[0]
+        assert np.asarray(found).dtype == dtype
+        np.testing.assert_array_equal(found, expected)

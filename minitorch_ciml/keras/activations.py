@@ -54,6 +54,8 @@ def relu(
         x = as_tensor(x)
         y = where(x > threshold, x, negative_slope * (x - threshold))
     else:
+        if max_value is not None and not negative_slope:
+            return nn.clipped_relu(x, max_value)
         y = nn.leaky_relu(x, negative_slope) if negative_slope else nn.relu(x)
     return y if max_value is None else minimum(y, max_value)
 

@@ -45,7 +45,8 @@ _CPU = {
     ),
     "dense": ("dense", "dense_grad"),
     "elementwise": (
-        "add", "divide", "divide_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",
+        "add", "clipped_relu", "clipped_relu_grad", "divide", "divide_grad", "elu", "erf", "erfc",
+        "exp", "exp_grad", "leaky_relu",
         "multiply", "multiply_grad", "relu", "relu_grad", "sigmoid", "sqrt", "square",
         "subtract", "tanh", "where",
     ),

@@ -17,8 +17,9 @@ sqrt, erf, log1p, expm1 = math.sqrt, math.erf, math.log1p, math.expm1
 maximum, minimum, absolute = max, min, abs
 
 __all__ = [
-    "absolute", "add", "add_grad", "cos", "cosh", "divide", "divide_grad", "equal", "erf", "exp",
-    "exp_grad", "expm1", "greater", "greater_equal", "identity", "less", "less_equal", "log",
+    "absolute", "add", "add_grad", "clipped_relu", "clipped_relu_grad", "cos", "cosh", "divide",
+    "divide_grad", "equal", "erf", "exp", "exp_grad", "expm1", "greater", "greater_equal",
+    "identity", "less", "less_equal", "log",
     "log1p", "maximum", "minimum", "multiply", "multiply_grad", "negative", "negative_grad",
     "not_equal", "power", "relu", "relu_grad", "sigmoid", "sigmoid_grad", "sign", "sin", "sinh",
     "sqrt", "subtract", "subtract_grad", "tan", "tanh", "tanh_grad", "where",
@@ -44,6 +45,10 @@ def power(x, y):
 
 def relu(x):
     return x if x > 0 else 0.0
+
+
+def clipped_relu(x, *, max_value):
+    return min(relu(x), max_value)
 
 
 def sigmoid(x):
@@ -97,3 +102,7 @@ def sigmoid_grad(g, y, x, *, needs):
 
 def relu_grad(g, y, x, *, needs):
     return (g if y > 0 else 0.0,)
+
+
+def clipped_relu_grad(g, y, x, *, needs, max_value):
+    return (g if 0 < y < max_value else 0.0,)

@@ -34,7 +34,8 @@ from minitorch_ciml.ops.reduce import sum as _sum
 from minitorch_ciml.ops.shape import reshape, split, transpose
 
 __all__ = [
-    "celu", "dense", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish",
+    "celu", "clipped_relu", "dense", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid",
+    "hard_silu", "hard_swish",
     "hard_tanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "multi_hot", "one_hot",
     "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
     "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh_shrink",
@@ -63,6 +64,12 @@ _leaky_relu = Op(
     dtypes="float",
     doc="y = x where x > 0, otherwise negative_slope x.",
 )
+_clipped_relu = Op(
+    "clipped_relu",
+    lambda g, y, x, max_value: where((x > 0) & (x < max_value), g, 0),
+    dtypes="float",
+    doc="y = min(max(x, 0), max_value).",
+)
 _elu = Op(
     "elu",
     lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)),
@@ -76,8 +83,12 @@ softplus = Op(
 
 def relu6(x: Any) -> Tensor:
     """y = min(max(x, 0), 6)."""
-    x = _variable(x)
-    return where(x < 6, relu(x), 6)
+    return clipped_relu(x, 6.0)
+
+
+def clipped_relu(x: Any, max_value: float) -> Tensor:
+    """y = min(max(x, 0), max_value)."""
+    return _clipped_relu(x, max_value=max_value)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.tensor import as_booleans
+from minitorch_ciml.keras import activations
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
 
@@ -44,11 +45,7 @@ class ReLU(_Elementwise):
         self.threshold = threshold
 
     def call(self, inputs: Any) -> Any:
-        if self.max_value is None and not self.negative_slope and not self.threshold:
-            return ops.relu(inputs)
-        below = (inputs - self.threshold) * self.negative_slope
-        y = ops.where(inputs > self.threshold, inputs, below)
-        return y if self.max_value is None else ops.minimum(y, self.max_value)
+        return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
 @serializable("keras.layers")

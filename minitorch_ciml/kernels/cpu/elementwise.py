@@ -80,6 +80,31 @@ def _relu_grad(pieces, g, y, dx):
 
 
 @task
+def _clipped_piece(i, x, most, y):
+    x, y = _piece(x, i), _piece(y, i)
+    for k in range(y.size):
+        positive = 0 if x[k] <= 0 else x[k]
+        y[k] = most if positive > most else positive
+
+
+@entry
+def _clipped(pieces, x, most, y):
+    _clipped_piece(pieces, ALL, (x, most, y))
+
+
+@task
+def _clipped_grad_piece(i, g, y, most, dx):
+    g, y, dx = _piece(g, i), _piece(y, i), _piece(dx, i)
+    for k in range(dx.size):
+        dx[k] = g[k] if y[k] > 0 and y[k] < most else 0
+
+
+@entry
+def _clipped_grad(pieces, g, y, most, dx):
+    _clipped_grad_piece(pieces, ALL, (g, y, most, dx))
+
+
+@task
 def _add_piece(i, a, b, y):
     a, b, y = _piece(a, i), _piece(b, i), _piece(y, i)
     for k in range(y.size):
@@ -175,6 +200,22 @@ def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
         return (where(y > 0, g, np.zeros((), g.dtype)),)
     dx = empty(y.shape, y.dtype)
     _relu_grad(_pieces(y), *_flat(g, y, dx))
+    return (dx,)
+
+
+def clipped_relu(x: Array, *, max_value: float) -> Array:
+    if not _is_simple(x):
+        return reference_nn.clipped_relu(x, max_value=max_value)
+    y = empty(x.shape, x.dtype)
+    _clipped(_pieces(x), ready(x, x.dtype), x.dtype.type(max_value), y.reshape(-1))
+    return y
+
+
+def clipped_relu_grad(g: Array, y: Array, x: Array, *, needs: tuple, max_value: float) -> tuple:
+    if not (_is_simple(y) and g.dtype == y.dtype and g.shape == y.shape):
+        return reference_nn.clipped_relu_grad(g, y, x, needs=needs, max_value=max_value)
+    dx = empty(y.shape, y.dtype)
+    _clipped_grad(_pieces(y), *_flat(g, y), y.dtype.type(max_value), dx.reshape(-1))
     return (dx,)
 
 

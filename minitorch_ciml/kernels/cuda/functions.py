@@ -44,6 +44,10 @@ def leaky_relu(x: CudaArray, *, negative_slope: float) -> CudaArray:
     return TABLE["_leaky_relu"](x, _number(x, negative_slope))
 
 
+def clipped_relu(x: CudaArray, *, max_value: float) -> CudaArray:
+    return TABLE["_clipped_relu"](x, _number(x, max_value))
+
+
 def elu(x: CudaArray, *, alpha: float) -> CudaArray:
     return TABLE["_elu"](x, _number(x, alpha))
 
@@ -145,6 +149,12 @@ def sigmoid_grad(g: CudaArray, y: CudaArray, x: CudaArray, *, needs: Needs) -> G
 
 def relu_grad(g: CudaArray, y: CudaArray, x: CudaArray, *, needs: Needs) -> Gradients:
     return (TABLE["_relu_grad"](g, y),)
+
+
+def clipped_relu_grad(
+    g: CudaArray, y: CudaArray, x: CudaArray, *, needs: Needs, max_value: float
+) -> Gradients:
+    return (TABLE["_clipped_relu_grad"](g, y, _number(y, max_value)),)
 
 
 def mean_grad(

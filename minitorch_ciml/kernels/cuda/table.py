@@ -148,6 +148,10 @@ def _leaky_relu(x, slope):
     return x if x > 0 else x * slope
 
 
+def _clipped_relu(x, most):
+    return most if x > most else _relu(x)
+
+
 # --- division with rest ---------------------------------------------------------------------------
 
 
@@ -287,6 +291,7 @@ _BINARY = {
     "minimum": (_minimum, ALL),
     "_elu": (_elu, TRAINED),
     "_leaky_relu": (_leaky_relu, TRAINED),
+    "_clipped_relu": (_clipped_relu, TRAINED),
     "_tanh_grad": (lambda g, y: g * (like(g, 1) - y * y), TRAINED),
     "_sigmoid_grad": (lambda g, y: g * y * (like(g, 1) - y), TRAINED),
     "_relu_grad": (lambda g, y: g if y > 0 else like(g, 0), NUMBERS),
@@ -336,6 +341,9 @@ _VARIED: dict[str, list[tuple]] = {
     "left_shift": _shift(_left_shift),
     "right_shift": _shift(_right_shift),
     "clip": [(_clip, "T T T", "T", ALL)],
+    "_clipped_relu_grad": [
+        (lambda g, y, most: g if y > 0 and y < most else like(g, 0), "T T T", "T", TRAINED)
+    ],
     "_where": [(lambda c, a, b: a if c else b, "b1 T T", "T", ALL)],
     "_is_close": [
         (

@@ -19,6 +19,14 @@ def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     return np.where(x > 0, x, x * negative_slope).astype(x.dtype, copy=False)
 
 
+def clipped_relu(x: Array, *, max_value: float) -> Array:
+    return np.clip(x, 0, x.dtype.type(max_value))
+
+
+def clipped_relu_grad(g: Array, y: Array, x: Array, *, needs: Needs, max_value: float) -> Gradients:
+    return (np.where((y > 0) & (y < y.dtype.type(max_value)), g, g.dtype.type(0)),)
+
+
 def elu(x: Array, *, alpha: float) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype, copy=False)
 
