@@ -103,6 +103,11 @@ def test_functions_build_the_models_that_keras_builds(function, tmp_path):
         lambda k, x: k.ops.median(x, axis=1),
         lambda k, x: k.ops.svd(x, compute_uv=False),
         lambda k, x: k.ops.image.resize(x, (3, 3)),
+        lambda k, x: k.ops.image.extract_patches(k.ops.reshape(x, (-1, 4, 6, 1)), 2),
+        lambda k, x: k.ops.quantile(x, 0.3, axis=1),
+        lambda k, x: k.ops.matmul(x, np.ones((6, 2), "float32")),
+        lambda k, x: k.ops.take(x, [2, 0], axis=1),
+        lambda k, x: k.ops.slice(x, (0, 1, 2), (1, 2, 3)),
     ],
 )
 def test_models_with_functions_go_to_keras_and_come_back(function, tmp_path):

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.ops.table import FUNCTIONS, SIZED_BY_VALUES, function_of, keras_class
+from minitorch_ciml.keras.ops.table import (
+    FUNCTIONS,
+    SIZED_BY_VALUES,
+    function_of,
+    is_input,
+    keras_class,
+)
 from minitorch_ciml.keras.serialization import deserialize_keras_object, register_family
 from minitorch_ciml.keras.symbolic import any_symbolic, counting, infer_outputs, unique_name
 
@@ -59,23 +65,31 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     """`keras.ops.<name>` on arguments some of which are symbolic: a new layer in their graph."""
     if name in ("getitem", "get_item"):  # as in Keras, the index is an argument of the call
         return Function("get_item")(*args, **kwargs)
-    parameters = list(inspect.signature(FUNCTIONS[name]).parameters.values())
-    inputs = list(args)
-    # The first arguments are inputs, symbolic or not (`x + 1`); the named rest are parameters.
-    if parameters and parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        rest = args[1:]
-        if not any_symbolic(list(rest)):
-            kwargs = {**{p.name: value for p, value in zip(parameters[1:], rest)}, **kwargs}
-            inputs = list(args[:1])
-    params = {key: value for key, value in kwargs.items() if not any_symbolic(value)}
-    symbolic = {key: value for key, value in kwargs.items() if key not in params}
-    return Function(name, params)(*inputs, **symbolic)
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    kinds = {p.kind for p in parameters.values()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds or len(args) > len(parameters):
+        inputs, named = list(args), kwargs
+    else:
+        # The first argument is an input, symbolic or not, and so are those that are inputs in
+        # Keras; they stand in front.
+        given = dict(zip(parameters, args)) | kwargs
+        names = list(parameters)
+        count = 1
+        while count < len(names) and is_input(name, names[count]) and names[count] in given:
+            count += 1
+        inputs = [given.pop(n) for n in names[:count] if n in given]
+        named = given
+    called = {
+        key: value for key, value in named.items() if any_symbolic(value) or is_input(name, key)
+    }
+    params = {key: value for key, value in named.items() if key not in called}
+    return Function(name, params)(*inputs, **called)
 
 
 def _from_keras(record: dict) -> Function:
     """The layer for a function in a model that Keras has saved."""
     params = dict(record.get("config") or {})
-    name = params.pop("name", None)
+    name = params.pop("name", None) or record.get("name")
     params = {
         key: deserialize_keras_object(value) if isinstance(value, dict) else value
         for key, value in params.items()

@@ -69,13 +69,43 @@ NUMPY = tuple(
 
 # Classes whose names do not follow from the functions'.
 _CLASSES = {
-    "allclose": "AllClose", "cdist": "CDist", "ctc_decode": "CTCDecode", "ctc_loss": "CTCLoss",
+    "allclose": "AllClose", "batch_normalization": "BatchNorm", "cdist": "CDist",
+    "ctc_decode": "CTCDecode", "ctc_loss": "CTCLoss", "extract_patches_3d": "ExtractPatches",
     "fft": "FFT", "fft2": "FFT2", "hard_swish": "HardSilu", "hsv_to_rgb": "HSVToRGB",
     "ifft2": "IFFT2", "irfft": "IRFFT", "isin": "IsIn", "istft": "ISTFT", "jvp": "JVP",
-    "psnr": "PSNR", "rfft": "RFFT", "rgb_to_grayscale": "RGBToGrayscale", "rgb_to_hsv": "RGBToHSV",
+    "layer_normalization": "LayerNorm", "psnr": "PSNR", "rfft": "RFFT",
+    "rgb_to_grayscale": "RGBToGrayscale", "rgb_to_hsv": "RGBToHSV", "rms_normalization": "RMSNorm",
     "searchsorted": "SearchSorted", "ssim": "SSIM", "stft": "STFT", "svd": "SVD", "swish": "Silu",
 }  # fmt: skip
-_NAMES = {class_name: name for name, class_name in _CLASSES.items() if not name.endswith("swish")}
+_NAMES = {
+    class_name: name
+    for name, class_name in _CLASSES.items()
+    if not name.endswith(("swish", "_3d"))  # the class is that of another function, too
+}
+
+
+# The arguments besides the first that Keras' classes are called with; all others are in their
+# configuration. Of any function, and of some:
+_INPUTS = frozenset({
+    "beta", "bias", "condition", "constant_values", "coordinates", "default", "choicelist", "elems",
+    "end_points", "gamma", "image2", "indices", "init", "kernel", "key", "mask",
+    "output", "output_length", "pointwise_kernel", "depthwise_kernel", "predictions", "q", "scale",
+    "segment_ids", "sequence_lengths", "start_indices", "start_points", "target_length",
+    "transform", "translation", "updates", "value", "values", "x1", "x2", "xs",
+})  # fmt: skip
+_OWN_INPUTS = {
+    "average": ("weights",), "batch_normalization": ("mean", "variance", "offset"),
+    "cdist": ("y",), "digitize": ("bins",), "full_like": ("fill_value",),
+    "isclose": ("rtol", "atol"), "lstsq": ("b",),
+    "scale_and_translate": ("output_shape",), "solve": ("b",), "solve_triangular": ("b",),
+}  # fmt: skip
+
+
+def is_input(function: str, argument: str) -> bool:
+    """Whether an argument is given when the function's class is called, not when it is made."""
+    if function == "rearrange":
+        return True
+    return argument in _INPUTS or argument in _OWN_INPUTS.get(function, ())
 
 
 def keras_class(name: str) -> tuple[str, str]:
