@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
-from minitorch_ciml.kernels.cpu import correlate, correlate_few, correlate_rows, vector, winograd
+from minitorch_ciml.kernels.cpu import (
+    correlate,
+    correlate_few,
+    correlate_rows,
+    vector,
+    wide_product,
+    winograd,
+)
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
@@ -290,6 +297,18 @@ def check_one_filter():
         x, w, b = random_arrays(0, dtype, (3, *size, channels), (*window, channels, 1), (1,))
         check_convolution(x, w, b, simple(len(size), pad))
         check_convolution(x, w, b, simple(len(size), pad, stride=2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_one_place_with_many_weights(stride, dtype):
+    x, w, b = random_arrays(0, dtype, (2, 5, 4, 100), (1, 1, 100, 1312), (1312,))
+    how = {
+        "strides": (stride,) * 2, "dilation": (1, 1), "padding": ((0, 0),) * 2, "groups": 1,
+    }  # fmt: skip
+    assert wide_product.fits(w.shape, how["padding"], 1, x.dtype)
+    check_convolution(x, w, b, how)
+    check_convolution(x[:, ::-1].swapaxes(1, 2), w, b, how)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -8,18 +8,20 @@ paddings and groups, as register-tiled matrix products (see ``simd`` and ``geome
   also the input gradient: the gradient correlated with the flipped kernel.
 - ``correlate_grad``: the kernel's gradient, and the bias' beside it (see ``conv_kernel_grad``).
 
-Where they are faster, others do it: ``winograd`` for windows of 3 x 3, ``pointwise`` for 1 x 1.
+Where they are faster, others do it: ``winograd`` for windows of 3 x 3, ``pointwise`` and
+``wide_product`` for 1 x 1.
 
 All mask g with ReLU's derivative while they read it, so no masked copy of it is ever stored.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import pointwise, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import pointwise, wide_product, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.conv_kernel_grad import kernel_grad
 from minitorch_ciml.kernels.cpu.conv_plan import (
@@ -140,14 +142,16 @@ def _conv(
     if depthwise and w.shape[-1] > groups:
         x, groups = np.repeat(x, w.shape[-1] // groups, axis=-1), w.shape[-1]
     shape = output_shape(x.shape, w.shape, strides, padding, dilation)
-    y = empty(shape, dtype)
-    if y.size == 0:
-        return y
+    if 0 in shape:
+        return empty(shape, dtype)
+    if plus is None and wide_product.fits(w.shape, padding, groups, dtype):
+        return wide_product.forward(x, w, b, strides, clip)
     how = (x.shape, w.shape, strides, padding, dilation, groups)
-    most = threads_for(y.size * w.size // shape[-1])
+    most = threads_for(math.prod(shape) * w.size // shape[-1])
     nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
     by_winograd = winograd.fits(w.shape, strides, dilation, groups, dtype)
     plan = None if by_winograd else forward_rows(*how, lanes_of(dtype)) or forward_window(*how)
+    y = empty(shape, dtype)
     if plus is not None and not isinstance(plan, Window):
         y = _conv(x, w, b, strides, padding, dilation, groups, False)
         add_into(y, plus, clip)
@@ -300,6 +304,8 @@ def conv_bias_act_grad(
     output.
     """
     mask = y if activation == "relu" else None
+    if all(needs) and g.size and wide_product.fits(w.shape, padding, groups, y.dtype):
+        return wide_product.gradients(x, g, mask, w, strides)[:3]
     if all(needs) and _is_product(x.shape, w.shape, strides, padding, groups, y.dtype):
         return _product_grads(x, g, mask, w, False)[:3]
     by_winograd = winograd.fits(w.shape, strides, dilation, groups, np.result_type(x, w))
@@ -324,9 +330,13 @@ def conv_bias_add_act_grad(
     **how,
 ) -> tuple[np.ndarray | None, ...]:
     """``(dx, dw, db, dr)`` of :func:`conv_bias_add_act`, each None unless ``needs`` asks for it."""
+    mask = y if activation == "relu" else None
+    dtype = np.result_type(x, w)
+    if all(needs) and g.size and wide_product.fits(w.shape, how["padding"], how["groups"], dtype):
+        return wide_product.gradients(x, g, mask, w, how["strides"])
     kinds = (x.shape, w.shape, how["strides"], how["padding"], how["groups"])
-    if needs[0] and needs[3] and _is_product(*kinds, np.result_type(x, w)):
-        return _product_grads(x, g, y if activation == "relu" else None, w, True)
+    if needs[0] and needs[3] and _is_product(*kinds, dtype):
+        return _product_grads(x, g, mask, w, True)
     if activation == "relu" and needs[3]:  # what the masked g is needed for itself
         (g,) = relu_grad(g, y, y, needs=(True,))
         activation = "linear"
