@@ -9,40 +9,78 @@ import pytest
 
 from minitorch_ciml import keras
 from minitorch_ciml.keras import applications
-from minitorch_ciml.keras.applications import imagenet_utils
+from minitorch_ciml.keras.applications import building, imagenet_utils
 
 # Of each family one network, with arguments that make it small, whose outputs are compared.
 COMPARED = {
     "ResNet50": {}, "ResNet50V2": {}, "VGG16": {}, "MobileNet": {"alpha": 0.25},
-    "MobileNetV2": {"alpha": 0.35},
+    "MobileNetV2": {"alpha": 0.35}, "DenseNet121": {}, "EfficientNetB0": {}, "EfficientNetV2B0": {},
+    "MobileNetV3Small": {"alpha": 0.75, "input_shape": (224, 224, 3)},
+    "InceptionV3": {"input_shape": (75, 75, 3)}, "Xception": {"input_shape": (71, 71, 3)},
 }  # fmt: skip
 # Others, whose layers and weights are, with the layers on top that classify.
 COUNTED = {
     "ResNet101": {}, "VGG19": {"include_top": False},
     "MobileNet": {"alpha": 0.5, "input_shape": (128, 128, 3)},
-    "MobileNetV2": {"alpha": 1.4, "classes": 7},
+    "MobileNetV2": {"alpha": 1.4, "classes": 7, "weights": None},
+    "MobileNetV3Large": {"minimalistic": True, "input_shape": (224, 224, 3)},
 }  # fmt: skip
 
 
-def both(name, **arguments):
+@pytest.fixture
+def both(monkeypatch):
+    """Makes Keras' network and ours, as with trained weights, whose files must be the same."""
     peer = pytest.importorskip("keras", reason="the peer Keras is not installed")
-    return (
-        getattr(peer.applications, name)(weights=None, **arguments),
-        getattr(applications, name)(weights=None, **arguments),
-    )
+    files = []
+
+    def peer_fetch(name, origin, cache_subdir, file_hash=None):
+        assert cache_subdir == "models"
+        return fetch(name, origin, file_hash)
+
+    def fetch(*file):
+        files.append(file)
+        return "nowhere"
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", peer_fetch)
+    monkeypatch.setattr(building, "fetch", fetch)
+    monkeypatch.setattr(peer.Model, "load_weights", lambda model, path: None)
+    monkeypatch.setattr(keras.Model, "load_weights", lambda model, path: None)
+
+    def make(name, **arguments):
+        pair = [getattr(k.applications, name)(**arguments) for k in (peer, keras)]
+        assert not files if "weights" in arguments else len(files) == 2 and files[0] == files[1]
+        return pair
+
+    return make
 
 
-# Layers that the networks do not name: their names end in a number, which is left out.
-UNNAMED = "input_layer|max_pooling2d|global_average_pooling2d|rescaling|normalization"
+def layers_of(model):
+    """Without operations on tensors, which are no layers in Keras."""
+    return [layer for layer in model.layers if type(layer).__name__ != "Function"]
 
 
 def structure(model):
     """The model's name, and its layers' classes, names and shapes of weights."""
+
+    def given_name(layer):
+        """None where it is the class's with a number."""
+        made_up = rf"{type(layer).__name__}\d*|inputlayer\d*"
+        return None if re.fullmatch(made_up, layer.name.replace("_", ""), re.I) else layer.name
+
     return model.name, [
-        (type(layer).__name__, re.sub(rf"^({UNNAMED})_\d+$", r"\1", layer.name),
-         [tuple(w.shape) for w in layer.weights])
-        for layer in model.layers
-    ]  # fmt: skip
+        (type(layer).__name__, given_name(layer), [tuple(w.shape) for w in layer.weights])
+        for layer in layers_of(model)
+    ]
+
+
+def assert_equal_settings(model, peer):
+    settings = {"epsilon", "momentum", "padding", "strides", "activation", "use_bias", "rate"}
+    for ours, theirs in zip(layers_of(model), peer.layers):
+        a, b = (
+            {k: json.dumps(v) for k, v in layer.get_config().items() if k in settings}
+            for layer in (ours, theirs)
+        )
+        assert a == b, ours.name
 
 
 def share_weights(peer, model):
@@ -55,28 +93,22 @@ def share_weights(peer, model):
 
 
 @pytest.mark.parametrize("name", COMPARED)
-def test_outputs_equal_keras(name):
+def test_outputs_equal_keras(name, both):
     arguments = {"include_top": False, "pooling": "avg", "input_shape": (64, 64, 3)}
-    peer, model = both(name, **arguments, **COMPARED[name])
+    peer, model = both(name, **(arguments | COMPARED[name]))
     assert structure(model) == structure(peer)
     share_weights(peer, model)
-    x = np.random.default_rng(1).random((2, 64, 64, 3), np.float32)
+    x = np.random.default_rng(1).random((1, *peer.input_shape[1:]), np.float32)
     expected, found = peer.predict(x, verbose=0), model.predict(x, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_layers_and_weights_equal_keras(name):
+def test_layers_and_weights_equal_keras(name, both):
     peer, model = both(name, **COUNTED[name])
     assert structure(model) == structure(peer)
     assert model.input_shape == peer.input_shape and model.output_shape == peer.output_shape
-    settings = {"epsilon", "momentum", "padding", "strides", "activation", "use_bias", "rate"}
-    for ours, theirs in zip(model.layers, peer.layers):
-        a, b = (
-            {k: json.dumps(v) for k, v in layer.get_config().items() if k in settings}
-            for layer in (ours, theirs)
-        )
-        assert a == b, ours.name
+    assert_equal_settings(model, peer)
 
 
 @pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])

@@ -1,18 +1,49 @@
 """Ready-made networks, with the layers, names and weights of Keras'."""
 
 from minitorch_ciml.keras.applications import (
+    densenet,
+    efficientnet,
+    efficientnet_v2,
     imagenet_utils,
+    inception_resnet_v2,
+    inception_v3,
     mobilenet,
     mobilenet_v2,
+    mobilenet_v3,
     resnet,
     resnet50,
     resnet_v2,
     vgg16,
     vgg19,
+    xception,
 )
+from minitorch_ciml.keras.applications.densenet import DenseNet121, DenseNet169, DenseNet201
+from minitorch_ciml.keras.applications.efficientnet import (
+    EfficientNetB0,
+    EfficientNetB1,
+    EfficientNetB2,
+    EfficientNetB3,
+    EfficientNetB4,
+    EfficientNetB5,
+    EfficientNetB6,
+    EfficientNetB7,
+)
+from minitorch_ciml.keras.applications.efficientnet_v2 import (
+    EfficientNetV2B0,
+    EfficientNetV2B1,
+    EfficientNetV2B2,
+    EfficientNetV2B3,
+    EfficientNetV2L,
+    EfficientNetV2M,
+    EfficientNetV2S,
+)
+from minitorch_ciml.keras.applications.inception_resnet_v2 import InceptionResNetV2
+from minitorch_ciml.keras.applications.inception_v3 import InceptionV3
 from minitorch_ciml.keras.applications.mobilenet import MobileNet
 from minitorch_ciml.keras.applications.mobilenet_v2 import MobileNetV2
+from minitorch_ciml.keras.applications.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from minitorch_ciml.keras.applications.resnet import ResNet50, ResNet101, ResNet152
 from minitorch_ciml.keras.applications.resnet_v2 import ResNet50V2, ResNet101V2, ResNet152V2
 from minitorch_ciml.keras.applications.vgg16 import VGG16
 from minitorch_ciml.keras.applications.vgg19 import VGG19
+from minitorch_ciml.keras.applications.xception import Xception

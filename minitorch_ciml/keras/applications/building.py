@@ -17,6 +17,11 @@ from minitorch_ciml.keras.utils import get_source_inputs
 _CLASSES = 1000  # of ImageNet
 
 
+def channel_axis() -> int:
+    """Of a batch of feature maps, as the backend has them."""
+    return 1 if backend.image_data_format() == "channels_first" else 3
+
+
 def pool_and_classify(x: Any, classes: int, activation: Any) -> Any:
     """The end that most networks have."""
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -32,7 +37,7 @@ class Blueprint:
         features: from images to the last feature maps.
         weights: of what is called include_top: the weights' file (see `weights.published`).
         top: from the last feature maps, a number of classes and an activation to the answers.
-        size: the height and width of images, where nobody asks for others.
+        size: the height and width of images, where nobody asks for others; None: any.
         smallest: the least height and width.
         names_pooling: whether the layer of `pooling` is called avg_pool or max_pool.
     """
@@ -41,7 +46,7 @@ class Blueprint:
     features: Callable[[Any], Any]
     weights: Callable[[bool], File]
     top: Callable[[Any, int, Any], Any] = pool_and_classify
-    size: int = 224
+    size: int | None = 224
     smallest: int = 32
     names_pooling: bool = False
 
@@ -116,7 +121,8 @@ class Blueprint:
                 f"{ordered(self.size, 3)}."
             )
         channels, sizes = (shape[0], shape[1:]) if first else (shape[2], shape[:2])
-        if weights == "imagenet" and (channels != 3 or (include_top and shape != default)):
+        fixed = include_top and self.size is not None
+        if weights == "imagenet" and (channels != 3 or (fixed and shape != default)):
             raise ValueError(
                 f"{name}: got input_shape={shape}, expected {default} with weights='imagenet' and "
                 f"include_top={include_top}."
@@ -131,7 +137,7 @@ class Blueprint:
                 f"{name}: got input_shape={shape}, expected images of at least {self.smallest} x "
                 f"{self.smallest} pixels."
             )
-        if include_top and None in shape:
+        if fixed and None in shape:
             raise ValueError(
                 f"{name}: got input_shape={shape}, expected fixed sizes with include_top=True."
             )

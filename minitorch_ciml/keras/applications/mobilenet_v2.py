@@ -36,7 +36,7 @@ def correct_pad(x: Any, kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding before a convolution with strides 2 that sees what one with odd sizes would."""
     rows, columns = image_rows_and_columns(x.shape[1:])
     half = kernel // 2
-    return tuple((half - (n is not None and n % 2 == 0), half) for n in (rows, columns))  # type: ignore[return-value]
+    return tuple((half - (n is None or n % 2 == 0), half) for n in (rows, columns))  # type: ignore[return-value]
 
 
 def _convolution(x: Any, filters: int, name: str, bn: str, relu: str | None, **options: Any) -> Any:

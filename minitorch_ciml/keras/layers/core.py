@@ -114,11 +114,15 @@ class Identity(Layer):
 
 @serializable("keras.layers")
 class Rescaling(Layer):
-    """y = x * scale + offset, as in `Rescaling(1 / 255)` for images of bytes."""
+    """y = x * scale + offset, as in `Rescaling(1 / 255)` for images of bytes.
+
+    Args:
+        scale, offset: numbers, or lists of one for each channel.
+    """
 
     supports_masking = True
 
-    def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any):
+    def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
