@@ -217,6 +217,25 @@ def test_predictions_get_their_names(tmp_path, monkeypatch):
         imagenet_utils.decode_predictions(predictions[0])
 
 
+def test_published_weights_are_found_and_read(tmp_path, monkeypatch):
+    """In the format in which Keras publishes them: layers' names and their weights in HDF5."""
+    h5py = pytest.importorskip("h5py")
+    legacy = pytest.importorskip("keras.src.legacy.saving.legacy_h5_format", reason="no Keras")
+    arguments = {"include_top": False, "input_shape": (96, 96, 3), "alpha": 0.35}
+    peer, model = both("MobileNetV2", **arguments)
+    share_weights(peer, model)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    (tmp_path / "models").mkdir()
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5"
+    with h5py.File(tmp_path / "models" / name, "w") as file:
+        legacy.save_weights_to_hdf5_group(file, peer)
+    for weights in ("imagenet", str(tmp_path / "models" / name)):
+        found = applications.MobileNetV2(weights=weights, **arguments)
+        for a, b in zip(found.get_weights(), peer.get_weights()):
+            assert np.array_equal(a, b)
+
+
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", refuse)
