@@ -305,7 +305,8 @@ def _nothing(dtype: np.dtype) -> np.ndarray:
 
 def _by_blas(a: np.ndarray, b: np.ndarray, multiplications: int) -> np.ndarray:
     if multiplications <= TINY:
-        return np.matmul(a, b)
+        # Not np.matmul, which takes 2 us more and now and then warns of numbers that are not there.
+        return a.dot(b)
     if FREE < multiplications <= SMALL and len(a) > FEW and a.shape[1] == b.shape[0]:
         return openblas.product_on_one_thread(reference.for_blas(a), reference.for_blas(b))
     return reference.matmul(a, b)
