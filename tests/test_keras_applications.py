@@ -15,7 +15,7 @@ from minitorch_ciml.keras.applications import building, imagenet_utils
 COMPARED = {
     "ResNet50": {}, "ResNet50V2": {}, "VGG16": {}, "MobileNet": {"alpha": 0.25},
     "MobileNetV2": {"alpha": 0.35}, "DenseNet121": {}, "EfficientNetB0": {}, "EfficientNetV2B0": {},
-    "MobileNetV3Small": {"alpha": 0.75, "input_shape": (224, 224, 3)},
+    "ConvNeXtTiny": {}, "MobileNetV3Small": {"alpha": 0.75, "input_shape": (224, 224, 3)},
     "InceptionV3": {"input_shape": (75, 75, 3)}, "Xception": {"input_shape": (71, 71, 3)},
 }  # fmt: skip
 # Others, whose layers and weights are, with the layers on top that classify.

@@ -1,6 +1,7 @@
 """Ready-made networks, with the layers, names and weights of Keras'."""
 
 from minitorch_ciml.keras.applications import (
+    convnext,
     densenet,
     efficientnet,
     efficientnet_v2,
@@ -16,6 +17,13 @@ from minitorch_ciml.keras.applications import (
     vgg16,
     vgg19,
     xception,
+)
+from minitorch_ciml.keras.applications.convnext import (
+    ConvNeXtBase,
+    ConvNeXtLarge,
+    ConvNeXtSmall,
+    ConvNeXtTiny,
+    ConvNeXtXLarge,
 )
 from minitorch_ciml.keras.applications.densenet import DenseNet121, DenseNet169, DenseNet201
 from minitorch_ciml.keras.applications.efficientnet import (

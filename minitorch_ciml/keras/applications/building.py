@@ -40,6 +40,7 @@ class Blueprint:
         size: the height and width of images, where nobody asks for others; None: any.
         smallest: the least height and width.
         names_pooling: whether the layer of `pooling` is called avg_pool or max_pool.
+        behind_pooling: what comes last without the top.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Blueprint:
     size: int | None = 224
     smallest: int = 32
     names_pooling: bool = False
+    behind_pooling: Callable[[Any], Any] | None = None
 
     def build(
         self,
@@ -77,6 +79,8 @@ class Blueprint:
             x = layers.GlobalAveragePooling2D(name="avg_pool" if self.names_pooling else None)(x)
         elif pooling == "max":
             x = layers.GlobalMaxPooling2D(name="max_pool" if self.names_pooling else None)(x)
+        if not include_top and self.behind_pooling is not None:
+            x = self.behind_pooling(x)
         model = Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
         if weights is not None:
             file = fetch(*self.weights(include_top)) if weights == "imagenet" else weights

@@ -14,7 +14,8 @@ from minitorch_ciml.keras.serialization import serializable
 preprocess_input = preprocessing("tf")
 
 
-@serializable("keras.applications.inception_resnet_v2")
+# Under this name Keras' files have it, too.
+@serializable("keras.src.applications.inception_resnet_v2")
 class CustomScaleLayer(layers.Layer):
     """y = a + b * scale, of inputs [a, b]."""
 

@@ -10,7 +10,7 @@ from minitorch_ciml.keras.downloads import get_file
 
 ORIGIN = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
-# (name, address, published MD5 or None): what `fetch` takes.
+# (name, address, published MD5 or SHA-256, or None): what `fetch` takes.
 File = tuple[str, str, str | None]
 
 
@@ -25,7 +25,7 @@ def published(
 
     Args:
         path: below `origin`, without ".h5".
-        whole, without_top: their MD5.
+        whole, without_top: their MD5 or SHA-256.
         ending: what the name of the one without the top has more.
     """
 
@@ -42,7 +42,7 @@ def fetch(name: str, origin: str, digest: str | None) -> str:
     Args:
         name: the file's name there.
         origin: its address, from which it is downloaded if it is not there.
-        digest: its published MD5; None if there is none.
+        digest: its published MD5 or SHA-256; None if there is none.
 
     Raises:
         ConnectionError: it is not there and cannot be downloaded.
