@@ -15,7 +15,7 @@ from minitorch_ciml.keras.applications import building, imagenet_utils
 COMPARED = {
     "ResNet50": {}, "ResNet50V2": {}, "VGG16": {}, "MobileNet": {"alpha": 0.25},
     "MobileNetV2": {"alpha": 0.35}, "DenseNet121": {}, "EfficientNetB0": {}, "EfficientNetV2B0": {},
-    "ConvNeXtTiny": {}, "MobileNetV3Small": {"alpha": 0.75, "input_shape": (224, 224, 3)},
+    "ConvNeXtTiny": {}, "MobileNetV3Small": {"alpha": 0.75},
     "InceptionV3": {"input_shape": (75, 75, 3)}, "Xception": {"input_shape": (71, 71, 3)},
 }  # fmt: skip
 # Others, whose layers and weights are, with the layers on top that classify.
@@ -92,6 +92,8 @@ def share_weights(peer, model):
     model.set_weights(values)
 
 
+# Keras says that weights are of images of other sizes than these.
+@pytest.mark.filterwarnings("ignore:.input_shape. is undefined:UserWarning")
 @pytest.mark.parametrize("name", COMPARED)
 def test_outputs_equal_keras(name, both):
     arguments = {"include_top": False, "pooling": "avg", "input_shape": (64, 64, 3)}
@@ -222,7 +224,10 @@ def test_published_weights_are_found_and_read(tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
     legacy = pytest.importorskip("keras.src.legacy.saving.legacy_h5_format", reason="no Keras")
     arguments = {"include_top": False, "input_shape": (96, 96, 3), "alpha": 0.35}
-    peer, model = both("MobileNetV2", **arguments)
+    keras_module = pytest.importorskip("keras", reason="the peer Keras is not installed")
+    peer, model = (
+        k.applications.MobileNetV2(weights=None, **arguments) for k in (keras_module, keras)
+    )
     share_weights(peer, model)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", refuse)

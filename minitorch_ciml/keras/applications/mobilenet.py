@@ -87,6 +87,7 @@ def MobileNet(
         )
     size = trained_size("MobileNet", _SIZES, alpha, tuple(_WIDTHS), input_shape, weights)
     rows = image_rows_and_columns(input_shape)[0] or (size if include_top else None)
+    rows = size if weights == "imagenet" else rows
     path = f"mobilenet/mobilenet_{_WIDTHS.get(alpha)}_{size}_tf"
     blueprint = Blueprint(
         f"mobilenet_{alpha:.2f}_{rows}",

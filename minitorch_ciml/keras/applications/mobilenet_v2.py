@@ -105,6 +105,7 @@ def MobileNetV2(
 ) -> Model:
     size = trained_size("MobileNetV2", _SIZES, alpha, _WIDTHS, input_shape, weights)
     rows = image_rows_and_columns(input_shape)[0] or (size if include_top else None)
+    rows = size if weights == "imagenet" else rows
     path = "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels"
     blueprint = Blueprint(
         f"mobilenetv2_{alpha:.2f}_{rows}",
