@@ -186,6 +186,23 @@ def test_a_network_goes_on_from_a_tensor():
     )
 
 
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50V2"])
+def test_channels_may_come_first(name):
+    arguments = {"weights": None, "include_top": False, "pooling": "avg"}
+    last = getattr(applications, name)(**arguments, input_shape=(40, 40, 3))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = getattr(applications, name)(**arguments, input_shape=(3, 40, 40))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    first.set_weights(last.get_weights())
+    x = np.random.default_rng(0).random((2, 40, 40, 3), np.float32)
+    np.testing.assert_allclose(
+        first.predict(np.moveaxis(x, -1, 1), verbose=0), last.predict(x, verbose=0),
+        rtol=1e-4, atol=1e-7,
+    )  # fmt: skip
+
+
 def test_transfer_learning_trains_the_new_layers_only():
     base = applications.MobileNetV2(
         weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg", alpha=0.35

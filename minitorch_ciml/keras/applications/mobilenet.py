@@ -8,6 +8,7 @@ from typing import Any
 from minitorch_ciml.keras import layers
 from minitorch_ciml.keras.applications.building import (
     Blueprint,
+    channel_axis,
     documented,
     image_rows_and_columns,
     trained_size,
@@ -30,7 +31,7 @@ preprocess_input = preprocessing("tf")
 
 def _activated(x: Any, name: str) -> Any:
     """Normalisation and ReLU up to 6."""
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(channel_axis(), name=f"{name}_bn")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 

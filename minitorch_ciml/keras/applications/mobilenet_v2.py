@@ -8,6 +8,7 @@ from typing import Any
 from minitorch_ciml.keras import layers
 from minitorch_ciml.keras.applications.building import (
     Blueprint,
+    channel_axis,
     documented,
     image_rows_and_columns,
     trained_size,
@@ -47,13 +48,13 @@ def _convolution(x: Any, filters: int, name: str, bn: str, relu: str | None, **o
 
 
 def _activated(x: Any, bn: str, relu: str | None) -> Any:
-    x = layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name=bn)(x)
+    x = layers.BatchNormalization(channel_axis(), 0.999, 1e-3, name=bn)(x)
     return x if relu is None else layers.ReLU(6.0, name=relu)(x)
 
 
 def _block(x: Any, filters: int, strides: int, expansion: int, name: str) -> Any:
     """Expand, convolve each channel, project; beside it a shortcut where the shapes allow it."""
-    before, channels = x, x.shape[-1]
+    before, channels = x, x.shape[channel_axis()]
     if expansion > 1:
         bn, relu = f"{name}expand_BN", f"{name}expand_relu"
         x = _convolution(x, expansion * channels, f"{name}expand", bn, relu)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from minitorch_ciml.keras import layers
-from minitorch_ciml.keras.applications.building import Blueprint, network
+from minitorch_ciml.keras.applications.building import Blueprint, channel_axis, network
 from minitorch_ciml.keras.applications.imagenet_utils import decode_predictions, preprocessing
 from minitorch_ciml.keras.applications.weights import published
 
@@ -20,7 +20,7 @@ def _normalized(x: Any, filters: int, kernel: int, strides: int, name: str) -> A
     """Convolution and normalisation."""
     padding = "same" if kernel > 1 else "valid"
     x = layers.Conv2D(filters, kernel, strides, padding, name=f"{name}_conv")(x)
-    return layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    return layers.BatchNormalization(channel_axis(), epsilon=EPSILON, name=f"{name}_bn")(x)
 
 
 def _block(x: Any, filters: int, strides: int, widens: bool, name: str) -> Any:
@@ -39,7 +39,7 @@ def _features(x: Any, counts: tuple[int, ...]) -> Any:
     """`counts`: the blocks of each group; every group but the first halves height and width."""
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(64, 7, 2, name="conv1_conv")(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name="conv1_bn")(x)
+    x = layers.BatchNormalization(channel_axis(), epsilon=EPSILON, name="conv1_bn")(x)
     x = layers.Activation("relu", name="conv1_relu")(x)
     x = layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = layers.MaxPooling2D(3, 2, name="pool1_pool")(x)

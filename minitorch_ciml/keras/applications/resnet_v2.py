@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from minitorch_ciml.keras import layers
-from minitorch_ciml.keras.applications.building import Blueprint, network
+from minitorch_ciml.keras.applications.building import Blueprint, channel_axis, network
 from minitorch_ciml.keras.applications.imagenet_utils import decode_predictions, preprocessing
 from minitorch_ciml.keras.applications.resnet import EPSILON
 from minitorch_ciml.keras.applications.weights import published
@@ -18,7 +18,7 @@ preprocess_input = preprocessing("tf")
 
 def _activated(x: Any, name: str, relu: str | None = None) -> Any:
     """Normalisation and ReLU."""
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(channel_axis(), epsilon=EPSILON, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=relu or f"{name}_relu")(x)
 
 
