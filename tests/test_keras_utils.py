@@ -239,12 +239,12 @@ def test_custom_objects():
         def get_config(self):
             return {}
 
-    assert utils.get_custom_objects() == {}
+    before = dict(utils.get_custom_objects())  # other tests may have registered classes
     with utils.custom_object_scope({"Mine": Mine}):
-        assert utils.get_custom_objects() == {"Mine": Mine}
+        assert utils.get_custom_objects() == {**before, "Mine": Mine}
         config = {"module": None, "class_name": "Mine", "config": {}, "registered_name": "Mine"}
         assert isinstance(deserialize_keras_object(config), Mine)
-    assert utils.get_custom_objects() == {}
+    assert utils.get_custom_objects() == before
 
 
 def test_small_helpers():

@@ -19,6 +19,10 @@ from numba.core.bytecode import FunctionIdentity
 import minitorch_ciml
 from minitorch_ciml.kernels.cpu import jit
 
+# Calling a function in a new process before it begins needs a fork, of which JAX warns wherever
+# another test has imported it.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 PACKAGE = Path(minitorch_ciml.__file__).parent
 
 # A few kernels of each kind: on one thread, on all threads, and an optimizer's.
