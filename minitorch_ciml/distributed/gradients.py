@@ -303,7 +303,8 @@ class _Lane:
         self._there = [False] * count  # whether it is in the message
         self._next = count - 1  # the first parameter, in the order of the array, that is not there
         self._sent = 0  # where the next piece begins
-        self._written: deque[tuple[Any, slice]] = deque()  # pieces that wait for other ranks' parts
+        # Pieces that wait for other ranks' parts; and whether backward goes on meanwhile.
+        self._written: deque[tuple[Any, slice, bool]] = deque()
         self._parts: list[slice] = []
         self._transfers: list[Any] = []
         self.sending = False
@@ -318,7 +319,7 @@ class _Lane:
     def poll(self) -> None:
         """Sends what all ranks of the machine have written, and lets MPI move what is sent."""
         while self._written and self._written[0][0].Test():
-            self._add_up(self._written.popleft()[1])
+            self._add_up(*self._written.popleft()[1:])
         for transfer in self._transfers:
             transfer.poll()
 
@@ -349,9 +350,9 @@ class _Lane:
     def receive(self) -> None:
         """Waits for the sums."""
         while self._written:
-            arrival, piece = self._written.popleft()
+            arrival, piece, overlapped = self._written.popleft()
             wait(arrival)
-            self._add_up(piece)
+            self._add_up(piece, overlapped)
         for transfer in self._transfers:
             transfer.wait()
         if self._memory is not None:
@@ -381,23 +382,24 @@ class _Lane:
             if self._sent < stop <= complete:
                 piece = slice(self._sent, stop)
                 if self._memory is None:
-                    self._transfer(piece)
+                    self._transfer(piece, overlapped)
                 else:
-                    self._written.append((self._node.arrive(), piece))
+                    self._written.append((self._node.arrive(), piece, overlapped))
                 self._sent, self.sending = stop, True
 
-    def _add_up(self, piece: slice) -> None:
+    def _add_up(self, piece: slice, overlapped: bool) -> None:
         """All ranks of this machine have written the piece."""
         assert self._memory is not None
         part = self._node.share(piece.start, piece.stop)
         self._node.add_up(self._memory, part)
         self._parts.append(part)
-        self._transfer(part)
+        self._transfer(part, overlapped)
 
-    def _transfer(self, part: slice) -> None:
+    def _transfer(self, part: slice, overlapped: bool) -> None:
         if self.across.size > 1:
             values = self.message[part]
-            self._transfers.append(transfers.begin(self.across, values, self._unscale))
+            begun = transfers.begin(self.across, values, self._unscale, overlapped)
+            self._transfers.append(begun)
 
 
 def _even_stops(message: np.ndarray) -> list[int]:

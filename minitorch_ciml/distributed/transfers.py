@@ -13,17 +13,22 @@ import numpy as np
 from minitorch_ciml.distributed.requests import wait
 
 
-def begin(across: Any, values: np.ndarray, unscale: float | None) -> Swap | Reduction | Halves:
+def begin(
+    across: Any, values: np.ndarray, unscale: float | None, meanwhile: bool
+) -> Swap | Reduction | Halves:
     """Begins to replace `values` by their sum over the ranks of `across`.
 
     Args:
         across: an MPI communicator, of one rank per machine.
         values: a contiguous array, of the same shape and dtype on all of them.
         unscale: if given, `values` travel as float16, multiplied by this before and divided after.
+        meanwhile: this rank has other things to do until it waits.
     """
     if across.size == 2:
         return Swap(across, values, unscale)
-    return Reduction(across, values) if unscale is None else Halves(across, values, unscale)
+    if unscale is None:
+        return Reduction(across, values, meanwhile)
+    return Halves(across, values, unscale)
 
 
 class Swap:
@@ -58,10 +63,18 @@ class Swap:
 
 
 class Reduction:
-    """Between more machines: MPI's own way."""
+    """Between more machines: MPI's own way.
 
-    def __init__(self, across: Any, values: np.ndarray):
-        self._request = across.Iallreduce(_mpi().IN_PLACE, values)
+    MPI may know better ways for a call that returns with the sums: on three machines MPICH took 12
+    ms for a megabyte, and 30 with `Iallreduce`.
+    """
+
+    def __init__(self, across: Any, values: np.ndarray, meanwhile: bool):
+        if meanwhile:
+            self._request = across.Iallreduce(_mpi().IN_PLACE, values)
+        else:
+            across.Allreduce(_mpi().IN_PLACE, values)
+            self._request = _mpi().REQUEST_NULL
 
     def poll(self) -> bool:
         return not self._request.Test()
