@@ -140,6 +140,7 @@ def test_channels_first_pixels():
     ("arguments", "message"),
     [
         ({"weights": "elsewhere.h5"}, "got weights='elsewhere.h5', expected None"),
+        ({"pooling": "mean"}, "got pooling='mean', expected 'avg', 'max' or None"),
         ({"classes": 10}, "got classes=10, expected 1000 with weights='imagenet'"),
         ({"weights": None, "input_shape": (16, 16, 3)}, "images of at least 32 x 32 pixels"),
         ({"weights": None, "input_shape": (64, 64)}, r"got input_shape=\(64, 64\), expected three"),

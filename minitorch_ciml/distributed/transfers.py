@@ -1,7 +1,7 @@
 """Transfers: how a part of the gradients is added up between machines.
 
-A transfer begins when it is made. `poll` lets MPI move it, and tells whether it is still on its
-way; `wait` returns when the sums are there. All machines make the same ones, in the same order.
+A transfer begins when it is made. `poll` lets MPI move it; `wait` returns when the sums are there.
+All machines make the same ones, in the same order.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Swap:
             across.Isend(_bytes(self._sent), other),
         ]
 
-    def poll(self) -> bool:
-        return not all([request.Test() for request in self._requests])
+    def poll(self) -> None:
+        for request in self._requests:
+            request.Test()
 
     def wait(self) -> None:
         for request in self._requests:
@@ -76,15 +77,15 @@ class Reduction:
             across.Allreduce(_mpi().IN_PLACE, values)
             self._request = _mpi().REQUEST_NULL
 
-    def poll(self) -> bool:
-        return not self._request.Test()
+    def poll(self) -> None:
+        self._request.Test()
 
     def wait(self) -> None:
         wait(self._request)
 
 
 class Halves:
-    """The same, sent as float16: every rank adds up one part, in float32, and sends it to all."""
+    """Between more machines, as float16: each adds up a part, in float32, and sends it to all."""
 
     def __init__(self, across: Any, values: np.ndarray, unscale: float):
         self._across, self._values, self._unscale = across, values, unscale
@@ -94,8 +95,8 @@ class Halves:
         self._received = np.empty_like(self._sent)
         self._request = across.Ialltoall(_bytes(self._sent), _bytes(self._received))
 
-    def poll(self) -> bool:
-        return not self._request.Test()
+    def poll(self) -> None:
+        self._request.Test()
 
     def wait(self) -> None:
         wait(self._request)

@@ -65,6 +65,8 @@ class Blueprint:
     ) -> Model:
         """The model, with these of Keras' arguments (see `network`)."""
         name = name or self.name
+        if pooling not in (None, "avg", "max"):
+            raise ValueError(f"{name}: got pooling={pooling!r}, expected 'avg', 'max' or None.")
         self._check(name, include_top, weights, classes, classifier_activation)
         shape = self._input_shape(name, input_shape, include_top, weights)
         if isinstance(input_tensor, KerasTensor):
