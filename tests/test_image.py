@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras_peer import keras_peer
 
+from minitorch_ciml import keras
 from minitorch_ciml.ops import image
 
 RNG = np.random.default_rng(0)
@@ -111,3 +112,14 @@ X = np.zeros((4, 5, 3), "float32")
 def test_bad_input_gets_a_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_patches_of_volumes_go_through_a_file(tmp_path):
+    """Keras has one class for patches of images and of volumes."""
+    inputs = keras.Input((4, 6, 4, 1))
+    model = keras.Model(inputs, keras.ops.image.extract_patches_3d(inputs, size=2))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).random((2, 4, 6, 4, 1), np.float32)
+    assert model(x).shape == (2, 2, 3, 2, 8)
+    np.testing.assert_array_equal(again(x).numpy(), model(x).numpy())

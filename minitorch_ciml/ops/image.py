@@ -199,13 +199,15 @@ def extract_patches(
 
     Args:
         images: (H, W, C) or (N, H, W, C).
-        size: of a window: an int, or (rows, columns); with three, see `extract_patches_3d`.
+        size: of a window: an int, or (rows, columns); with three, or where the images have five
+            axes, see `extract_patches_3d`.
         strides: the step between two windows; `size` if left out.
         dilation_rate: the step between two pixels of a window.
         padding: "valid" (none), or "same": zeros, so that H' = ceil(H / stride).
         data_format: "channels_last" (the default) or "channels_first".
     """
-    if isinstance(size, Sequence) and len(size) == 3:
+    images = as_tensor(images)
+    if images.ndim == 5 or (isinstance(size, Sequence) and len(size) == 3):
         return extract_patches_3d(images, size, strides, dilation_rate, padding, data_format)
     return _patches("extract_patches", images, 2, size, strides, dilation_rate, padding,
                     data_format)  # fmt: skip
