@@ -4,8 +4,10 @@ from minitorch_ciml import keras            # the Keras script's import line, ch
 from minitorch_ciml import Scalar, Tensor   # the engine underneath
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from minitorch_ciml import ops
-from minitorch_ciml._version import __version__
+from minitorch_ciml._version import __version__ as __version__
 from minitorch_ciml.autograd import (
     GradientError,
     GraphError,
@@ -35,9 +37,20 @@ from minitorch_ciml.config import (
 )
 from minitorch_ciml.kernels.host import set_num_threads
 
+if _TYPE_CHECKING:  # at run time, `__getattr__` imports these when they are first used
+    from minitorch_ciml import datasets, keras, viz
+    from minitorch_ciml.kernels.cuda.memory import memory_info, synchronize
+
+__all__ = [
+    "GradientError", "GraphError", "Op", "Parameter", "Scalar", "Tensor", "Variable",
+    "check_grads", "datasets", "device", "enable_grad", "floatx", "from_dlpack", "get_device",
+    "grad", "hessian", "hvp", "jacobian", "jvp", "keras", "memory_info", "no_grad", "ops",
+    "set_device", "set_float32_matmul_precision", "set_floatx", "set_num_threads", "synchronize",
+    "vjp", "viz",
+]  # fmt: skip
+
 
 def __getattr__(name: str):
-    """The larger parts of the package, imported when they are first used."""
     if name in ("keras", "viz", "datasets"):
         from importlib import import_module
 
@@ -47,3 +60,7 @@ def __getattr__(name: str):
 
         return getattr(memory, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

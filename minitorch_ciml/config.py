@@ -101,7 +101,7 @@ def floatx() -> str:
 
 def set_floatx(dtype: str) -> None:
     """Sets the default float type: 'float16', 'float32' or 'float64'."""
-    name = np.dtype(dtype).name
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in FLOAT_TYPES:
         raise ValueError(f"set_floatx: got {dtype!r}, expected one of {', '.join(FLOAT_TYPES)}.")
     _floatx.set(name)

@@ -11,3 +11,7 @@ __all__ = [
     "GradientError", "GraphError", "Op", "Parameter", "Scalar", "Tensor", "Variable",
     "check_grads", "from_dlpack", "grad", "hessian", "hvp", "identity", "jacobian", "jvp", "vjp",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,9 +6,9 @@ op made it, from which inputs. The records form a graph; nothing else is needed.
 
 `backward` starts at a result with the gradient 1 and goes from the youngest variable to the oldest.
 Every variable carries a serial number, and a result is always younger than what it was made
-from, so at each variable all contributions to its gradient have already arrived: the chain rule
-needs no other order. At each step the op's *rules* turn the gradient of its result into gradients
-of its inputs, and gradients that arrive at the same variable are added.
+from. So when a variable's turn comes, all contributions to its gradient have arrived: no other
+order is needed. At each step the op's *rules* turn the gradient of its result into gradients of
+its inputs, and gradients that arrive at the same variable are added.
 
 The rules are themselves written with ops. That is why a gradient can be differentiated again
 (`create_graph=True`): while the rules run they are recorded like any other program.
@@ -20,10 +20,10 @@ Two kinds of variable share all of this: `Scalar` (a Python float, made to be lo
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from minitorch_ciml import kernels
 from minitorch_ciml.config import _Recording, recording
@@ -38,7 +38,9 @@ class GraphError(RuntimeError):
 class Record:
     """How a variable was made: `op(*inputs, **params)`.
 
-    `values` is what the kernel got of the inputs, `saved` what a fused kernel kept.
+    Attributes:
+        values: what the kernel was given: the inputs' values, in the dtype of the computation.
+        saved: what the kernel kept for the gradient, if the op has `saves=True`.
     """
 
     __slots__ = ("op", "inputs", "values", "params", "saved")
@@ -63,7 +65,7 @@ class Variable:
         value: what it holds: a float, or an array.
         grad: the gradient that `backward` has accumulated (a Variable), or None.
         requires_grad: whether gradients flow to it.
-        serial: its age; results have higher numbers than their inputs.
+        serial: when it was made; results have higher numbers than their inputs.
         record: the `Record` that made it; None for a leaf.
         hooks: functions called with the gradient when it is complete, or None.
         name: for messages and pictures.
@@ -82,7 +84,8 @@ class Variable:
         self.hooks: list[Callable] | None = None
         self.name = name
 
-    # Each kind of variable answers these.
+    # What each kind of variable defines. `kind` is the class itself: Scalar or Tensor, also for
+    # what inherits from them.
     kind: type[Variable]
 
     @classmethod
@@ -107,10 +110,10 @@ class Variable:
 
     @staticmethod
     def fit(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> Sequence:
-        """As `match`, for the plain values of an op's gradients; None may stand for some."""
+        """`match` for all gradients of an op at once, as plain values; some may be None."""
         return gradients
 
-    # The sum of two values of one shape and dtype.
+    # The sum of two gradients, as plain values of one shape and dtype.
     plus: Callable[[Any, Any], Any] = staticmethod(operator.add)
 
     def ones_like(self) -> Variable:
@@ -189,33 +192,6 @@ class Variable:
         return Graph(self)
 
 
-_ops: WeakSet[Op] = WeakSet()
-
-
-def _forget_kernels() -> None:
-    for op in _ops:
-        op._kernels.clear()
-        op._gradient_kernels.clear()
-
-
-kernels.when_looked_up_anew(_forget_kernels)
-
-
-class _Kernels(dict):
-    """An op's kernels by the type of the values: each is found when it is first needed."""
-
-    def __init__(self, find: Callable[[type], Callable | None]):
-        self._find = find
-
-    def __missing__(self, array_type: type) -> Callable | None:
-        kernel = self[array_type] = self._find(array_type)
-        return kernel
-
-
-def _named_kernels(name: str) -> _Kernels:
-    return _Kernels(lambda array_type: kernels.of_op(kernels.device_of(array_type), name))
-
-
 class Op:
     """A differentiable function: a name, a kernel per device found by it, and its derivative.
 
@@ -268,12 +244,13 @@ class Op:
         self.differentiable = bool(rules or joint or ref)
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
-        # None stands for a device that has no such kernel.
-        self._kernels = _named_kernels(name) if kernel is None else _Kernels(lambda _: kernel)
-        self._gradient_kernels = _Kernels(lambda _: None)
+        # By the type of the values; None where there is no such kernel.
+        self._kernels: dict[type, Callable | None] = defaultdict(lambda: kernel)
+        self._gradient_kernels: dict[type, Callable | None] = defaultdict(lambda: None)
+        if kernel is None:
+            self._kernels = kernels.OpKernels(name)
         if gradient_kernel or ref is not None:
-            self._gradient_kernels = _named_kernels(f"{name}_grad")
-        _ops.add(self)
+            self._gradient_kernels = kernels.OpKernels(f"{name}_grad")
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -407,21 +384,24 @@ def _backpropagate(
 
     With `targets`, returns their gradients and visits only what leads to them; without, adds to
     `.grad` of the leaves. `observer(variable, gradient, input_gradients)` sees every step.
-
-    Where nothing is recorded, gradients travel as plain values, without a variable around each.
     """
     retain = create_graph if retain_graph is None else retain_graph
+    # Gradients that will be differentiated again travel as variables. All others travel as plain
+    # values, which is faster; `wrap` makes a variable of one, `unwrap` takes it out again.
     kind = outputs[0].kind
-    way: tuple[Callable, ...] = (kind.constant, _value, kind.plus, _plain_gradients)
+    wrap: Callable = kind.constant
+    unwrap: Callable = _value
+    add: Callable = kind.plus
+    gradients_of_inputs: Callable = _plain_gradients
     if create_graph:
-        way = (_itself, _itself, operator.add, _recorded_gradients)
-    wrap, unwrap, add, pass_on = way
-    gradients: dict[Variable, Any] = {}
+        wrap, unwrap, add, gradients_of_inputs = _itself, _itself, operator.add, _recorded_gradients
+
+    gradients: dict[Variable, Any] = {}  # what has arrived at each variable so far
     for y, seed in zip(outputs, seeds):
         g = unwrap(_seed(y, seed))
         gradients[y] = add(gradients[y], g) if y in gradients else g
     lineage = _lineage(outputs, targets)
-    wanted = set(lineage)
+    on_the_way = set(lineage)
     goals = set() if targets is None else set(targets)
     found: dict[Variable, Variable] = {}
     watch = None
@@ -430,7 +410,7 @@ def _backpropagate(
     with _Recording(create_graph):
         while lineage:
             v = lineage.pop()
-            g = gradients.pop(v, None)
+            g = gradients.pop(v, None)  # complete: all that use v are younger and were visited
             if g is None:
                 continue
             if v.hooks is not None:
@@ -442,15 +422,15 @@ def _backpropagate(
                 v.grad = wrap(g if v.grad is None else add(unwrap(v.grad), g))
             if record is None:
                 continue
-            needs = tuple([x in wanted for x in record.inputs])
+            needs = tuple([x in on_the_way for x in record.inputs])
             if True not in needs:
                 continue
-            shares = pass_on(v, record, g, needs)
+            input_gradients = gradients_of_inputs(v, record, g, needs)
             if observer is not None:
                 shown = [wrap(gx) if need and gx is not None else None
-                         for gx, need in zip(shares, needs)]  # fmt: skip
+                         for gx, need in zip(input_gradients, needs)]  # fmt: skip
                 observer(v, wrap(g), shown)
-            for x, gx, need in zip(record.inputs, shares, needs):
+            for x, gx, need in zip(record.inputs, input_gradients, needs):
                 if need and gx is not None:
                     gradients[x] = add(gradients[x], gx) if x in gradients else gx
             if watch is not None:
@@ -547,25 +527,23 @@ def _plain_gradients(v: Variable, record: Record, g: Any, needs: tuple) -> Seque
     """First-order gradients, as values: from the op's gradient kernel, or from its rules."""
     op, kind = record.op, v.kind
     kernel = op._gradient_kernels[type(v.value)]
-    shares: Sequence
+    found: Sequence
     if kernel is None:
         variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
-        shares = [None if gx is None else gx.value for gx in variables]
+        found = [None if gx is None else gx.value for gx in variables]
     elif op.saves:
-        shares = kernel(
-            g, v.value, *record.values, needs=needs, saved=record.saved, **record.params
-        )
+        found = kernel(g, v.value, *record.values, needs=needs, saved=record.saved, **record.params)
     else:
-        shares = kernel(g, v.value, *record.values, needs=needs, **record.params)
-    return kind.fit(shares, record.inputs, needs)
+        found = kernel(g, v.value, *record.values, needs=needs, **record.params)
+    return kind.fit(found, record.inputs, needs)
 
 
 def _recorded_gradients(v: Variable, record: Record, g: Variable, needs: tuple) -> Sequence:
     """Gradients that can be differentiated again: from rules, which are recorded."""
-    shares = _by_rules(v, record, g, needs, create_graph=True)
+    found = _by_rules(v, record, g, needs, create_graph=True)
     return [
         v.kind.match(gx, x) if need and gx is not None else None
-        for x, gx, need in zip(record.inputs, shares, needs)
+        for x, gx, need in zip(record.inputs, found, needs)
     ]
 
 

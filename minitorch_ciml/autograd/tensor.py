@@ -248,6 +248,12 @@ class Tensor(Variable):
     def __iter__(self):
         return (self[i] for i in range(len(self.value)))
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "tensors are immutable: change the NumPy array before it becomes a tensor, or make "
+            "another tensor, such as with ops.where or ops.slice_update."
+        )
+
     def __format__(self, spec: str) -> str:
         return format(self.item() if spec and self.size == 1 else str(self), spec)
 

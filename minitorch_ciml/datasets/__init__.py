@@ -6,7 +6,10 @@ from minitorch_ciml.datasets import cifar, fashion_mnist, housing, imdb, mnist, 
 from minitorch_ciml.datasets.mnist import Split
 from minitorch_ciml.datasets.synthetic import synthetic_digits
 
-__all__ = ["digits", "load", "mnist", "synthetic_digits"]
+__all__ = [
+    "cifar", "digits", "fashion_mnist", "housing", "imdb", "load", "mnist", "reuters",
+    "synthetic_digits",
+]  # fmt: skip
 
 
 def load(name: str, path: str | os.PathLike[str] | None = None) -> tuple[Split, Split]:
@@ -62,3 +65,7 @@ def digits(n_train: int = 60_000, n_test: int = 10_000) -> tuple[Split, Split]:
         print("MNIST is not on this machine and could not be downloaded: drawing digits instead.")
         return synthetic_digits(n_train, n_test)
     return (x_train[:n_train], y_train[:n_train]), (x_test[:n_test], y_test[:n_test])
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -44,3 +44,17 @@ from minitorch_ciml.distributed.gradients import (
 from minitorch_ciml.distributed.launch import limit_threads, promise, promised_rank, visible_gpus
 from minitorch_ciml.distributed.profile import profile
 from minitorch_ciml.distributed.sums import PARTS, all_sum, average_in_fixed_order
+
+__all__ = [
+    "Average", "Communicator", "Compression", "DistributedOptimizer", "GradientExchange", "Max",
+    "MPICommunicator", "Min", "PARTS", "Sum", "all_sum", "allgather", "allgather_object",
+    "allreduce", "average_in_fixed_order", "barrier", "broadcast", "broadcast_global_variables",
+    "broadcast_object", "broadcast_variables", "cross_rank", "cross_size", "exchange_for_part",
+    "init", "is_initialized", "leads", "limit_threads", "local_rank", "local_size", "profile",
+    "promise", "promised_rank", "rank", "set_exchange", "share_work", "shares_work", "size",
+    "visible_gpus",
+]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -39,7 +39,20 @@ from minitorch_ciml.keras.regularizers import Regularizer
 from minitorch_ciml.keras.saving import KERAS_VERSION as __version__
 from minitorch_ciml.keras.symbolic import KerasTensor
 
+__all__ = [
+    "DTypePolicy", "Initializer", "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric",
+    "Model", "Optimizer", "Regularizer", "Sequential", "Variable", "activations", "applications",
+    "backend", "callbacks", "config", "constraints", "datasets", "device", "distribution",
+    "dtype_policies", "initializers", "layers", "losses", "metrics", "mixed_precision", "models",
+    "name_scope", "ops", "optimizers", "preprocessing", "random", "regularizers", "saving", "tree",
+    "utils", "version",
+]  # fmt: skip
+
 
 def version() -> str:
     """The version of Keras whose names and files these are."""
     return __version__
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -108,5 +108,13 @@ def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
 
 
 __all__ = [
-    *(fn.__name__ for fn in FUNCTIONS), "deserialize", "get", "hard_swish", "serialize", "swish",
+    "celu", "deserialize", "elu", "exponential", "gelu", "get", "glu", "hard_shrink",
+    "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid",
+    "log_softmax", "mish", "relu", "relu6", "selu", "serialize", "sigmoid", "silu", "soft_shrink",
+    "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus",
+    "swish", "tanh", "tanh_shrink", "threshold",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -86,3 +86,7 @@ def is_int_dtype(dtype: Any) -> bool:
 def is_keras_tensor(x: Any) -> bool:
     """Whether `x` is a symbolic tensor of a model."""
     return isinstance(x, KerasTensor)
+
+
+def __dir__() -> list[str]:
+    return __all__

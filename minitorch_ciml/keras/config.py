@@ -28,6 +28,10 @@ def is_traceback_filtering_enabled() -> bool:
 __all__ = [
     "backend", "disable_interactive_logging", "disable_traceback_filtering", "dtype_policy",
     "enable_interactive_logging", "epsilon", "floatx", "image_data_format",
-    "is_interactive_logging_enabled", "is_traceback_filtering_enabled",
-    "set_dtype_policy", "set_epsilon", "set_floatx", "set_image_data_format",
+    "is_interactive_logging_enabled", "is_traceback_filtering_enabled", "set_dtype_policy",
+    "set_epsilon", "set_floatx", "set_image_data_format",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,6 +12,11 @@ from minitorch_ciml.keras import serialization
 from minitorch_ciml.keras.serialization import Configurable, serializable
 from minitorch_ciml.ops import sum as sum_
 
+__all__ = [
+    "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get", "max_norm",
+    "min_max_norm", "non_neg", "serialize", "unit_norm",
+]  # fmt: skip
+
 EPSILON = 1e-7  # keeps the norm of a zero vector away from 0
 
 
@@ -129,3 +134,7 @@ def serialize(constraint: Any) -> Any:
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The constraint that a configuration describes."""
     return serialization.deserialize_keras_object(config, custom_objects)
+
+
+def __dir__() -> list[str]:
+    return __all__

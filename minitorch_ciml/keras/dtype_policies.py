@@ -9,6 +9,8 @@ import numpy as np
 from minitorch_ciml import config, kernels
 from minitorch_ciml.keras.serialization import serializable
 
+__all__ = ["DTypePolicy", "get"]
+
 
 @serializable("keras", "keras.dtype_policies.DTypePolicy")
 class DTypePolicy:
@@ -100,3 +102,7 @@ def set_dtype_policy(policy: Any) -> None:
     """Sets the policy of layers that are given none."""
     global _global_policy
     _global_policy = get(policy).name
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,6 +25,15 @@ from minitorch_ciml.keras.serialization import (
 from minitorch_ciml.ops import random
 from minitorch_ciml.ops.random import SeedGenerator
 
+__all__ = [
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "IdentityInitializer", "Initializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal",
+    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling",
+    "Zeros", "constant", "deserialize", "get", "glorot_normal", "glorot_uniform", "he_normal",
+    "he_uniform", "identity", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
+    "random_normal", "random_uniform", "serialize", "truncated_normal", "variance_scaling", "zeros",
+]  # fmt: skip
+
 
 class Initializer(Configurable):
     """The base of all initializers: `__call__(shape, dtype=None)` gives a tensor."""
@@ -355,3 +364,7 @@ def serialize(initializer: Any) -> Any:
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The initializer that a configuration describes."""
     return serialization.deserialize_keras_object(config, custom_objects)
+
+
+def __dir__() -> list[str]:
+    return __all__

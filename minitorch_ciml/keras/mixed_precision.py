@@ -14,3 +14,7 @@ __all__ = [
     "DTypePolicy", "LossScaleOptimizer", "Policy", "dtype_policy", "global_policy",
     "set_dtype_policy", "set_global_policy",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

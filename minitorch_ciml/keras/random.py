@@ -18,3 +18,7 @@ __all__ = [
     "SeedGenerator", "beta", "binomial", "categorical", "dropout", "gamma", "normal", "randint",
     "shuffle", "truncated_normal", "uniform",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

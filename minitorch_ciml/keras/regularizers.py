@@ -16,6 +16,11 @@ from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.shape import transpose
 
+__all__ = [
+    "L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "deserialize", "get", "l1", "l1_l2",
+    "l2", "orthogonal_regularizer", "serialize",
+]  # fmt: skip
+
 
 class Regularizer(Configurable):
     """The base of all regularizers: `__call__(x)` gives the penalty, a scalar tensor."""
@@ -137,3 +142,7 @@ def serialize(regularizer: Any) -> Any:
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The regularizer that a configuration describes."""
     return serialization.deserialize_keras_object(config, custom_objects)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -322,3 +322,7 @@ def _refuse_unbuilt(model: Any, what: str) -> None:
 def _refuse_overwriting(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True or choose another name.")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+__all__ = ["assert_same_structure", "flatten", "is_nested", "map_structure", "pack_sequence_as"]
+
 _NESTS = (list, tuple, dict)
 
 
@@ -75,3 +77,7 @@ def assert_same_structure(a: Any, b: Any) -> None:
     if is_nested(a):
         for key in a if isinstance(a, dict) else range(len(a)):
             assert_same_structure(a[key], b[key])
+
+
+def __dir__() -> list[str]:
+    return __all__

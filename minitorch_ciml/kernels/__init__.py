@@ -176,29 +176,34 @@ def _cuda_memory() -> Any:
     return import_module(f"{__name__}.cuda.memory")
 
 
-def of_op(device: str, name: str) -> Callable | None:
-    """`find`, for an op: its inputs may be floats of 16 bits."""
-    kernel = find(device, name)
-    if kernel is not None and halves.in_use and device in ("cpu", "cuda"):
-        return halves.computing_in_float32(name, kernel, device)
-    return kernel
+class OpKernels(dict):
+    """The kernels called `name`, by the type of the values: each is found when first needed.
+
+    None stands for a device that has no such kernel.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        _all_op_kernels.append(self)
+
+    def __missing__(self, array_type: type) -> Callable | None:
+        device = device_of(array_type)
+        kernel = find(device, self.name)
+        if kernel is not None and halves.in_use and device in ("cpu", "cuda"):
+            kernel = halves.computing_in_float32(self.name, kernel, device)
+        self[array_type] = kernel
+        return kernel
+
+
+_all_op_kernels: list[OpKernels] = []
 
 
 def use_halves() -> None:
     """Makes all ops compute with float16 and bfloat16, too (`halves.py`)."""
     if not halves.in_use:
         halves.use()
-        for forget in _FORGET:
-            forget()
-
-
-# Called when kernels must be looked up anew.
-_FORGET: list[Callable[[], None]] = []
-
-
-def when_looked_up_anew(forget: Callable[[], None]) -> None:
-    """From now on, `forget()` is called when kernels that were found are not the right ones."""
-    _FORGET.append(forget)
+        for found in _all_op_kernels:
+            found.clear()
 
 
 def _choose_gpu(number: int | None) -> None:

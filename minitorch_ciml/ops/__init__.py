@@ -8,14 +8,12 @@ from minitorch_ciml.ops import creation as _creation
 from minitorch_ciml.ops import ctc as _ctc
 from minitorch_ciml.ops import decompositions as _decompositions
 from minitorch_ciml.ops import fourier as _fourier
-from minitorch_ciml.ops import (
-    image,  # as `ops.image`: its functions have short names, like `resize`
-)
+from minitorch_ciml.ops import image as image  # its functions have short names: `resize`
 from minitorch_ciml.ops import indexing as _indexing
 from minitorch_ciml.ops import linalg as _linalg
 from minitorch_ciml.ops import losses as _losses
 from minitorch_ciml.ops import math as _math
-from minitorch_ciml.ops import methods as _methods  # gives tensors their methods
+from minitorch_ciml.ops import methods as _methods  # noqa: F401  (gives tensors their methods)
 from minitorch_ciml.ops import nn as _nn
 from minitorch_ciml.ops import normalization as _normalization
 from minitorch_ciml.ops import norms as _norms
@@ -51,12 +49,31 @@ from minitorch_ciml.ops.statistics import *  # noqa: F403
 # Last, because the function `shape` shares its name with a module.
 from minitorch_ciml.ops.creation import *  # noqa: F403  # isort: skip
 
-__all__ = [
-    name
-    for module in (
-        _attention, _blocks, _conv, _counting, _creation, _ctc, _decompositions, _fourier,
-        _indexing, _linalg, _losses, _math, _nn, _normalization, _norms, _pool,
-        _rearrangement, _recurrent, _reduce, _scatter, _shape, _statistics,
-    )
-    for name in module.__all__
-]  # fmt: skip
+# One line per module: so tools that only read the code understand it, too.
+__all__: list[str] = []
+__all__ += _attention.__all__
+__all__ += _blocks.__all__
+__all__ += _conv.__all__
+__all__ += _counting.__all__
+__all__ += _creation.__all__
+__all__ += _ctc.__all__
+__all__ += _decompositions.__all__
+__all__ += _fourier.__all__
+__all__ += _indexing.__all__
+__all__ += _linalg.__all__
+__all__ += _losses.__all__
+__all__ += _math.__all__
+__all__ += _nn.__all__
+__all__ += _normalization.__all__
+__all__ += _norms.__all__
+__all__ += _pool.__all__
+__all__ += _rearrangement.__all__
+__all__ += _recurrent.__all__
+__all__ += _reduce.__all__
+__all__ += _scatter.__all__
+__all__ += _shape.__all__
+__all__ += _statistics.__all__
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "image"]

@@ -404,3 +404,7 @@ def ssim(
     alike = (m1 * m2 * 2 + a) * (covariance * 2 + b)
     result = mean(alike / ((m1 * m1 + m2 * m2 + a) * (variances + b)), (1, 2, 3))
     return result[0] if single else result
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -138,9 +138,11 @@ def sparse_categorical_crossentropy(
     if labels.ndim == output.ndim and labels.shape[axis] == 1:
         labels = labels.reshape(expected)
     if labels.shape != expected:
+        advice = "; for one-hot targets take categorical_crossentropy"
         raise ValueError(
             f"sparse_categorical_crossentropy: target has shape {target.shape}, expected "
-            f"{expected} for output of shape {output.shape}."
+            f"{expected} for output of shape {output.shape}"
+            f"{advice if target.shape == output.shape else ''}."
         )
     if labels.dtype.kind not in "iu":
         labels = labels.astype(np.int64)

@@ -318,3 +318,7 @@ def dropout(
     if x.ndim == 0:
         return _dropout(x.reshape((1,)), **how).reshape(())
     return _dropout(x, **how)
+
+
+def __dir__() -> list[str]:
+    return __all__

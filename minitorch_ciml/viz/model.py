@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from minitorch_ciml.keras.layers import Function
+from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.tree import flatten
 from minitorch_ciml.viz.graph import INK, PALE, Node, drawing
 

@@ -101,3 +101,7 @@ def load_model(filepath: Any, *arguments: Any, **named: Any) -> Any:
     if model.optimizer is not None:
         DistributedOptimizer(model.optimizer)
     return model
+
+
+def __dir__() -> list[str]:
+    return __all__

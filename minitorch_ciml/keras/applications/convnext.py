@@ -171,3 +171,7 @@ __all__ = [
     "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge",
     "decode_predictions", "preprocess_input",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

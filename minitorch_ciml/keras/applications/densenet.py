@@ -74,3 +74,7 @@ DenseNet201 = _densenet(
 )
 
 __all__ = ["DenseNet121", "DenseNet169", "DenseNet201", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

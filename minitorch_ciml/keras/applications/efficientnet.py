@@ -207,3 +207,7 @@ __all__ = [
     "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
     "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "decode_predictions", "preprocess_input",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -220,6 +220,10 @@ EfficientNetV2L = _efficientnet(
 
 __all__ = [
     "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
-    "EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L", "decode_predictions",
+    "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S", "decode_predictions",
     "preprocess_input",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,6 +13,8 @@ from minitorch_ciml.keras import backend, ops
 from minitorch_ciml.keras.applications.weights import fetch
 from minitorch_ciml.keras.symbolic import KerasTensor
 
+__all__ = ["decode_predictions", "preprocess_input"]
+
 _NAMES = (
     "imagenet_class_index.json",
     "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
@@ -119,3 +121,7 @@ def preprocessing(mode: str | None) -> Callable[..., Any]:
 
     preprocess.__name__ = preprocess.__qualname__ = "preprocess_input"
     return preprocess
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -112,3 +112,7 @@ InceptionResNetV2 = network(
 )  # fmt: skip
 
 __all__ = ["InceptionResNetV2", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -129,3 +129,7 @@ InceptionV3 = network(
 )  # fmt: skip
 
 __all__ = ["InceptionV3", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

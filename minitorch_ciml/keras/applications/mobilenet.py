@@ -104,3 +104,7 @@ def MobileNet(
 
 
 __all__ = ["MobileNet", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -122,3 +122,7 @@ def MobileNetV2(
 
 
 __all__ = ["MobileNetV2", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -216,3 +216,7 @@ MobileNetV3Small = _mobilenet("Small", _SMALL, 1024)
 MobileNetV3Large = _mobilenet("Large", _LARGE, 1280)
 
 __all__ = ["MobileNetV3Large", "MobileNetV3Small", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

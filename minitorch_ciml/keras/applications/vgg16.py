@@ -46,3 +46,7 @@ VGG16 = vgg(
 )
 
 __all__ = ["VGG16", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

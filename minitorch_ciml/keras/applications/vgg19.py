@@ -7,3 +7,7 @@ VGG19 = vgg(
 )
 
 __all__ = ["VGG19", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

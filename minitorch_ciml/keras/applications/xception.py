@@ -94,3 +94,7 @@ Xception = network(
 )  # fmt: skip
 
 __all__ = ["Xception", "decode_predictions", "preprocess_input"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,3 +20,7 @@ __all__ = [
     "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
     "ProgbarLogger", "ReduceLROnPlateau", "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -238,3 +238,7 @@ def rewinding(model: Any) -> Callable[[], None]:
 
 if os.environ.get(VARIABLE) == "1" and distributed.promise().size > 1:
     set_distribution(DataParallel())
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -76,6 +76,8 @@ class CompiledLoss:
             ]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any, names: Names) -> Tensor:
+        if y_pred is None:
+            raise TypeError("the model's call returned None, not a tensor: end it with return.")
         outputs = flatten(y_pred)
         if self.losses is None:
             self.build(len(outputs), names)

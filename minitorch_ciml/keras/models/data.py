@@ -388,7 +388,13 @@ def _arrays(part: Any, texts: bool = False) -> Any:
     if part is None:
         return None
     if isinstance(part, (list, tuple)) and part and not _holds_arrays(part):
-        whole = np.asarray(part, dtype=object if isinstance(part[0], str) else None)
+        try:
+            whole = np.asarray(part, dtype=object if isinstance(part[0], str) else None)
+        except ValueError:
+            raise ValueError(
+                "the samples in the list differ in length, so they do not form an array; make them "
+                "alike, for example with keras.utils.pad_sequences."
+            ) from None
         return _array(whole, texts)
     return map_structure(lambda x: _array(x, texts), part)
 

@@ -110,9 +110,10 @@ def _of_rank(expected: KerasTensor, x: Any) -> Any:
         return expand_dims(x, -1)
     if x.ndim == rank + 1 and x.shape[-1] == 1:
         return squeeze(x, -1)
+    is_one_sample = tuple(x.shape) == tuple(expected.shape[1:])
     raise ValueError(
         f"the model's input {expected.name!r} has shape {expected.shape}, got data of shape "
-        f"{tuple(x.shape)}."
+        f"{tuple(x.shape)}{'; pass one sample as a batch: x[None]' if is_one_sample else ''}."
     )
 
 

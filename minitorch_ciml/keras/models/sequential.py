@@ -45,9 +45,10 @@ class Sequential(Model):
         if isinstance(layer, KerasTensor):  # Sequential([Input(...), ...])
             layer = layer.node.layer  # type: ignore[union-attr]
         if not isinstance(layer, Layer):
+            given = f"the class {layer.__name__}" if isinstance(layer, type) else repr(layer)
             raise ValueError(
-                f"Sequential.add: expected a layer, got {type(layer).__name__}; "
-                "pass an instance such as Dense(10)."
+                f"Sequential.add: expected a layer, got {given}; pass an instance such as "
+                "Dense(10)."
             )
         if any(layer is other for other in self._layers):
             raise ValueError(

@@ -46,7 +46,7 @@ _MODULES = {"core": CORE, "math": MATH, "linalg": LINALG, "nn": NN, "image": IMA
 
 # This package's own, which Keras does not have.
 OWN = (
-    "conv_bias_act", "conv_max_pool", "dense", "flatten", "getitem", "gru", "lstm",
+    "clipped_relu", "conv_bias_act", "conv_max_pool", "dense", "flatten", "getitem", "gru", "lstm",
     "mean_squared_error", "mish", "normalize_batch", "simple_rnn", "upsample",
 )  # fmt: skip
 

@@ -46,3 +46,7 @@ legacy = SimpleNamespace(
         for cls in (Adadelta, Adagrad, Adam, Adamax, Ftrl, Nadam, Optimizer, RMSprop, SGD)
     }
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

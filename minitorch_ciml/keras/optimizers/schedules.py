@@ -19,6 +19,11 @@ from minitorch_ciml.keras.serialization import (
     serialize_keras_object,
 )
 
+__all__ = [
+    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
+    "LearningRateSchedule", "PiecewiseConstantDecay", "PolynomialDecay", "deserialize", "serialize",
+]  # fmt: skip
+
 deserialize, serialize = deserialize_keras_object, serialize_keras_object
 
 
@@ -255,3 +260,7 @@ class CosineDecayRestarts(_Formula):
             progress = (grown / self.t_mul**n - 1) / (self.t_mul - 1)
         wave = self.m_mul**n * (1 + np.cos(np.pi * progress)) / 2
         return self.initial_learning_rate * (self.alpha + (1 - self.alpha) * wave)
+
+
+def __dir__() -> list[str]:
+    return __all__

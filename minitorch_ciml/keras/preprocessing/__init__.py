@@ -11,3 +11,7 @@ __all__ = [
     "image", "image_dataset_from_directory", "sequence", "text_dataset_from_directory",
     "timeseries_dataset_from_array",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,3 +25,7 @@ def smart_resize(
     layer = Resizing(*size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
     resized = layer(x)
     return resized if hasattr(x, "numpy") else resized.numpy()
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,3 +3,7 @@
 from minitorch_ciml.keras.utils import pad_sequences
 
 __all__ = ["pad_sequences"]
+
+
+def __dir__() -> list[str]:
+    return __all__

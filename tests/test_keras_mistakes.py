@@ -1,0 +1,112 @@
+"""Mistakes that newcomers make: each gets one line that says what was given and what to do."""
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import Tensor, keras, set_floatx
+
+layers = keras.layers
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((8, 6, 6), "float32"), RNG.integers(0, 10, 8)
+
+
+def model(units=10, loss="sparse_categorical_crossentropy", **options):
+    network = keras.Sequential(
+        [keras.Input((6, 6)), layers.Flatten(), layers.Dense(units, activation="softmax")]
+    )
+    network.compile(options.pop("optimizer", "sgd"), loss, **options)
+    return network
+
+
+def fit(x, y, units=10, loss="sparse_categorical_crossentropy", **options):
+    model(units, loss).fit(x, y, verbose=0, **options)
+
+
+def uncompiled():
+    return keras.Sequential([layers.Flatten(), layers.Dense(2)])
+
+
+class ReturnsNothing(keras.Model):
+    def call(self, x):
+        x * 2
+
+
+def returns_nothing():
+    network = ReturnsNothing()
+    network.compile("sgd", "mse")
+    network.fit(X, X, verbose=0)
+
+
+def assigns_to_a_tensor():
+    x = Tensor(np.ones(3))
+    x[0] = 2.0
+
+
+MISTAKES = {
+    # names
+    "optimizer": (lambda: model(optimizer="adma"), "unknown optimizer 'adma'; did you mean"),
+    "loss": (lambda: fit(X, Y, loss="mean_square_error"), "unknown loss .* did you mean"),
+    "activation": (lambda: layers.Dense(3, "rleu"), "did you mean 'relu'"),
+    "initializer": (lambda: layers.Dense(3, kernel_initializer="glorot"), "'glorot_uniform'"),
+    "padding": (lambda: layers.Conv2D(3, 3, padding="smae"), "must be 'valid' or 'same', got"),
+    "argument": (lambda: layers.Dense(3, activtion="relu"), "unknown argument 'activtion'; known"),
+    "layer's name": (lambda: model().get_layer("dnese"), "has no layer 'dnese'; it has: flatten"),
+    "float type": (lambda: set_floatx("float31"), "got 'float31', expected one of float16"),
+    # layers
+    "no units": (lambda: layers.Dense(), r"expected Dense\(units=...\)"),
+    "half a unit": (lambda: layers.Dense(3.5), "units must be a positive integer, got 3.5"),
+    "rate": (lambda: layers.Dropout(5), "rate must be between 0 and 1, got 5"),
+    "class": (lambda: keras.Sequential([layers.Flatten]), "got the class Flatten; pass an inst"),
+    "callback's class": (
+        lambda: fit(X, Y, callbacks=[keras.callbacks.EarlyStopping]),
+        r"write EarlyStopping\(\) with parentheses",
+    ),
+    "not called": (lambda: keras.Model(keras.Input((3,)), layers.Dense(3)), "got Dense"),
+    "window": (
+        lambda: layers.Conv2D(3, 7)(keras.Input((4, 4, 1))),
+        "size 7 is larger than the input's 4; use a smaller kernel_size",
+    ),
+    "rank": (lambda: layers.LSTM(3)(keras.Input((4,))), "expects an input with 3 dimensions"),
+    "merge": (lambda: layers.Add()([keras.Input((3,)), keras.Input((4,))]), "3 is not 4"),
+    "reshape": (lambda: layers.Reshape((3, 4))(keras.Input((10,))), "cannot be reshaped"),
+    "word number": (lambda: layers.Embedding(5, 3)(np.array([[7]])), "between 0 and .*= 4, got 7"),
+    "no return": (returns_nothing, "returned None, not a tensor: end it with return"),
+    # data
+    "not compiled": (lambda: uncompiled().fit(X, Y), r"call compile\(optimizer=..., loss=...\)"),
+    "lengths": (lambda: fit(X, Y[:5]), r"the same number of samples, got \[8, 5\]"),
+    "no targets": (lambda: fit(X, None), r"the loss needs targets"),
+    "shape": (lambda: fit(X[:, :4], Y), "size 36 on axis -1, got 24"),
+    "one sample": (lambda: model().predict(X[0]), r"pass one sample as a batch: x\[None\]"),
+    "ragged": (lambda: fit([[1, 2], [3]], Y[:2]), "differ in length.*pad_sequences"),
+    "texts": (lambda: fit(np.array([1, None] * 4, object), Y), "expected numbers"),
+    "batch size": (lambda: fit(X, Y, batch_size=0), "must be a positive integer, got 0"),
+    "epochs": (lambda: fit(X, Y, epochs="3"), "epochs must be a whole number, got '3'"),
+    "split": (lambda: fit(X, Y, validation_split=1.5), "give a fraction between 0 and 1"),
+    "weights": (lambda: model().set_weights([X]), "has 2 weights, got 1 arrays"),
+    # labels
+    "label": (lambda: fit(X, Y + 3, 5), "is not one of the 5 classes, 0 to 4"),
+    "one-hot": (lambda: fit(X, np.eye(10)[Y]), "for one-hot targets take categorical_crossent"),
+    "integers": (lambda: fit(X, Y, loss="categorical_crossentropy"), "with to_categorical"),
+    "classes": (lambda: keras.utils.to_categorical([12], 10), "got labels from 12 to 12, exp"),
+    # files
+    "file": (lambda: keras.models.load_model("nope.keras"), "there is no file 'nope.keras'"),
+    "ending": (lambda: model().save("nope"), "must end in .keras"),
+    # tensors
+    "assignment": (assigns_to_a_tensor, "tensors are immutable"),
+    "broadcast": (lambda: Tensor(np.ones(3)) + Tensor(np.ones(4)), r"got shapes \(3,\), \(4,\)"),
+    "nothing to do": (lambda: Tensor([1.0]).sum().backward(), "set requires_grad=True on its in"),
+    "many values": (
+        lambda: (Tensor([1.0, 2.0], requires_grad=True) * 2).backward(),
+        "is not a scalar; reduce it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_clear_line(name):
+    make, message = MISTAKES[name]
+    with pytest.raises(
+        (ValueError, TypeError, RuntimeError, FileNotFoundError), match=message
+    ) as raised:
+        make()
+    assert "\n" not in str(raised.value)
