@@ -61,14 +61,14 @@ X = np.ones((2, 3, 4))
     [
         (lambda: ops.batch_normalization(X, np.ones(3), np.ones(4), -1), r"mean .*expected \(4,\)"),
         (lambda: ops.batch_normalization(X, np.ones(4), np.ones(3), -1), "variance has shape"),
-        (lambda: ops.batch_normalization(X, np.ones(4), np.ones(4), 5), "axis 5 does not exist"),
+        (lambda: ops.batch_normalization(X, np.ones(4), np.ones(4), 5), "got axis 5 for"),
         (lambda: ops.normalize_batch(X, np.ones((4, 1))), "scale has shape"),
         (lambda: ops.normalize_batch(X, None, np.ones(1)), "offset has shape"),
         (lambda: ops.layer_normalization(X, np.ones(3)), r"gamma has shape \(3,\), expected \(4,"),
         (lambda: ops.layer_normalization(X, None, np.ones(3), (0, 1)), "beta has shape"),
-        (lambda: ops.layer_normalization(X, axis=3), "axis 3 does not exist"),
+        (lambda: ops.layer_normalization(X, axis=3), "got axis 3 for"),
         (lambda: ops.rms_normalization(X, np.ones(3)), r"scale has shape \(3,\), expected \(4,"),
-        (lambda: ops.rms_normalization(X, axis=-4), "axis -4 does not exist"),
+        (lambda: ops.rms_normalization(X, axis=-4), "got axis -4 for"),
     ],
 )
 def test_errors(call, message):

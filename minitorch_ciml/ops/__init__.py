@@ -10,6 +10,7 @@ from minitorch_ciml.ops import decompositions as _decompositions
 from minitorch_ciml.ops import fourier as _fourier
 from minitorch_ciml.ops import image as image  # its functions have short names: `resize`
 from minitorch_ciml.ops import indexing as _indexing
+from minitorch_ciml.ops import joining as _joining
 from minitorch_ciml.ops import linalg as _linalg
 from minitorch_ciml.ops import losses as _losses
 from minitorch_ciml.ops import math as _math
@@ -17,6 +18,7 @@ from minitorch_ciml.ops import methods as _methods  # noqa: F401  (gives tensors
 from minitorch_ciml.ops import nn as _nn
 from minitorch_ciml.ops import normalization as _normalization
 from minitorch_ciml.ops import norms as _norms
+from minitorch_ciml.ops import order as _order
 from minitorch_ciml.ops import pool as _pool
 from minitorch_ciml.ops import rearrangement as _rearrangement
 from minitorch_ciml.ops import recurrent as _recurrent
@@ -32,12 +34,14 @@ from minitorch_ciml.ops.ctc import *  # noqa: F403
 from minitorch_ciml.ops.decompositions import *  # noqa: F403
 from minitorch_ciml.ops.fourier import *  # noqa: F403
 from minitorch_ciml.ops.indexing import *  # noqa: F403
+from minitorch_ciml.ops.joining import *  # noqa: F403
 from minitorch_ciml.ops.linalg import *  # noqa: F403
 from minitorch_ciml.ops.losses import *  # noqa: F403
 from minitorch_ciml.ops.math import *  # noqa: F403
 from minitorch_ciml.ops.nn import *  # noqa: F403
 from minitorch_ciml.ops.normalization import *  # noqa: F403
 from minitorch_ciml.ops.norms import *  # noqa: F403
+from minitorch_ciml.ops.order import *  # noqa: F403
 from minitorch_ciml.ops.pool import *  # noqa: F403
 from minitorch_ciml.ops.rearrangement import *  # noqa: F403
 from minitorch_ciml.ops.recurrent import *  # noqa: F403
@@ -60,12 +64,14 @@ __all__ += _ctc.__all__
 __all__ += _decompositions.__all__
 __all__ += _fourier.__all__
 __all__ += _indexing.__all__
+__all__ += _joining.__all__
 __all__ += _linalg.__all__
 __all__ += _losses.__all__
 __all__ += _math.__all__
 __all__ += _nn.__all__
 __all__ += _normalization.__all__
 __all__ += _norms.__all__
+__all__ += _order.__all__
 __all__ += _pool.__all__
 __all__ += _rearrangement.__all__
 __all__ += _recurrent.__all__

@@ -14,31 +14,25 @@ import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import minimum, not_equal, where
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.creation import arange, cast, full, ones_like, zeros
 from minitorch_ciml.ops.indexing import (
-    _check_axis,
     _getitem,
-    _integers,
     _put,
     _replace,
+    integers,
     nonzero,
     searchsorted,
     take,
 )
+from minitorch_ciml.ops.joining import concatenate
 from minitorch_ciml.ops.math import logical_and, logical_not
+from minitorch_ciml.ops.order import argsort, sort
 from minitorch_ciml.ops.reduce import any as _any
 from minitorch_ciml.ops.reduce import cumsum
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import min as _min
-from minitorch_ciml.ops.shape import (
-    _reshape,
-    argsort,
-    broadcast_to,
-    concatenate,
-    moveaxis,
-    ravel,
-    sort,
-)
+from minitorch_ciml.ops.shape import _reshape, broadcast_to, moveaxis, ravel
 
 __all__ = ["bincount", "digitize", "histogram", "isin", "unique"]
 
@@ -60,7 +54,7 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     """
     if sparse:
         raise ValueError("bincount: there are no sparse tensors here; pass sparse=False.")
-    places = Tensor.constant(_integers(x, "bincount"))
+    places = Tensor.constant(integers(x, "bincount"))
     if places.ndim not in (1, 2):
         raise ValueError(f"bincount: got shape {places.shape}, expected (N,) or (B, N).")
     amounts = ones_like(places, "int64") if weights is None else as_tensor(weights)
@@ -171,7 +165,7 @@ def unique(
         The elements, or a tuple of them and what was asked for.
     """
     x = as_tensor(x)
-    along = 0 if axis is None else _check_axis(axis, x.ndim, "unique")
+    along = 0 if axis is None else check_axis(axis, x.ndim, "unique")
     rows = ravel(x) if axis is None else moveaxis(x, along, 0)
     order = _row_order(rows)
     ordered = take(rows, order, 0)

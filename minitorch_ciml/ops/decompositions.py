@@ -14,21 +14,22 @@ from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.ops.creation import floats
-from minitorch_ciml.ops.indexing import _getitem, _kernel_for, take_along_axis
+from minitorch_ciml.ops.indexing import _getitem, kernel_for, take_along_axis
+from minitorch_ciml.ops.joining import concatenate
 from minitorch_ciml.ops.linalg import (
     _inv,
     _matmul,
     _solve,
-    _square,
-    _transposed,
     _tril,
+    as_square,
     matmul,
+    transposed,
     tril,
     triu,
 )
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import sum as _sum
-from minitorch_ciml.ops.shape import _expand_dims, concatenate, flip
+from minitorch_ciml.ops.shape import _expand_dims, flip
 
 __all__ = [
     "cholesky", "cholesky_inverse", "eig", "eigh", "lstsq", "lu_factor", "matrix_rank", "pinv",
@@ -41,10 +42,10 @@ __all__ = [
 def _cholesky_rule(g, y, x):
     # I. Murray, "Differentiation of the Cholesky decomposition", 2016.
     half = np.tril(np.ones(y.shape[-2:], y.dtype)) - np.eye(y.shape[-1], dtype=y.dtype) / 2
-    yt = _transposed(y)
+    yt = transposed(y)
     middle = _solve(yt, _matmul(yt, g) * half)
-    s = _solve(yt, _transposed(middle))
-    return (s + _transposed(s)) / 2
+    s = _solve(yt, transposed(middle))
+    return (s + transposed(s)) / 2
 
 
 _cholesky = Op(
@@ -57,9 +58,9 @@ def _eigenvectors_rule(g, y, x):
     w = _eigenvalues(x, y)
     one = np.eye(y.shape[-1], dtype=y.dtype)
     gaps = _expand_dims(w, axis=-2) - _expand_dims(w, axis=-1) + one
-    yt = _transposed(y)
+    yt = transposed(y)
     s = _matmul(_matmul(y, _matmul(yt, g) * (1 - one) / gaps), yt)
-    return (s + _transposed(s)) / 2
+    return (s + transposed(s)) / 2
 
 
 _eigenvectors = Op(
@@ -70,7 +71,7 @@ _eigenvectors = Op(
 )
 _eigenvalues: Op = Op(
     "eigenvalues",
-    lambda g, y, x, v: _matmul(v * _expand_dims(g, axis=-2), _transposed(v)),
+    lambda g, y, x, v: _matmul(v * _expand_dims(g, axis=-2), transposed(v)),
     None,  # where v are eigenvectors, the eigenvalues do not change with them to first order
     dtypes="float",
     doc="The eigenvalues of symmetric x that belong to its eigenvectors v.",
@@ -79,10 +80,10 @@ _eigenvalues: Op = Op(
 
 def _orthonormal_rule(g, y, x):
     # S. Walter and L. Lehmann, "Algorithmic differentiation of linear algebra functions", 2010.
-    r = _matmul(_transposed(y), x)
-    m = _tril(_matmul(_transposed(g), y), k=-1)
-    s = g - _matmul(y, m + _transposed(m) + _diagonal_part(_matmul(_transposed(g), y)))
-    return _transposed(_solve(r, _transposed(s)))
+    r = _matmul(transposed(y), x)
+    m = _tril(_matmul(transposed(g), y), k=-1)
+    s = g - _matmul(y, m + transposed(m) + _diagonal_part(_matmul(transposed(g), y)))
+    return transposed(_solve(r, transposed(s)))
 
 
 def _diagonal_part(x):
@@ -98,17 +99,17 @@ def _singular_vectors_rule(g, y, x):
     # J. Townsend, "Differentiating the singular value decomposition", 2016.
     m = x.shape[-2]
     (u, v), (gu, gv) = _halves(y, m), _halves(g, m)
-    ut, vt = _transposed(u), _transposed(v)
+    ut, vt = transposed(u), transposed(v)
     s = _singular_values(x, y)
     one = np.eye(s.shape[-1], dtype=y.dtype)
     row, column = _expand_dims(s, axis=-2), _expand_dims(s, axis=-1)
     gaps = (row - column) * (row + column) + one
-    a, b = [_matmul(_transposed(w), gw) * (1 - one) / gaps for w, gw in ((u, gu), (v, gv))]
-    inner = (a + _transposed(a)) * row + column * (b + _transposed(b))
+    a, b = [_matmul(transposed(w), gw) * (1 - one) / gaps for w, gw in ((u, gu), (v, gv))]
+    inner = (a + transposed(a)) * row + column * (b + transposed(b))
     dx = _matmul(_matmul(u, inner), vt)
     # What of the gradients lies outside the spaces that u and v span.
     dx = dx + _matmul((gu - _matmul(u, _matmul(ut, gu))) / row, vt)
-    return dx + _matmul(u, _transposed((gv - _matmul(v, _matmul(vt, gv))) / row))
+    return dx + _matmul(u, transposed((gv - _matmul(v, _matmul(vt, gv))) / row))
 
 
 def _halves(y, m):
@@ -120,13 +121,13 @@ def _halves(y, m):
 def _singular_vectors_ref(x):
     """By the eigenvectors (u, v) of [[0, R], [R^T, 0]], whose eigenvalues are s and -s."""
     if x.shape[-2] < x.shape[-1]:
-        v, u = _halves(_singular_vectors_ref(_transposed(x)), x.shape[-1])
+        v, u = _halves(_singular_vectors_ref(transposed(x)), x.shape[-1])
         return concatenate([u, v], -2)
     q = _orthonormal(x)
-    r = _matmul(_transposed(q), x)
+    r = _matmul(transposed(q), x)
     nothing = r * 0
     both = concatenate(
-        [concatenate([nothing, r], -1), concatenate([_transposed(r), nothing], -1)], -2
+        [concatenate([nothing, r], -1), concatenate([transposed(r), nothing], -1)], -2
     )
     n = x.shape[-1]
     largest = flip(_getitem(_eigenvectors(both), index=(..., slice(n, None))), -1) * np.sqrt(2)
@@ -152,7 +153,7 @@ _singular_values: Op = Op(
     "singular_values",
     lambda g, y, x, uv: _matmul(
         _halves(uv, x.shape[-2])[0] * _expand_dims(g, axis=-2),
-        _transposed(_halves(uv, x.shape[-2])[1]),
+        transposed(_halves(uv, x.shape[-2])[1]),
     ),
     None,  # as for eigenvalues
     ref=_singular_values_ref,
@@ -163,7 +164,7 @@ _singular_values: Op = Op(
 
 def _pseudo_inverse_rule(g, y, x, rcond):
     # G. Golub and V. Pereyra, "The differentiation of pseudo-inverses", 1973.
-    gt, yt = _transposed(g), _transposed(y)
+    gt, yt = transposed(g), transposed(y)
     left = _matmul(gt - _matmul(x, _matmul(y, gt)), _matmul(y, yt))
     right = _matmul(_matmul(yt, y), gt - _matmul(_matmul(gt, y), x))
     return left + right - _matmul(_matmul(yt, g), yt)
@@ -175,7 +176,7 @@ def _pseudo_inverse_ref(x, rcond):
     u, v = _halves(uv, x.shape[-2])
     small = s <= _max(s, axis=-1, keepdims=True) * rcond
     inverse = where(small, 0.0, 1 / where(small, 1.0, s))
-    return _matmul(v * _expand_dims(inverse, axis=-2), _transposed(u))
+    return _matmul(v * _expand_dims(inverse, axis=-2), transposed(u))
 
 
 _pseudo_inverse = Op(
@@ -191,9 +192,9 @@ def _lu_rule(g, y, x):
     # From x = L U: dL U + L dU = dx, where L^-1 dL is below and dU U^-1 on and above the diagonal.
     one = np.eye(y.shape[-1], dtype=y.dtype)
     lower, upper = _tril(y, k=-1) + one, triu(y)
-    gl, gu = _matmul(_transposed(lower), _tril(g, k=-1)), _matmul(triu(g), _transposed(upper))
+    gl, gu = _matmul(transposed(lower), _tril(g, k=-1)), _matmul(triu(g), transposed(upper))
     middle = _tril(gl, k=-1) + triu(gu)
-    return _solve(_transposed(lower), _transposed(_solve(upper, _transposed(middle))))
+    return _solve(transposed(lower), transposed(_solve(upper, transposed(middle))))
 
 
 _lu = Op(
@@ -216,8 +217,8 @@ def cholesky(x: Any, upper: bool = False) -> Tensor:
     Raises:
         ValueError: a matrix is not square, or not positive definite.
     """
-    y = _cholesky(_square(x, "cholesky"))
-    return _transposed(y) if upper else y
+    y = _cholesky(as_square(x, "cholesky"))
+    return transposed(y) if upper else y
 
 
 def eigh(x: Any) -> tuple[Tensor, Tensor]:
@@ -225,7 +226,7 @@ def eigh(x: Any) -> tuple[Tensor, Tensor]:
 
     The gradient of the eigenvectors needs distinct eigenvalues.
     """
-    x = _square(x, "eigh")
+    x = as_square(x, "eigh")
     v = _eigenvectors(x)
     return _eigenvalues(x, v), v
 
@@ -245,7 +246,7 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Tensor, Tensor]:
     q = _orthonormal(x if m >= n else _getitem(x, index=(..., slice(m))))
     if mode == "complete":
         q = _completed(q)
-    return q, triu(_matmul(_transposed(q), x))
+    return q, triu(_matmul(transposed(q), x))
 
 
 def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
@@ -269,7 +270,7 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     if not compute_uv:
         return s
     u, v = [_completed(w) if full_matrices else w for w in _halves(uv, x.shape[-2])]
-    return u, s, _transposed(v)
+    return u, s, transposed(v)
 
 
 def _completed(u: Tensor) -> Tensor:
@@ -279,7 +280,7 @@ def _completed(u: Tensor) -> Tensor:
         return u
     # The projection onto what u leaves out has the eigenvalue 0 K times, then 1.
     constant = u.detach()
-    rest = _eigenvectors(np.eye(m, dtype=u.dtype) - matmul(constant, _transposed(constant)))
+    rest = _eigenvectors(np.eye(m, dtype=u.dtype) - matmul(constant, transposed(constant)))
     return concatenate([u, _getitem(rest, index=(..., slice(k, None)))], -1)
 
 
@@ -346,9 +347,9 @@ def lu_factor(x: Any) -> tuple[Tensor, Tensor]:
         L below the diagonal (the ones on it left out) and U, in one matrix; and integers (..., M):
         row i was exchanged with row p_i, i = 0, 1, ...
     """
-    x = _square(x, "lu_factor")
+    x = as_square(x, "lu_factor")
     x = floats(x)
-    pivots = Tensor.constant(_kernel_for(x.value, "pivots")(x.value))
+    pivots = Tensor.constant(kernel_for(x.value, "pivots")(x.value))
     order = np.broadcast_to(np.arange(x.shape[-1]), pivots.shape).copy()
     for i, p in enumerate(np.moveaxis(kernels.to_host(pivots.value), -1, 0)):  # few numbers
         there = p[..., None].astype(np.int64)
@@ -367,7 +368,7 @@ def eig(x: Any) -> tuple[Tensor, Tensor]:
         ValueError: an eigenvalue is not real: there are no complex tensors.
         NotImplementedError: x is on a GPU.
     """
-    x = _square(x, "eig")
+    x = as_square(x, "eig")
     if x.device != "cpu":
         raise NotImplementedError("eig: there is no kernel for GPUs; use x.to('cpu') or eigh.")
     w, v = np.linalg.eig(floats(x).numpy())
@@ -381,11 +382,11 @@ def eig(x: Any) -> tuple[Tensor, Tensor]:
 
 def cholesky_inverse(x: Any, upper: bool = False) -> Tensor:
     """The inverse of L @ L.T, from L = `x`; or, with `upper`, of U.T @ U, from U = `x`."""
-    x = _square(x, "cholesky_inverse")
+    x = as_square(x, "cholesky_inverse")
     inverse = _inv(triu(x) if upper else tril(x))
     if upper:
-        return _matmul(inverse, _transposed(inverse))
-    return _matmul(_transposed(inverse), inverse)
+        return _matmul(inverse, transposed(inverse))
+    return _matmul(transposed(inverse), inverse)
 
 
 def _matrix(x: Any, caller: str) -> Tensor:

@@ -16,8 +16,9 @@ from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.ops.creation import floats
 from minitorch_ciml.ops.indexing import _getitem, _put, take
+from minitorch_ciml.ops.joining import stack
 from minitorch_ciml.ops.reduce import mean
-from minitorch_ciml.ops.shape import pad, reshape, stack, swapaxes
+from minitorch_ciml.ops.shape import pad, reshape, swapaxes
 
 __all__ = [
     "extract_sequences", "fft", "fft2", "i0", "ifft2", "irfft", "istft", "rfft", "stft",

@@ -16,6 +16,7 @@ from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.conv import depthwise_conv, is_channels_first
 from minitorch_ciml.ops.creation import cast, floats
 from minitorch_ciml.ops.indexing import take
+from minitorch_ciml.ops.joining import stack
 from minitorch_ciml.ops.math import mod
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import mean
@@ -30,7 +31,7 @@ from minitorch_ciml.ops.resampling import (
     resize,
     scale_and_translate,
 )
-from minitorch_ciml.ops.shape import moveaxis, pad, reshape, stack, transpose
+from minitorch_ciml.ops.shape import moveaxis, pad, reshape, transpose
 
 __all__ = [
     "affine_transform", "crop_images", "elastic_transform", "extract_patches",

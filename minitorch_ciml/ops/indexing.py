@@ -18,6 +18,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd import arithmetic
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
+from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.creation import arange, zeros
 
 __all__ = [
@@ -108,7 +109,7 @@ def _plain_item(index: Any) -> Any:
     return index
 
 
-def _integers(indices: Any, caller: str) -> Any:
+def integers(indices: Any, caller: str) -> Any:
     """An array of integers, on the device of a tensor, otherwise on the host."""
     array = indices.value if isinstance(indices, Tensor) else as_array(indices)
     if array.dtype.kind not in "iu" and array.size:
@@ -117,14 +118,6 @@ def _integers(indices: Any, caller: str) -> Any:
             ".astype('int64')."
         )
     return array if array.size else array.astype(int)
-
-
-def _check_axis(axis: int, ndim: int, caller: str) -> int:
-    if not -ndim <= axis < ndim:
-        raise ValueError(
-            f"{caller}: got axis {axis} for {ndim} dimensions, expected {-ndim} to {ndim - 1}."
-        )
-    return axis % ndim
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -139,13 +132,13 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         IndexError: an index is out of range.
         TypeError: the indices are no integers.
     """
-    index = _integers(indices, "take")
+    index = integers(indices, "take")
     if axis is None:
         return _getitem(as_tensor(x).reshape(-1), index=index)
     if axis == 0:
         return _getitem(x, index=index)
     x = as_tensor(x)
-    return _getitem(x, index=(ALL,) * _check_axis(axis, x.ndim, "take") + (index,))
+    return _getitem(x, index=(ALL,) * check_axis(axis, x.ndim, "take") + (index,))
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -160,7 +153,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         ValueError: the numbers of dimensions differ.
         IndexError: an index is out of range.
     """
-    index = _integers(indices, "take_along_axis")
+    index = integers(indices, "take_along_axis")
     x = as_tensor(x)
     if axis is None:
         x, axis, index = x.reshape(-1), 0, index.reshape(-1)
@@ -169,7 +162,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Tensor:
             f"take_along_axis: x has {x.ndim} dimensions, the indices {index.ndim}; they must be "
             "equal."
         )
-    axis = _check_axis(axis, x.ndim, "take_along_axis")
+    axis = check_axis(axis, x.ndim, "take_along_axis")
     ones = [1] * x.ndim
     grid = [np.arange(n).reshape(*ones[:i], n, *ones[i + 1 :]) for i, n in enumerate(x.shape)]
     grid[axis] = index
@@ -216,7 +209,7 @@ def _block(whole: Shape, starts: Sequence[int], shape: Sequence[int], caller: st
 def nonzero(x: Any) -> tuple[Tensor, ...]:
     """Where `x` is not zero: for each axis, the indices along it. No gradient flows."""
     value = as_tensor(x).value
-    return tuple([Tensor.constant(i) for i in _kernel_for(value, "nonzero")(value)])
+    return tuple([Tensor.constant(i) for i in kernel_for(value, "nonzero")(value)])
 
 
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
@@ -252,12 +245,12 @@ def select(condlist: Sequence, choicelist: Sequence, default: Any = 0) -> Tensor
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Tensor, ...]:
     """For each axis of `shape`, the indices along it of places in the flattened array."""
-    places = _integers(indices, "unravel_index")
-    found = _kernel_for(places, "unravel_index")(places, tuple(shape))
+    places = integers(indices, "unravel_index")
+    found = kernel_for(places, "unravel_index")(places, tuple(shape))
     return tuple([Tensor(np.asarray(i) if isinstance(places, np.ndarray) else i) for i in found])
 
 
-def _kernel_for(value: Any, name: str) -> Any:
+def kernel_for(value: Any, name: str) -> Any:
     """The kernel of an op with several results, which is no `Op`."""
     return kernels.find(kernels.device_of(type(value)), name)
 

@@ -17,7 +17,9 @@ from minitorch_ciml.autograd.arithmetic import multiply, power
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
-from minitorch_ciml.ops.indexing import _check_axis, _getitem
+from minitorch_ciml.ops.axes import check_axis
+from minitorch_ciml.ops.indexing import _getitem
+from minitorch_ciml.ops.joining import stack
 from minitorch_ciml.ops.reduce import sum as _sum
 from minitorch_ciml.ops.shape import (
     _expand_dims,
@@ -27,7 +29,6 @@ from minitorch_ciml.ops.shape import (
     diagonal,
     moveaxis,
     ravel,
-    stack,
 )
 
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
 # --- products -----------------------------------------------------------------------------------
 
 
-def _transposed(x):
+def transposed(x):
     return _swapaxes(x, axis1=-1, axis2=-2)
 
 
@@ -186,7 +187,7 @@ def tensordot(x1: Any, x2: Any, axes: int | Sequence = 2) -> Tensor:
     la = list(ascii_letters[: a.ndim])
     lb = list(ascii_letters[a.ndim : a.ndim + b.ndim])
     for i, j in pairs:
-        i, j = _check_axis(i, a.ndim, "tensordot"), _check_axis(j, b.ndim, "tensordot")
+        i, j = check_axis(i, a.ndim, "tensordot"), check_axis(j, b.ndim, "tensordot")
         if a.shape[i] != b.shape[j]:
             raise ValueError(
                 f"tensordot: axis {i} of shape {a.shape} and axis {j} of shape {b.shape} differ."
@@ -348,8 +349,8 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
 
 def _solve_rule(g, y, a, b, needs):
     # From a y = b: da y + a dy = db, so dy = a^-1 (db - da y).
-    gb = _solve(_transposed(a), g)
-    return [-_matmul(gb, _transposed(y)) if needs[0] else None, gb if needs[1] else None]
+    gb = _solve(transposed(a), g)
+    return [-_matmul(gb, transposed(y)) if needs[0] else None, gb if needs[1] else None]
 
 
 _solve = Op("solve", joint=_solve_rule, dtypes="float", doc="The y with a @ y = b.")
@@ -357,7 +358,7 @@ _solve = Op("solve", joint=_solve_rule, dtypes="float", doc="The y with a @ y = 
 
 def _inv_rule(g, y, x):
     # From x y = 1: dx y + x dy = 0, so dy = -y dx y.
-    yt = _transposed(y)
+    yt = transposed(y)
     return -_matmul(_matmul(yt, g), yt)
 
 
@@ -366,7 +367,7 @@ _inv = Op("inv", _inv_rule, dtypes="float", doc="The y with x @ y = 1.")
 
 def _times_inverse(factor, x):
     """factor[..., None, None] times the transposed inverse of x."""
-    return _expand_dims(factor, axis=(-2, -1)) * _transposed(_inv(x))
+    return _expand_dims(factor, axis=(-2, -1)) * transposed(_inv(x))
 
 
 _det = Op(
@@ -394,7 +395,7 @@ def solve(a: Any, b: Any) -> Tensor:
     Raises:
         ValueError: `a` is not square, the sizes differ, or `a` is singular.
     """
-    a, b = _square(a, "solve"), as_tensor(b)
+    a, b = as_square(a, "solve"), as_tensor(b)
     if b.ndim == a.ndim - 1:
         return _squeeze(_solve(a, _expand_dims(b, axis=-1)), axis=(-1,))
     return _solve(a, b)
@@ -402,7 +403,7 @@ def solve(a: Any, b: Any) -> Tensor:
 
 def solve_triangular(a: Any, b: Any, lower: bool = False) -> Tensor:
     """The x with a @ x = b, where only the upper (or the lower) triangle of `a` is used."""
-    a = _square(a, "solve_triangular")
+    a = as_square(a, "solve_triangular")
     return solve(tril(a) if lower else triu(a), b)
 
 
@@ -412,26 +413,26 @@ def inv(x: Any) -> Tensor:
     Raises:
         ValueError: a matrix is not square, or singular.
     """
-    return _inv(_square(x, "inv"))
+    return _inv(as_square(x, "inv"))
 
 
 def det(x: Any) -> Tensor:
     """The determinant of square matrices; its gradient needs them to be invertible."""
-    return _det(_square(x, "det"))
+    return _det(as_square(x, "det"))
 
 
 def slogdet(x: Any) -> tuple[Tensor, Tensor]:
     """The sign of the determinant of square matrices, and the logarithm of its absolute value."""
-    x = _square(x, "slogdet")
+    x = as_square(x, "slogdet")
     return _det_sign(x), _log_abs_det(x)
 
 
 def logdet(x: Any) -> Tensor:
     """The logarithm of the determinant of square matrices; it must be positive."""
-    return _log_abs_det(_square(x, "logdet"))
+    return _log_abs_det(as_square(x, "logdet"))
 
 
-def _square(x: Any, caller: str) -> Tensor:
+def as_square(x: Any, caller: str) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(f"{caller}: got shape {x.shape}, expected square matrices (..., M, M).")

@@ -13,6 +13,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import log, maximum, minimum, subtract
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.creation import floats
 from minitorch_ciml.ops.math import log10
 from minitorch_ciml.ops.nn import log_softmax, one_hot, shape_of, softplus
@@ -110,7 +111,7 @@ def categorical_crossentropy(
             f"categorical_crossentropy: target has shape {given}, output {expected}; they must be "
             "equal. For integer labels use sparse_categorical_crossentropy."
         )
-    axis = _class_axis("categorical_crossentropy", expected, axis)
+    axis = check_axis(axis, len(expected), "categorical_crossentropy")
     return _categorical(target, output, from_logits=from_logits, axis=axis)
 
 
@@ -132,7 +133,7 @@ def sparse_categorical_crossentropy(
         ValueError: the shapes do not fit, or a label is not below the number of classes.
     """
     target, output = as_tensor(target), as_tensor(output)
-    axis = _class_axis("sparse_categorical_crossentropy", output.shape, axis)
+    axis = check_axis(axis, output.ndim, "sparse_categorical_crossentropy")
     labels = target.value
     expected = output.shape[:axis] + output.shape[axis:][1:]
     if labels.ndim == output.ndim and labels.shape[axis] == 1:
@@ -206,10 +207,3 @@ def psnr(x1: Any, x2: Any, max_val: float) -> Tensor:
         raise ValueError(f"psnr: got shapes {shape_of(x1)} and {shape_of(x2)}; they must be equal.")
     difference = subtract(floats(x1), x2)
     return log10(max_val**2 / mean(difference * difference)) * 10
-
-
-def _class_axis(name: str, shape: tuple[int, ...], axis: int) -> int:
-    """`axis` counted from the front."""
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{name}: axis {axis} does not exist in output of shape {shape}.")
-    return axis % len(shape)

@@ -15,17 +15,10 @@ import numpy as np
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops import creation, indexing, linalg, math, reduce
+from minitorch_ciml.ops.order import argsort
 
 # `ops.shape` is a function; so its module is not imported by that name.
-from minitorch_ciml.ops.shape import (
-    _reshape,
-    argsort,
-    diagonal,
-    ravel,
-    repeat,
-    squeeze,
-    swapaxes,
-)
+from minitorch_ciml.ops.shape import _reshape, diagonal, ravel, repeat, squeeze, swapaxes
 from minitorch_ciml.ops.shape import transpose as _transpose
 
 
@@ -87,7 +80,7 @@ METHODS: dict[str, Any] = {
     "nonzero": indexing.nonzero,
     # linear algebra
     "dot": linalg.dot, "trace": linalg.trace,
-    "T": property(_transpose), "mT": property(linalg._transposed),
+    "T": property(_transpose), "mT": property(linalg.transposed),
     # operators
     "__getitem__": indexing.getitem,
     "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),

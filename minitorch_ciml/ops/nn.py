@@ -28,10 +28,12 @@ from minitorch_ciml.autograd.arithmetic import (
 )
 from minitorch_ciml.autograd.engine import Op, Variable
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.ops.axes import check_axis
+from minitorch_ciml.ops.joining import split
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import sum as _sum
-from minitorch_ciml.ops.shape import reshape, split, transpose
+from minitorch_ciml.ops.shape import reshape, transpose
 
 __all__ = [
     "celu", "clipped_relu", "dense", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid",
@@ -288,22 +290,16 @@ def sparsemax(x: Any, axis: int = -1) -> Tensor:
 def _along(op: Op, x: Any, axis: int | tuple[int, ...]) -> Tensor:
     """`op` along one axis, or along several that are flattened into one and restored."""
     if isinstance(axis, int):
-        return op(x, axis=_checked_axis(op.name, x, axis))
+        check_axis(axis, len(shape_of(x)), op.name)
+        return op(x, axis=axis)
     x = as_tensor(x)
-    axes = [_checked_axis(op.name, x, a) % x.ndim for a in axis]
+    axes = [check_axis(a, x.ndim, op.name) for a in axis]
     order = [a for a in range(x.ndim) if a not in axes] + axes
     moved = transpose(x, order)
     kept = moved.shape[: x.ndim - len(axes)]
     flat = reshape(moved, (*kept, math.prod(x.shape[a] for a in axes)))
     back = [order.index(a) for a in range(x.ndim)]
     return transpose(reshape(op(flat, axis=-1), moved.shape), back)
-
-
-def _checked_axis(name: str, x: Any, axis: int) -> int:
-    shape = shape_of(x)
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"{name}: axis {axis} does not exist in shape {shape}.")
-    return axis
 
 
 # --- the dense layer ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, sqrt
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.axes import check_axes
 from minitorch_ciml.ops.indexing import _getitem
 from minitorch_ciml.ops.norms import norm
 from minitorch_ciml.ops.reduce import mean as _mean
@@ -150,7 +151,7 @@ def layer_normalization(
         ValueError: an axis does not exist, or gamma or beta has another number of elements.
     """
     x = as_tensor(x)
-    axes = _axes("layer_normalization", x, axis)
+    axes = check_axes(axis, x.ndim, "layer_normalization")
     sizes = tuple(x.shape[a] for a in axes)
     size = math.prod(sizes)
     weights = []
@@ -189,7 +190,7 @@ def rms_normalization(
         ValueError: an axis does not exist, or the scale has another shape.
     """
     x = as_tensor(x)
-    axes = _axes("rms_normalization", x, axis)
+    axes = check_axes(axis, x.ndim, "rms_normalization")
     epsilon = EPSILON if epsilon is None else epsilon
     y = x / sqrt(add(_mean(multiply(x, x), axes, keepdims=True), epsilon))
     if scale is None:
@@ -212,7 +213,7 @@ def normalize(
         epsilon: 1e-7 if left out.
     """
     x = as_tensor(x)
-    axes = _axes("normalize", x, axis)
+    axes = check_axes(axis, x.ndim, "normalize")
     length = norm(x, ord=order, axis=axes[0] if len(axes) == 1 else axes, keepdims=True)
     return x / maximum(length, EPSILON if epsilon is None else epsilon)
 
@@ -220,17 +221,9 @@ def normalize(
 # --- checks -------------------------------------------------------------------------------------
 
 
-def _axes(name: str, x: Tensor, axis: int | Sequence[int]) -> tuple[int, ...]:
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
-    for a in axes:
-        if not -x.ndim <= a < x.ndim:
-            raise ValueError(f"{name}: axis {a} does not exist in shape {x.shape}.")
-    return tuple(a % x.ndim for a in axes)
-
-
 def _with_channels(name: str, x: Any, axis: int) -> tuple[Tensor, int]:
     x = as_tensor(x)
-    return x, _axes(name, x, axis)[0]
+    return x, check_axes(axis, x.ndim, name)[0]
 
 
 def _float_dtype(x: Tensor) -> np.dtype:

@@ -10,8 +10,8 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import absolute, not_equal, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.decompositions import svd
-from minitorch_ciml.ops.indexing import _check_axis
 from minitorch_ciml.ops.reduce import max as _max
 from minitorch_ciml.ops.reduce import min as _min
 from minitorch_ciml.ops.reduce import sum as _sum
@@ -56,7 +56,7 @@ def norm(
             )
     else:
         given = (axis,) if isinstance(axis, int) else axis
-        axes = tuple([_check_axis(a, x.ndim, "norm") for a in given])
+        axes = tuple([check_axis(a, x.ndim, "norm") for a in given])
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
         y = _vector_norm(x, axis=axes)
         return y if keepdims else _squeeze(y, axis=axes)

@@ -15,8 +15,9 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import sigmoid, tanh
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.joining import split, stack
 from minitorch_ciml.ops.linalg import matmul
-from minitorch_ciml.ops.shape import split, stack, swapaxes
+from minitorch_ciml.ops.shape import swapaxes
 
 __all__ = ["gru", "lstm", "simple_rnn"]
 

@@ -7,11 +7,7 @@ empty tuple reduces nothing. With `keepdims` the reduced axes stay, with size 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
-
-import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import (
     equal,
@@ -25,18 +21,12 @@ from minitorch_ciml.autograd.arithmetic import (
 )
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor, broadcast_to
+from minitorch_ciml.ops.axes import Axes, Axis, check_axes, check_axis, kept_shape
 from minitorch_ciml.ops.creation import cast, full_like
-from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem, take_along_axis
+from minitorch_ciml.ops.indexing import ALL, _getitem, take_along_axis
+from minitorch_ciml.ops.joining import _concatenate
 from minitorch_ciml.ops.math import isclose
-from minitorch_ciml.ops.shape import (
-    _concatenate,
-    _inverse,
-    _reshape,
-    _roll,
-    _transpose,
-    expand_dims,
-    flip,
-)
+from minitorch_ciml.ops.shape import _inverse, _reshape, _roll, _transpose, expand_dims, flip
 
 __all__ = [
     "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero",
@@ -44,34 +34,10 @@ __all__ = [
     "std", "sum", "var",
 ]  # fmt: skip
 
-Axis = int | Sequence[int] | None
-Axes = tuple[int, ...]
-
-
-def _axes(x: Tensor, axis: Axis, name: str) -> Axes:
-    """`axis` as a tuple of the axes' numbers, counted from the front."""
-    if axis is None:
-        return tuple(range(x.ndim))
-    given = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
-    return _from_the_front(given, x.ndim, name)
-
-
-@lru_cache(maxsize=256)
-def _from_the_front(given: Axes, ndim: int, name: str) -> Axes:
-    axes = tuple([_check_axis(a, ndim, name) for a in given])
-    if len(set(axes)) != len(axes):
-        raise ValueError(f"{name}: got axis {given}, in which an axis stands twice.")
-    return axes
-
-
-def _kept(shape: Axes, axes: Axes) -> Axes:
-    """The shape of a result in which the reduced axes are kept with size 1."""
-    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
-
 
 def _behind(g: Tensor, x: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     """A result or its gradient, in a shape that broadcasts with `x`."""
-    return g if keepdims or g.ndim == x.ndim else _reshape(g, shape=_kept(x.shape, axis))
+    return g if keepdims or g.ndim == x.ndim else _reshape(g, shape=kept_shape(x.shape, axis))
 
 
 def _count(x: Tensor, axes: Axes) -> int:
@@ -90,7 +56,7 @@ def _reduction(
 ) -> Tensor:
     """`op` along the normalised axes; with `needed`, there must be elements."""
     x = as_tensor(x)
-    axes = _axes(x, axis, op.name)
+    axes = check_axes(axis, x.ndim, op.name)
     if needed:
         _check_elements(op, x, axes)
     return op(x, axis=axes, keepdims=keepdims, **params)
@@ -286,7 +252,7 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 def _position(op: Op, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     x = as_tensor(x)
-    _check_elements(op, x, _axes(x, axis, op.name))
+    _check_elements(op, x, check_axes(axis, x.ndim, op.name))
     return op(x, axis=axis, keepdims=keepdims)
 
 
@@ -424,4 +390,4 @@ def _running(op: Op, x: Any, axis: int | None, dtype: Any) -> Tensor:
     x = as_tensor(x) if dtype is None else cast(x, dtype)
     if axis is None:
         x, axis = _reshape(x, shape=(-1,)), 0
-    return op(x, axis=_check_axis(axis, x.ndim, op.name))
+    return op(x, axis=check_axis(axis, x.ndim, op.name))

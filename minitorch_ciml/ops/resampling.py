@@ -21,10 +21,11 @@ from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.conv import is_channels_first
 from minitorch_ciml.ops.creation import cast, floats, saturate_cast
 from minitorch_ciml.ops.indexing import _getitem, take
+from minitorch_ciml.ops.joining import concatenate, stack
 from minitorch_ciml.ops.linalg import einsum, solve
 from minitorch_ciml.ops.math import clip, floor, logical_and, mod, round
 from minitorch_ciml.ops.random import normal
-from minitorch_ciml.ops.shape import broadcast_to, concatenate, moveaxis, pad, reshape, stack
+from minitorch_ciml.ops.shape import broadcast_to, moveaxis, pad, reshape
 
 __all__ = [
     "affine_transform", "elastic_transform", "map_coordinates", "perspective_transform", "resize",

@@ -17,16 +17,18 @@ from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.creation import arange, cast, full
 from minitorch_ciml.ops.indexing import (
     _getitem,
-    _integers,
-    _kernel_for,
     _put,
     _replace,
+    integers,
+    kernel_for,
     searchsorted,
     take,
     take_along_axis,
 )
+from minitorch_ciml.ops.joining import concatenate
+from minitorch_ciml.ops.order import argsort
 from minitorch_ciml.ops.reduce import _recurrence
-from minitorch_ciml.ops.shape import _reshape, argsort, concatenate
+from minitorch_ciml.ops.shape import _reshape
 
 __all__ = [
     "scatter", "scatter_update", "segment_max", "segment_min", "segment_prod", "segment_sum",
@@ -83,7 +85,7 @@ def _flat_places(index: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
 
 
 def _rows(indices: Any, shape: Sequence[int], caller: str) -> tuple:
-    array = _integers(indices, caller)
+    array = integers(indices, caller)
     if array.ndim == 0 or array.shape[-1] > len(shape):
         raise ValueError(
             f"{caller}: got indices of shape {array.shape}; their last axis must hold one number "
@@ -162,7 +164,7 @@ def _segments(
     caller: str, data: Any, segment_ids: Any, num_segments: int | None
 ) -> tuple[Tensor, Any, int]:
     """The rows, their ids, and how many segments there are."""
-    ids = _integers(segment_ids, caller)
+    ids = integers(segment_ids, caller)
     data = as_tensor(data)
     if ids.ndim != 1 or ids.shape != data.shape[:1]:
         raise ValueError(
@@ -170,7 +172,7 @@ def _segments(
             "expected one id per row."
         )
     if num_segments is None:
-        largest = _kernel_for(ids, "max")(ids, axis=(0,), keepdims=False, initial=-1)
+        largest = kernel_for(ids, "max")(ids, axis=(0,), keepdims=False, initial=-1)
         num_segments = int(largest.item()) + 1
     return data, ids, num_segments
 

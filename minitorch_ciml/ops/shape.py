@@ -1,4 +1,4 @@
-"""Functions that move elements without changing them: reshape, transpose, join, split, pad, sort.
+"""Functions that move elements without changing them: reshape, transpose, pad, repeat, flip.
 
 A few pairs of ops carry everything: reshape and reshape, transpose and its inverse, broadcast_to
 and sum_to, getitem and put. The others are made of them, so they need no derivative of their own.
@@ -16,28 +16,23 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.autograd.tensor import broadcast_to as _broadcast_to
-from minitorch_ciml.autograd.tensor import stack as _stack
+from minitorch_ciml.ops.axes import Axis, check_axis, several
 from minitorch_ciml.ops.indexing import (
     ALL,
-    _check_axis,
     _getitem,
-    _integers,
     _put,
     _replace,
+    integers,
     take,
-    take_along_axis,
 )
 
 __all__ = [
-    "append", "argpartition", "argsort", "array_split", "broadcast_to", "concatenate", "diag",
-    "diagflat", "diagonal", "dsplit", "dstack", "expand_dims", "flatten", "flip", "fliplr",
-    "flipud", "hsplit", "hstack", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape",
-    "roll", "rot90", "sort", "split", "squeeze", "stack", "swapaxes", "tile", "top_k", "transpose",
-    "unstack", "vsplit", "vstack",
+    "broadcast_to", "diag", "diagflat", "diagonal", "expand_dims", "flatten", "flip", "fliplr",
+    "flipud", "meshgrid", "moveaxis", "pad", "ravel", "repeat", "reshape", "roll", "rot90",
+    "squeeze", "swapaxes", "tile", "transpose",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
-Axes = int | Sequence[int]
 
 # --- the ops ------------------------------------------------------------------------------------
 
@@ -76,32 +71,6 @@ def _inverse(order: Shape) -> Shape:
 def _negated(shift: Any) -> Any:
     return -shift if isinstance(shift, int) else tuple([-s for s in shift])
 
-
-def _concatenate_rule(g, y, *xs, needs, axis):
-    front = (ALL,) * (axis % y.ndim)
-    parts: list[Any] = []
-    start = 0
-    for x, need in zip(xs, needs):
-        stop = start + x.shape[axis]
-        parts.append(_getitem(g, index=(*front, slice(start, stop))) if need else None)
-        start = stop
-    return parts
-
-
-_concatenate = Op(
-    "concatenate", joint=_concatenate_rule, dtypes="common", doc="Joins along an existing axis."
-)
-
-
-_argsort = Op("argsort", doc="The order of the elements along an axis; equal ones keep theirs.")
-_sort: Op = Op(
-    "sort",
-    # Where an element of x stands in y: the order of the order.
-    lambda g, y, x, axis: take_along_axis(g, _argsort(_argsort(x, axis=axis), axis=axis), axis),
-    ref=lambda x, axis: take_along_axis(x, _argsort(x, axis=axis), axis),
-    doc="x in ascending order along an axis; nan comes last.",
-)
-_top_indices = Op("top_indices", doc="Where the k largest elements along the last axis are.")
 
 # --- one tensor, another shape ------------------------------------------------------------------
 
@@ -153,11 +122,11 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
     return _swapaxes(x, axis1=axis1, axis2=axis2)
 
 
-def moveaxis(x: Any, source: Axes, destination: Axes) -> Tensor:
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """`x` with the axes `source` moved to `destination`; the others keep their order."""
     x = as_tensor(x)
-    sources = [_check_axis(a, x.ndim, "moveaxis") for a in _several(source)]
-    places = [_check_axis(a, x.ndim, "moveaxis") for a in _several(destination)]
+    sources = [check_axis(a, x.ndim, "moveaxis") for a in several(source)]
+    places = [check_axis(a, x.ndim, "moveaxis") for a in several(destination)]
     if len(set(sources)) != len(sources) or len(set(places)) != len(sources):
         raise ValueError(
             f"moveaxis: got source {source} and destination {destination}, expected equally many "
@@ -169,16 +138,16 @@ def moveaxis(x: Any, source: Axes, destination: Axes) -> Tensor:
     return _transpose(x, axes=tuple(order))
 
 
-def squeeze(x: Any, axis: Axes | None = None) -> Tensor:
+def squeeze(x: Any, axis: Axis = None) -> Tensor:
     """`x` without its axes of size 1, or without those named.
 
     Raises:
         ValueError: a named axis has another size.
     """
-    return _squeeze(x, axis=axis if axis is None else tuple(_several(axis)))
+    return _squeeze(x, axis=axis if axis is None else tuple(several(axis)))
 
 
-def expand_dims(x: Any, axis: Axes) -> Tensor:
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
     """`x` with new axes of size 1 at the positions `axis` of the result."""
     return _expand_dims(x, axis=axis if isinstance(axis, int) else tuple(axis))
 
@@ -186,134 +155,6 @@ def expand_dims(x: Any, axis: Axes) -> Tensor:
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
     """`x` repeated along new axes in front and along axes of size 1 until it has `shape`."""
     return _broadcast_to(x, shape=tuple(shape))
-
-
-def _several(axes: Axes) -> Sequence[int]:
-    return (axes,) if isinstance(axes, int) else axes
-
-
-# --- joining and splitting ----------------------------------------------------------------------
-
-
-def concatenate(xs: Any, axis: int = 0) -> Tensor:
-    """Joins tensors along an existing axis; the other sizes must be equal.
-
-    Raises:
-        ValueError: there are none, or the shapes do not fit.
-    """
-    return _concatenate(*_some(xs, "concatenate"), axis=axis)
-
-
-def stack(x: Any, axis: int = 0) -> Tensor:
-    """Joins tensors of one shape along a new axis, which is `axis` of the result."""
-    return _stack(*_some(x, "stack"), axis=axis)
-
-
-def vstack(xs: Any) -> Tensor:
-    """Joins tensors along the first axis; one with 1 dimension counts as a row."""
-    tensors = [as_tensor(x) for x in _some(xs, "vstack")]
-    return _concatenate(*[x.reshape(1, -1) if x.ndim < 2 else x for x in tensors], axis=0)
-
-
-def hstack(xs: Any) -> Tensor:
-    """Joins tensors along the second axis, or along the only one."""
-    tensors = [as_tensor(x) for x in _some(xs, "hstack")]
-    tensors = [x.reshape(1) if x.ndim == 0 else x for x in tensors]
-    return _concatenate(*tensors, axis=0 if tensors[0].ndim == 1 else 1)
-
-
-def dstack(xs: Any) -> Tensor:
-    """Joins tensors along the third axis, after (N,) became (1, N, 1) and (M, N) (M, N, 1)."""
-    tensors = [as_tensor(x) for x in _some(xs, "dstack")]
-    deep = [
-        x.reshape(1, -1, 1) if x.ndim < 2 else x.reshape(*x.shape, 1) if x.ndim == 2 else x
-        for x in tensors
-    ]
-    return _concatenate(*deep, axis=2)
-
-
-def append(x1: Any, x2: Any, axis: int | None = None) -> Tensor:
-    """`x1`, then `x2`, along `axis`; both flattened if it is None."""
-    if axis is None:
-        return _concatenate(ravel(x1), ravel(x2), axis=0)
-    return _concatenate(x1, x2, axis=axis)
-
-
-def _some(xs: Any, caller: str) -> list:
-    tensors = list(xs)
-    if not tensors:
-        raise ValueError(f"{caller}: got no tensors, expected at least one.")
-    return tensors
-
-
-def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cuts `x` along `axis`: into equal parts, or before each of the given indices.
-
-    Args:
-        x: a tensor.
-        indices_or_sections: the number of parts, or where to cut.
-        axis: along which axis.
-
-    Raises:
-        ValueError: the axis does not divide into so many equal parts (see `array_split`).
-    """
-    x = as_tensor(x)
-    axis = _check_axis(axis, x.ndim, "split")
-    if isinstance(indices_or_sections, int) and x.shape[axis] % max(indices_or_sections, 1):
-        raise ValueError(
-            f"split: axis {axis} of shape {x.shape} does not divide into {indices_or_sections} "
-            "equal parts; use array_split for parts of different sizes."
-        )
-    return array_split(x, indices_or_sections, axis)
-
-
-def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cuts `x` along `axis`; where the parts cannot be equal, the first ones are longer by 1."""
-    x = as_tensor(x)
-    axis = _check_axis(axis, x.ndim, "array_split")
-    n = x.shape[axis]
-    if isinstance(indices_or_sections, int):
-        parts = indices_or_sections
-        if parts < 1:
-            raise ValueError(f"array_split: got {parts} parts, expected at least 1.")
-        cuts = [i * (n // parts) + min(i, n % parts) for i in range(1, parts)]
-    else:
-        cuts = [int(i) for i in indices_or_sections]
-    front = (ALL,) * axis
-    return [
-        _getitem(x, index=(*front, slice(start, stop)))
-        for start, stop in zip([0, *cuts], [*cuts, n])
-    ]
-
-
-def vsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
-    """Cuts `x` along its first axis; see `split`."""
-    return split(x, indices_or_sections, 0)
-
-
-def hsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
-    """Cuts `x` along its second axis, or its only one; see `split`."""
-    x = as_tensor(x)
-    return split(x, indices_or_sections, 0 if x.ndim == 1 else 1)
-
-
-def dsplit(x: Any, indices_or_sections: int | Sequence[int]) -> list[Tensor]:
-    """Cuts `x` along its third axis; see `split`."""
-    return split(x, indices_or_sections, 2)
-
-
-def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Tensor]:
-    """The slices of `x` along `axis`, without that axis.
-
-    Args:
-        num: the size of the axis, if one wants it checked.
-    """
-    x = as_tensor(x)
-    axis = _check_axis(axis, x.ndim, "unstack")
-    if num is not None and num != x.shape[axis]:
-        raise ValueError(f"unstack: got num={num}, but axis {axis} of shape {x.shape} has another.")
-    front = (ALL,) * axis
-    return [_getitem(x, index=(*front, i)) for i in range(x.shape[axis])]
 
 
 # --- padding and repeating ----------------------------------------------------------------------
@@ -375,10 +216,10 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     x = as_tensor(x)
     if axis is None:
         x, axis = x.reshape(-1), 0
-    axis = _check_axis(axis, x.ndim, "repeat")
+    axis = check_axis(axis, x.ndim, "repeat")
     n = x.shape[axis]
     if not isinstance(repeats, int):
-        counts = kernels.place(_integers(repeats, "repeat"), "cpu")  # they decide the shape
+        counts = kernels.place(integers(repeats, "repeat"), "cpu")  # they decide the shape
         if counts.size != 1:
             return take(x, _repeated(np.arange(n), counts), axis)
         repeats = int(counts.item())
@@ -409,7 +250,7 @@ def tile(x: Any, repeats: int | Sequence[int]) -> Tensor:
     front of them if there are fewer.
     """
     x = as_tensor(x)
-    times = tuple(_several(repeats))
+    times = tuple(several(repeats))
     times = (1,) * (x.ndim - len(times)) + times
     sizes = (1,) * (len(times) - x.ndim) + x.shape
     apart = [n for size in sizes for n in (1, size)]
@@ -445,12 +286,10 @@ def meshgrid(*x: Any, indexing: str = "xy") -> list[Tensor]:
 # --- reversing and rotating ---------------------------------------------------------------------
 
 
-def flip(x: Any, axis: Axes | None = None) -> Tensor:
+def flip(x: Any, axis: Axis = None) -> Tensor:
     """`x` with the order of its elements reversed along `axis`; along all axes if it is None."""
     x = as_tensor(x)
-    axes = [
-        _check_axis(a, x.ndim, "flip") for a in _several(range(x.ndim) if axis is None else axis)
-    ]
+    axes = [check_axis(a, x.ndim, "flip") for a in several(range(x.ndim) if axis is None else axis)]
     backwards = slice(None, None, -1)
     return _getitem(x, index=tuple([backwards if i in axes else ALL for i in range(x.ndim)]))
 
@@ -465,7 +304,7 @@ def flipud(x: Any) -> Tensor:
     return flip(x, 0)
 
 
-def roll(x: Any, shift: int | Sequence[int], axis: Axes | None = None) -> Tensor:
+def roll(x: Any, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
     """`x` with its elements shifted along `axis`; those that leave come in at the other end.
 
     Args:
@@ -483,7 +322,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: Axes | None = None) -> Tensor
 def rot90(array: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     """`array` rotated by k times 90 degrees, from the first of `axes` towards the second."""
     x = as_tensor(array)
-    first, second = [_check_axis(a, x.ndim, "rot90") for a in axes]
+    first, second = [check_axis(a, x.ndim, "rot90") for a in axes]
     if first == second:
         raise ValueError(f"rot90: got axes {axes}, expected two different ones.")
     if k % 4 == 0:
@@ -495,50 +334,6 @@ def rot90(array: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     return flip(_swapaxes(x, axis1=first, axis2=second), second)
 
 
-# --- order --------------------------------------------------------------------------------------
-
-
-def argsort(x: Any, axis: int | None = -1) -> Tensor:
-    """The indices that sort `x` along `axis` (flattened if None); stable."""
-    if axis is None:
-        x, axis = ravel(x), 0
-    return _argsort(x, axis=axis)
-
-
-def argpartition(x: Any, kth: int | Sequence[int], axis: int | None = -1) -> Tensor:
-    """Indices that bring the `kth` element along `axis` to its place, smaller ones before it.
-
-    Args:
-        x: a tensor.
-        kth: accepted as in NumPy; all elements are sorted.
-        axis: along which axis; None: of the flattened `x`.
-    """
-    return argsort(x, axis)
-
-
-def sort(x: Any, axis: int | None = -1) -> Tensor:
-    """`x` in ascending order along `axis`; flattened if it is None."""
-    x = as_tensor(x)
-    if axis is None:
-        x, axis = ravel(x), 0
-    return _sort(x, axis=_check_axis(axis, x.ndim, "sort"))
-
-
-def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
-    """The `k` largest elements along the last axis, largest first, and their indices.
-
-    Args:
-        x: a tensor.
-        k: how many.
-        sorted: accepted as in Keras; the result is always sorted.
-    """
-    x = as_tensor(x)
-    if x.ndim == 0 or not 0 <= k <= x.shape[-1]:
-        raise ValueError(f"top_k: got k={k} for shape {x.shape}; the last axis is too small.")
-    indices = _top_indices(x, k=k)
-    return take_along_axis(x, indices, -1), indices
-
-
 # --- diagonals ----------------------------------------------------------------------------------
 
 
@@ -547,7 +342,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"diagonal: got shape {x.shape}, expected at least 2 dimensions.")
-    axis1, axis2 = [_check_axis(a, x.ndim, "diagonal") for a in (axis1, axis2)]
+    axis1, axis2 = [check_axis(a, x.ndim, "diagonal") for a in (axis1, axis2)]
     if axis1 == axis2:
         raise ValueError(f"diagonal: got axis {axis1} twice, expected two different axes.")
     order = [a for a in range(x.ndim) if a not in (axis1, axis2)]

@@ -15,16 +15,14 @@ import numpy as np
 from minitorch_ciml import kernels
 from minitorch_ciml.autograd.arithmetic import equal, maximum, not_equal, sqrt, where
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
+from minitorch_ciml.ops.axes import Axes, Axis, check_axes, check_axis, kept_shape
 from minitorch_ciml.ops.conv import conv
 from minitorch_ciml.ops.creation import cast, floats
-from minitorch_ciml.ops.indexing import ALL, _check_axis, _getitem, take_along_axis
+from minitorch_ciml.ops.indexing import ALL, _getitem, take_along_axis
 from minitorch_ciml.ops.linalg import diagonal, matmul
 from minitorch_ciml.ops.math import ceil, floor, isnan, logical_not, round
+from minitorch_ciml.ops.order import sort
 from minitorch_ciml.ops.reduce import (
-    Axes,
-    Axis,
-    _axes,
-    _kept,
     all,
     argmax,
     argmin,
@@ -36,7 +34,7 @@ from minitorch_ciml.ops.reduce import (
     prod,
     sum,
 )
-from minitorch_ciml.ops.shape import _reshape, _transpose, flip, moveaxis, pad, sort
+from minitorch_ciml.ops.shape import _reshape, _transpose, flip, moveaxis, pad
 
 __all__ = [
     "corrcoef", "correlate", "diff", "median", "nanargmax", "nanargmin", "nancumprod", "nancumsum",
@@ -125,7 +123,7 @@ def _quantile(
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"{name}: got q = {q}, expected numbers from 0 to {whole}.")
     x = floats(x)
-    axes = _axes(x, axis, name)
+    axes = check_axes(axis, x.ndim, name)
     ordered = sort(_line(x, axes, name))  # nan comes last
     places, absent = _places(ordered, shares.reshape(-1), over_nan)
     if method == "nearest":
@@ -136,7 +134,9 @@ def _quantile(
         y = _METHODS[method](a, b, cast(places - below, x.dtype))
     y = moveaxis(where(absent, math.nan, y), -1, 0)
     rest = [n for i, n in enumerate(x.shape) if i not in axes]
-    return _reshape(y, shape=shares.shape + (_kept(x.shape, axes) if keepdims else tuple(rest)))
+    return _reshape(
+        y, shape=shares.shape + (kept_shape(x.shape, axes) if keepdims else tuple(rest))
+    )
 
 
 def _line(x: Tensor, axes: Axes, name: str) -> Tensor:
@@ -256,7 +256,7 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
         ValueError: `a` has no axes, or n is negative.
     """
     y = as_tensor(a)
-    front = (ALL,) * _check_axis(axis, y.ndim, "diff")
+    front = (ALL,) * check_axis(axis, y.ndim, "diff")
     if n < 0:
         raise ValueError(f"diff: got n={n}, expected 0 or more.")
     for _ in range(n):

@@ -15,8 +15,15 @@ import numpy as np
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.tensor import FLOATS, as_array
 from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.layers.arguments import (
+    bound_arguments,
+    init_parameters,
+    keras2_input_shape,
+    required_parameters,
+)
 from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.shapes import as_lists, as_shapes, shapes_of, symbolic
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
 from minitorch_ciml.keras.serialization import (
@@ -68,7 +75,7 @@ class Layer(HoldsWeights):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         layer = super().__new__(cls)
         # As given: `get_config` falls back on them, for layers that keep no attribute.
-        layer._init_args = _bound(cls, layer, args, kwargs)
+        layer._init_args = bound_arguments(cls, layer, args, kwargs)
         return layer
 
     def __reduce__(self) -> tuple:  # a copy is made without arguments
@@ -77,7 +84,7 @@ class Layer(HoldsWeights):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls._build_names = _required(cls.__dict__["build"])
+            cls._build_names = required_parameters(cls.__dict__["build"])
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
         cls._call_names = tuple(inspect.signature(cls.call).parameters)[1:]
         cls._takes_training = "training" in cls._call_names
@@ -108,7 +115,7 @@ class Layer(HoldsWeights):
         self._roles = {}
         self._build_shape: Any = None
         self._build_shapes: dict[str, Any] = {}  # where `build` takes several, by name
-        self._first_input_shape = _old_input_shape(self, old_arguments)
+        self._first_input_shape = keras2_input_shape(self, old_arguments)
 
     if not TYPE_CHECKING:
 
@@ -295,9 +302,9 @@ class Layer(HoldsWeights):
         if len(self._build_names) > 1:  # build(self, query_shape, value_shape), as in Keras
             given = {**dict(zip(self._call_names, args)), **kwargs}
             names = [name.removesuffix("_shape") for name in self._build_names]
-            self.build(**{f"{n}_shape": _shapes_of(given[n]) for n in names if n in given})
+            self.build(**{f"{n}_shape": shapes_of(given[n]) for n in names if n in given})
         else:
-            self.build(_shapes_of(args[0]) if args else None)
+            self.build(shapes_of(args[0]) if args else None)
         self.built = True
 
     def _check_inputs(self, args: tuple) -> None:
@@ -340,7 +347,7 @@ class Layer(HoldsWeights):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the output for an input of `input_shape`, None where unknown."""
-        outputs = infer_outputs(self.__call__, (_symbolic(_as_shapes(input_shape)),), {})
+        outputs = infer_outputs(self.__call__, (symbolic(as_shapes(input_shape)),), {})
         return map_structure(lambda y: y.shape, outputs)
 
     # --- masks ----------------------------------------------------------------------------------
@@ -412,7 +419,7 @@ class Layer(HoldsWeights):
             "trainable": self._trainable,
             "dtype": serialize_keras_object(self.dtype_policy),
         }
-        for name, default in _init_parameters(type(self)).items():
+        for name, default in init_parameters(type(self)).items():
             if name not in config:
                 given = self._init_args.arguments.get(name, default)
                 config[name] = plain_arguments(getattr(self, name, given))
@@ -423,7 +430,7 @@ class Layer(HoldsWeights):
     @classmethod
     def from_config(cls, config: dict) -> Any:
         """A layer from the dictionary that `get_config` gave, or that a file of Keras holds."""
-        known = {*_init_parameters(cls), "name", "trainable", "dtype", "activity_regularizer"}
+        known = {*init_parameters(cls), "name", "trainable", "dtype", "activity_regularizer"}
         # Keras also writes arguments that this layer does not have: switched off, they are ignored.
         used = {k: v for k, v in config.items() if k in known or v not in (None, False)}
         return super().from_config(used)
@@ -431,15 +438,15 @@ class Layer(HoldsWeights):
     def get_build_config(self) -> dict | None:
         """The input shape that `build` was called with."""
         if self._build_shapes:
-            return {"shapes_dict": {k: _as_lists(v) for k, v in self._build_shapes.items()}}
+            return {"shapes_dict": {k: as_lists(v) for k, v in self._build_shapes.items()}}
         return None if self._build_shape is None else {"input_shape": self._build_shape}
 
     def build_from_config(self, config: dict) -> None:
         """Builds the weights for the shapes that `get_build_config` gave."""
         if config.get("shapes_dict"):
-            self.build(**{k: _as_shapes(shape) for k, shape in config["shapes_dict"].items()})
+            self.build(**{k: as_shapes(shape) for k, shape in config["shapes_dict"].items()})
         elif config.get("input_shape") is not None:
-            self.build(_as_shapes(config["input_shape"]))
+            self.build(as_shapes(config["input_shape"]))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
@@ -451,20 +458,6 @@ class Layer(HoldsWeights):
 def is_text(x: Any) -> bool:
     """Whether it is an array or tensor of strings."""
     return isinstance(x, (np.ndarray, Tensor)) and x.dtype.kind in "OSU"
-
-
-def _bound(cls: type, layer: Any, args: tuple, kwargs: dict) -> inspect.BoundArguments:
-    """The arguments of `__init__` by name; an error names the class that the user wrote."""
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-    if not cls.__new__.__module__.startswith("minitorch_ciml."):  # it may hold arguments back
-        return signature.bind_partial(layer, *args, **kwargs)
-    try:
-        return signature.bind(layer, *args, **kwargs)
-    except TypeError as error:
-        names = [p.name + "=..." for p in list(signature.parameters.values())[1:]
-                 if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]  # fmt: skip
-        expected = f"; expected {cls.__name__}({', '.join(names)})" if names else ""
-        raise TypeError(f"{cls.__name__}: {error}{expected}.") from None
 
 
 def _with_array_first(args: tuple) -> tuple:
@@ -493,71 +486,3 @@ def _marks_built(build: Callable) -> Callable:
         self.built = True
 
     return wrapper
-
-
-def _required(function: Callable) -> tuple[str, ...]:
-    """The names of the arguments (after self) that have no default."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return tuple(p.name for p in parameters if p.kind is plain and p.default is p.empty)
-
-
-def _shapes_of(inputs: Any) -> Any:
-    return map_structure(lambda x: getattr(x, "shape", None), inputs)
-
-
-def _init_parameters(cls: type) -> dict[str, Any]:
-    """The named parameters of `__init__`, of the class and of those its **kwargs go to."""
-    found: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if base is Layer:
-            break
-        if "__init__" not in base.__dict__:
-            continue
-        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        for p in parameters.values():
-            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                found.setdefault(p.name, None if p.default is p.empty else p.default)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return found
-
-
-def _as_shapes(shape: Any) -> Any:
-    """Lists from a file as the tuples that `build` expects."""
-    if isinstance(shape, dict):
-        return {key: _as_shapes(value) for key, value in shape.items()}
-    if shape and isinstance(shape[0], (list, tuple)):
-        return [_as_shapes(s) for s in shape]
-    return tuple(shape)
-
-
-def _as_lists(shape: Any) -> Any:
-    """Shapes as plain data."""
-    if isinstance(shape, dict):
-        return {key: _as_lists(value) for key, value in shape.items()}
-    return [_as_lists(n) for n in shape] if isinstance(shape, (list, tuple)) else shape
-
-
-def _symbolic(shape: Any) -> Any:
-    if isinstance(shape, dict):
-        return {key: _symbolic(value) for key, value in shape.items()}
-    return [_symbolic(s) for s in shape] if isinstance(shape, list) else KerasTensor(shape)
-
-
-def _old_input_shape(layer: Layer, arguments: dict) -> tuple | None:
-    """The batch shape that Keras 2's `input_shape=`, `input_dim=` or `batch_input_shape=` mean."""
-    shape = arguments.pop("batch_input_shape", None) or arguments.pop("batch_shape", None)
-    if "input_shape" in arguments:
-        inner = arguments.pop("input_shape")
-        shape = (None, *((inner,) if isinstance(inner, int) else inner))
-    if "input_dim" in arguments:
-        shape = (None, arguments.pop("input_dim"))
-    arguments.pop("input_length", None)
-    arguments.pop("weights", None)
-    if arguments:
-        raise TypeError(
-            f"{type(layer).__name__}: unknown argument {', '.join(map(repr, arguments))}; known: "
-            f"{', '.join(_init_parameters(type(layer)))}, name, trainable, dtype."
-        )
-    return None if shape is None else tuple(shape)

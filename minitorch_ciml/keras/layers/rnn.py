@@ -7,8 +7,9 @@ from typing import Any
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.arithmetic import sigmoid, tanh
 from minitorch_ciml.autograd.tensor import as_booleans
+from minitorch_ciml.keras.layers.arguments import init_parameters
 from minitorch_ciml.keras.layers.input_spec import InputSpec
-from minitorch_ciml.keras.layers.layer import Layer, _init_parameters
+from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.rnn_cells import (
     GRUCell,
     LSTMCell,
@@ -166,7 +167,7 @@ class _OneCell(RNN):
 
     def __init__(self, *cell_arguments: Any, **kwargs: Any):
         kwargs.pop("use_cudnn", None)
-        of_cell = {k: kwargs.pop(k) for k in _init_parameters(self.cell_class) if k in kwargs}
+        of_cell = {k: kwargs.pop(k) for k in init_parameters(self.cell_class) if k in kwargs}
         of_cell.update(dtype=kwargs.get("dtype"), trainable=kwargs.get("trainable", True))
         cell_name = snake_case(self.cell_class.__name__)
         super().__init__(self.cell_class(*cell_arguments, **of_cell, name=cell_name), **kwargs)
@@ -174,7 +175,7 @@ class _OneCell(RNN):
 
     def __getattr__(self, name: str) -> Any:
         # units, activation, dropout and so on are those of the cell.
-        if name in _init_parameters(type(self).cell_class):
+        if name in init_parameters(type(self).cell_class):
             return getattr(self.cell, name)
         return super().__getattr__(name)  # type: ignore[misc]
 
@@ -208,7 +209,7 @@ class _OneCell(RNN):
     @classmethod
     def from_config(cls, config: dict) -> Any:
         # The layer does not know the cell's arguments by name, so it would drop those that are off.
-        known = _init_parameters(cls.cell_class)
+        known = init_parameters(cls.cell_class)
         used = {k: v for k, v in config.items() if k in known or v not in (None, False)}
         return super(Layer, cls).from_config(used)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.function import Function
-from minitorch_ciml.keras.layers.layer import Layer, _as_shapes, _symbolic
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.shapes import as_shapes, symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
@@ -96,7 +97,7 @@ class Model(Trainer, Layer):
             input_shape: with the batch, such as (None, 784); a list of shapes for several inputs.
         """
         if self._graph is None and input_shape is not None:
-            infer_outputs(self, (_symbolic(_as_shapes(input_shape)),), {})
+            infer_outputs(self, (symbolic(as_shapes(input_shape)),), {})
             self._clear_losses()
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:

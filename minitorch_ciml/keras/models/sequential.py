@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml.keras.layers.input import InputLayer
-from minitorch_ciml.keras.layers.layer import Layer, _as_shapes
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.shapes import as_shapes
 from minitorch_ciml.keras.layers.variable import name_scope
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
@@ -109,7 +110,7 @@ class Sequential(Model):
         """Makes the weights for inputs of `input_shape` (with the batch)."""
         if self._tensors or not self._layers:
             return
-        shape = _as_shapes(input_shape)
+        shape = as_shapes(input_shape)
         self._tensors = [InputLayer(batch_shape=(None, *shape[1:])).output]
         for layer in self._layers:
             self._extend(layer)

@@ -35,7 +35,7 @@ def correlate(
     target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y, every_x,
 ):  # fmt: skip
     """As in `conv_direct.py`, of x (N, *S, C) and w (taps, C), for every four channels."""
-    i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    i = i32(cuda.grid(1))
     if i < count:
         rest, c = divided(i, channels // 4)
         n, oz, oy, ox = pixel_of(rest, out_depth, out_height, out_width)
@@ -80,7 +80,7 @@ def correlate_grad(
     start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
 ):  # fmt: skip
     """Four elements of the kernel's gradient, summed over one share of the pixels."""
-    i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    i = i32(cuda.grid(1))
     if i < count:
         number = i32(cuda.blockIdx.y)
         rest, c = divided(i, channels // 4)

@@ -30,7 +30,7 @@ def correlate(
     start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
     target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y, every_x,
 ):  # fmt: skip
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         rest, f = divided(i, all_filters)
         n, oz, oy, ox = pixel_of(rest, out_depth, out_height, out_width)
@@ -69,7 +69,7 @@ def _correlate_grad(
     start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
 ):  # fmt: skip
     """An element of the kernel's gradient, summed over one share of the pixels."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         number = i32(cuda.blockIdx.y)
         rest, f = divided(i, all_filters)

@@ -2,7 +2,7 @@
 
     @kernel("T* T* f4 i4", T=("f4", "f8"), threads=256)
     def scale(y, x, factor, n):
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i = cuda.grid(1)
         if i < n:
             y[i] = x[i] * factor
 

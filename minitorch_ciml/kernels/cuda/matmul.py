@@ -316,7 +316,7 @@ def _sum_shares(name: str, codes: tuple[str, ...], sums: str, load, store) -> Ke
     @kernel(f"T* {sums}* T* i4 i4 i4 i4 i4 i4", T=codes, name=f"matmul.sum_shares_{name}")
     def sum_shares(y, parts, bias, size, columns, shares, batch, has_bias, is_relu):
         """y[i] = the sum of parts[s, i] in the order of s, with bias and ReLU if wanted."""
-        i = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+        i = i32(cuda.grid(1))
         if i < size:
             number = i32(batch + cuda.blockIdx.z)
             at = i32(number * shares * size + i)

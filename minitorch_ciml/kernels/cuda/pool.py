@@ -99,7 +99,7 @@ def _max_pool(code: str, lanes: int) -> Kernel:
         top = cuda.local.array(lanes, number)
         value = cuda.local.array(lanes, number)
         place = cuda.local.array(lanes, int32)
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i = cuda.grid(1)
         if i < count:
             rest, c = divided(i, channels)
             n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
@@ -142,7 +142,7 @@ def _scatter(code: str, lanes: int) -> Kernel:
         """Adds g at the places that were saved."""
         total = cuda.local.array(lanes, number)
         value = cuda.local.array(lanes, number)
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i = cuda.grid(1)
         if i < count:
             rest, c = divided(i, channels)
             n, z, y_, x_ = pixel_of(rest, depth, height, width)
@@ -177,7 +177,7 @@ def _gather(
     depth, height, width, out_depth, out_height, out_width, window_depth, window_height,
     window_width, step_z, step_y, step_x, before_z, before_y, before_x,
 ):  # fmt: skip
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         rest, c = divided(i, channels)
         n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
@@ -213,7 +213,7 @@ def _avg_pool(code: str, lanes: int) -> Kernel:
         """The mean of what lies inside x."""
         total = cuda.local.array(lanes, number)
         value = cuda.local.array(lanes, number)
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i = cuda.grid(1)
         if i < count:
             rest, c = divided(i, channels)
             n, out_z, out_y, out_x = pixel_of(rest, out_depth, out_height, out_width)
@@ -263,7 +263,7 @@ def _avg_pool_grad(code: str, lanes: int) -> Kernel:
         """Each window's gradient is shared by the elements it covers."""
         total = cuda.local.array(lanes, number)
         value = cuda.local.array(lanes, number)
-        i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        i = cuda.grid(1)
         if i < count:
             rest, c = divided(i, channels)
             n, z, y_, x_ = pixel_of(rest, depth, height, width)

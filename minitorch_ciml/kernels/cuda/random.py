@@ -44,7 +44,7 @@ def _philox(x0, x1, x2, x3, a, b):
 
 @kernel("u4* i4 i4 i4 i4 u4*", threads=THREADS)
 def _random_words(words, count, blocks, columns, first_row, stream):
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         row, block = divided(i, blocks)
         drawn = _philox(
@@ -55,7 +55,7 @@ def _random_words(words, count, blocks, columns, first_row, stream):
 
 
 def _dropout(y, x, scale, threshold, count, blocks, columns, first_row, stream):
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         row, block = divided(i, blocks)
         drawn = _philox(

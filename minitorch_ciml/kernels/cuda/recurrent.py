@@ -98,7 +98,7 @@ def _last_gradient(g: CudaArray, sequences: bool) -> CudaArray:
 @kernel("T* T* T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _lstm_step(h_next, c_next, gates, p, b, c, count, units):
     """In `gates` is x w, which the gates i, f, g, o replace; p is h u."""
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         n, j = divided(e, units)
         at = i32(4 * n * units + j)
@@ -121,7 +121,7 @@ def _lstm_step(h_next, c_next, gates, p, b, c, count, units):
 @kernel("T* T* T* T* T* T* T* i4 i4 i4", threads=THREADS, T=TRAINED)
 def _lstm_step_grad(dz, dc, dh, g, gates, c, c_next, count, units, has_g):
     """dz, of what enters the gates; and in place dc, of the cell state before."""
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         n, j = divided(e, units)
         at = i32(4 * n * units + j)
@@ -180,7 +180,7 @@ def _gru_step(h_next, gates, inner, p, b, h, count, units):
 
     b (2, 3 H) has the bias of x w and that of h u.
     """
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         n, j = divided(e, units)
         at, second = i32(3 * n * units + j), i32(j + 3 * units)
@@ -203,7 +203,7 @@ def _gru_step_grad(dx, dp, direct, back, g, gates, inner, h, count, units, has_b
 
     The state's gradient is the sum of `direct`, of `back`, which came through the gates, and of g.
     """
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         n, j = divided(e, units)
         at = i32(3 * n * units + j)
@@ -267,14 +267,14 @@ def gru_grad(
 @kernel("T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _simple_step(h_next, z, p, b, count, units):
     """z is x w, and p is h u."""
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         write(h_next, e, math.tanh(read(z, e) + read(b, divided(e, units)[1]) + read(p, e)))
 
 
 @kernel("T* T* T* T* i4 i4", threads=THREADS, T=TRAINED)
 def _simple_step_grad(dz, dh, g, h_next, count, has_g):
-    e = i32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
+    e = i32(cuda.grid(1))
     if e < count:
         incoming = read(dh, e)
         if has_g:

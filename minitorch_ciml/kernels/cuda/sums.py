@@ -43,7 +43,7 @@ def added_up(shared, mine):
 @kernel("T* T* i4 i4", threads=THREADS, T=_FLOATS)
 def _sum_shares(y, parts, count, shares):
     """y = the sum of the shares (shares, count), in their order."""
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    i = cuda.grid(1)
     if i < count:
         total = float32(0.0)
         for s in range(shares):
