@@ -29,13 +29,14 @@ def alike(*models: Any, weights: str = "weights") -> None:
             weight.assign(value.astype("float32"))
 
 
-def gradients_of(loss: Any, weights: Any) -> list:
+def gradients_of(loss: Any, weights: Any, create_graph: bool = False) -> list:
     """The gradients of a loss for weights, or for what `watched` gave."""
     if isinstance(loss, Tensor):
-        return grad(loss, list(weights))
+        return grad(loss, list(weights), create_graph=create_graph)
     import torch
 
-    return list(torch.autograd.grad(loss, [getattr(w, "value", w) for w in weights]))
+    values = [getattr(w, "value", w) for w in weights]
+    return list(torch.autograd.grad(loss, values, create_graph=create_graph))
 
 
 def watched(keras: Any, array: Any) -> Any:

@@ -36,7 +36,19 @@ MHA = [
         [QUERY, QUERY],
         {},
     ),
+    (dict(num_heads=2, key_dim=3, use_gate=True), [QUERY, VALUE], {}),
+    (dict(num_heads=2, key_dim=3, sliding_window=2), [QUERY, QUERY], dict(use_causal_mask=True)),
+    (dict(num_heads=2, key_dim=3, sliding_window=3), [QUERY, VALUE], dict(value_mask=SOURCES)),
 ]
+GROUPED = [
+    (dict(head_dim=3, num_query_heads=4, num_key_value_heads=2), [QUERY, QUERY], {}),
+    (dict(head_dim=3, num_query_heads=4, num_key_value_heads=1, use_bias=False, seed=3),
+     [QUERY, (2, 7, 6), (2, 7, 6)], dict(attention_mask=PAIRS)),
+    (dict(head_dim=2, num_query_heads=2, num_key_value_heads=2, use_gate=True), [QUERY, QUERY],
+     dict(use_causal_mask=True, value_mask=STEPS)),
+    (dict(head_dim=2, num_query_heads=4, num_key_value_heads=2, sliding_window=2), [QUERY, QUERY],
+     {}),
+]  # fmt: skip
 PLAIN = [
     ("Attention", {}, [QUERY, (2, 7, 6)], {}),
     ("Attention", dict(use_scale=True), [QUERY, (2, 7, 4), (2, 7, 6)], {}),
@@ -108,10 +120,25 @@ def test_multi_head_attention_equals_keras(kwargs, shapes, call):
     check_config(ours, theirs)
 
 
-@pytest.mark.parametrize("kwargs, shapes, call", MHA)
-def test_attention_scores_equal_keras(kwargs, shapes, call):
+@pytest.mark.parametrize("kwargs, shapes, call", GROUPED)
+def test_grouped_attention_equals_keras(kwargs, shapes, call):
     x = draw(shapes)
-    ours, theirs = pair("MultiHeadAttention", kwargs, *x)
+    ours, theirs = pair("GroupQueryAttention", kwargs, *x)
+    assert [w.path for w in theirs.weights] == [w.path for w in ours.weights]
+    compare(ours, theirs, x, call)
+    check_config(ours, theirs)
+    with pytest.raises(ValueError, match=r"num_query_heads \(3\) must be a multiple of"):
+        keras.layers.GroupQueryAttention(2, 3, 2)
+
+
+SCORED = [("MultiHeadAttention", *case) for case in MHA]
+SCORED += [("GroupQueryAttention", *case) for case in GROUPED]
+
+
+@pytest.mark.parametrize("name, kwargs, shapes, call", SCORED)
+def test_attention_scores_equal_keras(name, kwargs, shapes, call):
+    x = draw(shapes)
+    ours, theirs = pair(name, kwargs, *x)
     y, scores = ours(*x, return_attention_scores=True, **call)
     y_peer, scores_peer = theirs(*x, return_attention_scores=True, **call)
     np.testing.assert_allclose(y.numpy(), to_numpy(y_peer), rtol=1e-5, atol=1e-5)
@@ -201,6 +228,8 @@ def block(k):
     y, _ = k.layers.MultiHeadAttention(2, 3, dropout=0.1)(x, x, return_attention_scores=True)
     y = k.layers.LayerNormalization()(k.layers.Add()([x, y]))
     y = k.layers.MultiHeadAttention(2, 3)(query=y, value=x, key=x, use_causal_mask=True)
+    y = k.layers.MultiHeadAttention(2, 3, use_gate=True, sliding_window=2)(y, y)
+    y = k.layers.GroupQueryAttention(2, 4, 2, use_gate=True)(y, y, use_causal_mask=True)
     y = k.layers.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(y)
     y = k.layers.Attention(use_scale=True)([y, y])
     return k.Model(x, k.layers.AdditiveAttention()([y, y]))
@@ -224,7 +253,7 @@ def test_files_load_both_ways(tmp_path):
     "make, message",
     [
         (lambda: keras.layers.MultiHeadAttention(0, 3), "num_heads"),
-        (lambda: keras.layers.MultiHeadAttention(2, 3, use_gate=True), "use_gate"),
+        (lambda: keras.layers.MultiHeadAttention(2, 3, sliding_window=0), "sliding_window"),
         (lambda: keras.layers.Attention(score_mode="max"), "score_mode"),
         (lambda: keras.layers.Attention()(draw([QUERY])[0]), "takes"),
         (lambda: keras.layers.EinsumDense("ab->ac", 3), "equation"),

@@ -7,6 +7,7 @@ from keras_peer import (
     keras_peer,
     output_and_gradients,
     seeded,
+    torch,
 )
 
 from minitorch_ciml import Tensor, grad, keras
@@ -275,3 +276,33 @@ def test_alpha_dropout_keeps_mean_and_variance():
     np.testing.assert_array_equal(layer(x), x)
     values, counts = np.unique(y, return_counts=True)
     assert abs(counts.max() / y.size - 0.3) < 0.01 and values[counts.argmax()] < -0.5
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_reversible_embedding_equals_keras(tied, tmp_path):
+    words = np.array([[1, 3, 0], [2, 6, 0]])
+    kwargs = dict(input_dim=7, output_dim=4, tie_weights=tied, mask_zero=True, logit_soft_cap=2.0)
+    ours, theirs = pair("ReversibleEmbedding", kwargs, [words])
+    config = drop_ids(serialize_keras_object(ours))
+    assert config == drop_ids(keras_peer.saving.serialize_keras_object(theirs))
+    vectors, peers = ours(words), theirs(words)
+    np.testing.assert_array_equal(vectors._keras_mask.numpy(), words != 0)
+    assert getattr(ours(vectors, reverse=True), "_keras_mask", None) is None
+    scores, expected = ours(vectors, reverse=True), theirs(peers, reverse=True)
+    np.testing.assert_allclose(scores.numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    seed = seeded(scores.shape)
+    (expected * torch.tensor(seed)).sum().backward()
+    for g, weight in zip(grad((scores * seed).sum(), ours.weights), theirs.weights, strict=True):
+        np.testing.assert_allclose(g.numpy(), weight.value.grad.numpy(), rtol=1e-4, atol=1e-6)
+    models = []
+    for k in (keras, keras_peer):
+        inputs = k.Input((3,), dtype="int32")
+        table = k.layers.ReversibleEmbedding(7, 4, tie_weights=tied)
+        models.append(k.Model(inputs, table(table(inputs), reverse=True)))
+    models[0].set_weights(models[1].get_weights())
+    predictions = models[1].predict(words, verbose=0)
+    for k, model in zip((keras_peer, keras), models):  # each reads the other's file
+        path = tmp_path / f"{k.__name__}.keras"
+        model.save(path)
+        read = k.models.load_model(path).predict(words, verbose=0)
+        np.testing.assert_allclose(read, predictions, rtol=1e-5, atol=1e-6)

@@ -43,6 +43,11 @@ def shares(*shape):
     return RNG.uniform(0.05, 0.95, shape).astype("float32")
 
 
+def unit(*shape):
+    x = reals(*shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 # (class, arguments, targets, predictions)
 CASES = [
     ("MeanSquaredError", {}, reals(N, C), reals(N, C)),
@@ -96,6 +101,13 @@ CASES = [
     ("Dice", {}, bits(N, C), shares(N, C)),
     ("Dice", {"axis": (1,)}, bits(N, C), shares(N, C)),
     ("Tversky", {"alpha": 0.3, "beta": 0.6}, bits(N, C), shares(N, C)),
+    ("Circle", {}, np.array([0, 1, 0, 2, 1, 1]), unit(6, 3)),
+    (
+        "Circle",
+        {"gamma": 5.0, "margin": 0.2, "remove_diagonal": False},
+        np.array([[0], [1], [0], [2], [1]]),
+        unit(5, 3),
+    ),
     ("CTC", {}, np.sort(RNG.integers(0, C, (N, 3)))[:, ::-1].copy(), reals(N, 7, C)),
 ]
 IDS = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]

@@ -433,7 +433,7 @@ def test_an_optimizer_of_the_user_as_keras_documents_it():
     assert_all_close(ours.variables, expected.variables)
     with pytest.raises(NotImplementedError, match="define update_step"):
         O.Optimizer(0.1).apply([np.ones(1, "f")], [Parameter([1.0])])
-    with pytest.raises(ValueError, match="expected 'zeros' or 'ones'"):
+    with pytest.raises(ValueError, match="unknown initializer 'twos'"):
         ours.add_variable_from_reference(weights[0], initializer="twos")
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minitorch_ciml import keras
-from tests.keras_peer import drop_ids, keras_peer, to_numpy
+from minitorch_ciml import Tensor, grad, keras
+from tests.keras_peer import drop_ids, keras_peer, to_numpy, torch
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (3, 7, 9, 2)).astype("float32")
 BYTES = IMAGES.astype("uint8")
@@ -31,6 +31,31 @@ def test_resizing_equals_keras(interpolation, size, options):
     assert ours.compute_output_shape((None, 7, 9, 2)) == (None, *size, 2)
     assert ours(IMAGES[0]).shape == (*size, 2)
     assert drop_ids(ours.get_config()).keys() >= drop_ids(theirs.get_config()).keys() - {"dtype"}
+
+
+@pytest.mark.parametrize("size", [(14, 18), (3, 4), (2, 12)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3", "lanczos5"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_resizing_by_weights(size, interpolation, antialias):
+    layer = keras.layers.Resizing(*size, interpolation=interpolation, antialias=antialias)
+    how = {"interpolation": interpolation, "antialias": antialias}
+    expected = keras.ops.image.resize(IMAGES, size, **how).numpy()
+    np.testing.assert_allclose(layer(IMAGES), expected, rtol=1e-4, atol=1e-3)
+    if interpolation == "bilinear":  # PyTorch has another bicubic one, and not the others
+        peer = keras_peer.layers.Resizing(*size, **how)
+        np.testing.assert_allclose(layer(IMAGES), to_numpy(peer(IMAGES)), rtol=1e-4, atol=1e-3)
+        assert peer.get_config().items() >= {"antialias": layer.get_config()["antialias"]}.items()
+
+
+def test_gradients_flow_through_resizing_within_a_model():
+    seed = np.random.default_rng(1).normal(size=(3, 5, 4, 2)).astype("float32")
+    x = Tensor(IMAGES, requires_grad=True)
+    y = keras.layers.Resizing(5, 4)(x)
+    tensor = torch.tensor(IMAGES, requires_grad=True)
+    peer = keras_peer.layers.Resizing(5, 4)(tensor)
+    np.testing.assert_allclose(y.numpy(), peer.detach().numpy(), rtol=1e-5)
+    (peer * torch.tensor(seed)).sum().backward()
+    np.testing.assert_allclose(grad((y * seed).sum(), x), tensor.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_resizing_keeps_bytes():

@@ -333,7 +333,7 @@ def test_cloning_needs_no_registration():
     twin.set_weights(model.get_weights())
     x = RNG.random((4, 3))
     np.testing.assert_array_equal(twin.predict(x, verbose=0), model.predict(x, verbose=0))
-    assert twin.optimizer is None
+    assert twin.optimizer is None  # as the model
 
 
 def test_what_cannot_be_cloned():

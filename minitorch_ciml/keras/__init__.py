@@ -3,6 +3,9 @@
 Change `import keras` to `from minitorch_ciml import keras`, and a Keras script runs.
 """
 
+from importlib import import_module
+from typing import Any
+
 from minitorch_ciml.config import device
 from minitorch_ciml.keras import (
     activations,
@@ -13,6 +16,7 @@ from minitorch_ciml.keras import (
     constraints,
     datasets,
     distribution,
+    dtype_policies,
     initializers,
     layers,
     losses,
@@ -25,9 +29,10 @@ from minitorch_ciml.keras import (
     random,
     regularizers,
     saving,
+    tree,
     utils,
 )
-from minitorch_ciml.keras.dtype_policies import DTypePolicy
+from minitorch_ciml.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from minitorch_ciml.keras.initializers import Initializer
 from minitorch_ciml.keras.layers import Input, InputSpec, Layer
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
@@ -40,13 +45,21 @@ from minitorch_ciml.keras.saving import KERAS_VERSION as __version__
 from minitorch_ciml.keras.symbolic import KerasTensor
 
 __all__ = [
-    "DTypePolicy", "Initializer", "Input", "InputSpec", "KerasTensor", "Layer", "Loss", "Metric",
-    "Model", "Optimizer", "Regularizer", "Sequential", "Variable", "activations", "applications",
-    "backend", "callbacks", "config", "constraints", "datasets", "device", "distribution",
-    "dtype_policies", "initializers", "layers", "losses", "metrics", "mixed_precision", "models",
-    "name_scope", "ops", "optimizers", "preprocessing", "random", "regularizers", "saving", "tree",
-    "utils", "version",
+    "DTypePolicy", "FloatDTypePolicy", "Initializer", "Input", "InputSpec", "KerasTensor", "Layer",
+    "Loss", "Metric", "Model", "Optimizer", "Regularizer", "Sequential", "Variable", "activations",
+    "applications", "backend", "callbacks", "config", "constraints", "datasets", "device",
+    "distribution", "dtype_policies", "initializers", "layers", "losses", "metrics",
+    "mixed_precision", "models", "name_scope", "ops", "optimizers", "preprocessing", "random",
+    "regularizers", "saving", "tree", "utils", "version",
 ]  # fmt: skip
+
+_ON_REQUEST = ("wrappers",)  # which imports scikit-learn
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_REQUEST:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def version() -> str:

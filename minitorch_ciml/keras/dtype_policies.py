@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import config, kernels
-from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.keras.serialization import (
+    deserialize_keras_object,
+    serializable,
+    serialize_keras_object,
+)
 
-__all__ = ["DTypePolicy", "get"]
+__all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]
 
 
 @serializable("keras", "keras.dtype_policies.DTypePolicy")
@@ -89,6 +93,18 @@ def get(identifier: Any) -> DTypePolicy:
         _policies[name] = DTypePolicy(name)
     return _policies[name]
 
+
+def serialize(dtype_policy: DTypePolicy) -> dict:
+    """A policy as plain data."""
+    return serialize_keras_object(dtype_policy)
+
+
+def deserialize(config: dict, custom_objects: dict | None = None) -> DTypePolicy:
+    """The policy that `serialize` described."""
+    return deserialize_keras_object(config, custom_objects)
+
+
+FloatDTypePolicy = DTypePolicy  # another name that Keras has for it
 
 _global_policy: str | None = None
 

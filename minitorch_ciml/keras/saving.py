@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from minitorch_ciml import distributed
-from minitorch_ciml.autograd import Parameter
 from minitorch_ciml.keras import legacy_h5
 from minitorch_ciml.keras.files import replacing
 from minitorch_ciml.keras.layers.layer import Layer
@@ -51,7 +51,7 @@ _HDF5 = (".h5", ".hdf5")
 
 def save_model(
     model: Any, filepath: Any, overwrite: bool = True, include_optimizer: bool = True,
-    **old_arguments: Any,
+    zipped: bool | None = None, **old_arguments: Any,
 ) -> None:  # fmt: skip
     """Saves a model in a file: architecture, weights, compile arguments, optimizer.
 
@@ -61,7 +61,10 @@ def save_model(
         overwrite: whether an existing file may be replaced.
         include_optimizer: whether the optimizer goes into a `.h5` file; into a `.keras` file it
             always goes.
+        zipped: True, or left out; Keras can also save a `.keras` folder.
     """
+    if zipped is False:
+        raise ValueError("save: zipped=False (a folder) is not supported; leave it out.")
     path = Path(filepath)
     if path.suffix not in (".keras", *_HDF5):
         raise ValueError(
@@ -87,6 +90,7 @@ def save_model(
             archive.writestr("metadata.json", json.dumps(metadata))
             archive.writestr("config.json", config)
             archive.writestr("model.weights.h5", _weights_bytes(model))
+            _write_assets(model, archive)
 
 
 def load_model(
@@ -112,7 +116,7 @@ def load_model(
             config = json.loads(archive.read("config.json"))
             weights = archive.read("model.weights.h5")
             assets = {name: archive.read(name) for name in archive.namelist()
-                      if name.startswith("assets/")}  # fmt: skip
+                      if name.startswith("assets/") and not name.endswith("/")}  # fmt: skip
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, EOFError) as error:
         raise ValueError(
             f"load_model: {str(path)!r} is no complete .keras file ({error}); save the model again "
@@ -127,8 +131,19 @@ def load_model(
     return model
 
 
-def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
-    """Saves a model's weights (and its optimizer's) in a `.weights.h5` file."""
+def save_weights(
+    model: Any, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None
+) -> None:
+    """Saves a model's weights (and its optimizer's) in a `.weights.h5` file.
+
+    Args:
+        model: its weights must have been made.
+        filepath: the name of the file.
+        overwrite: whether an existing file may be replaced.
+        max_shard_size: None; Keras can also split the weights into several files.
+    """
+    if max_shard_size is not None:
+        raise ValueError("save_weights: max_shard_size is not supported: there is one file.")
     path = Path(filepath)
     if not path.name.endswith(".weights.h5"):
         raise ValueError(
@@ -235,14 +250,10 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
     group = file.create_group(f"{path}/vars" if path else "vars")
     if getattr(item, "name", None):
         group.attrs["name"] = item.name
-    if isinstance(item, Layer) and not hasattr(item, "save_own_variables"):
-        for i, variable in enumerate(item._own_weights()):
-            group[str(i)] = variable.numpy()
-    else:
-        store: dict[str, Any] = {}
-        item.save_own_variables(store)
-        for key, value in store.items():
-            group[key] = np.asarray(value)
+    store: dict[str, Any] = {}
+    item.save_own_variables(store)
+    for key, value in store.items():
+        group[key] = np.asarray(value)
 
 
 def _load(
@@ -251,10 +262,12 @@ def _load(
     for path, item in _walk(model):
         group = file.get(f"{path}/vars" if path else "vars")
         stored = {} if group is None else {key: group[key][()] for key in group}
-        if isinstance(item, Layer) and not hasattr(item, "load_own_variables"):
-            _assign(item, stored, f"{name}:{path}", skip_mismatch)
-        elif stored:
-            item.load_own_variables(stored)
+        try:
+            if stored or type(item).load_own_variables is Layer.load_own_variables:
+                item.load_own_variables(stored)
+        except ValueError as error:
+            if not skip_mismatch:
+                raise ValueError(f"{name}:{path}: {error}") from None
     optimizer = getattr(model, "optimizer", None)
     group = file.get("optimizer/vars")
     if with_optimizer and optimizer is not None and group is not None and len(group):
@@ -264,29 +277,35 @@ def _load(
         optimizer.load_own_variables({key: group[key][()] for key in group})
 
 
-def _load_assets(model: Any, assets: dict[str, bytes]) -> None:
-    """Gives layers the files that Keras has saved for them, such as vocabularies."""
+def _write_assets(model: Any, archive: zipfile.ZipFile) -> None:
+    """Adds the files that layers save beside their weights, in a folder for each."""
     for path, item in _walk(model):
-        folder = f"assets/{path}/" if path else "assets/"
-        own = {name.removeprefix(folder): data for name, data in assets.items()
-               if name.startswith(folder)}  # fmt: skip
-        if own and hasattr(item, "load_assets"):
-            item.load_assets(own)
+        if not hasattr(item, "save_assets"):
+            continue
+        with TemporaryDirectory() as folder:
+            item.save_assets(folder)
+            for file in sorted(Path(folder).rglob("*")):
+                if file.is_file():
+                    archive.write(file, f"assets/{path}/{file.relative_to(folder).as_posix()}")
 
 
-def _assign(layer: Layer, stored: dict, where: str, skip_mismatch: bool) -> None:
-    weights: list[Parameter] = list(layer._own_weights())
-    arrays = [stored[str(i)] for i in range(len(stored))]
-    shapes, found = [w.shape for w in weights], [a.shape for a in arrays]
-    if shapes != found:
-        if skip_mismatch:
-            return
-        raise ValueError(
-            f"layer {layer.name!r} has weights of shapes {shapes}, the file has {found} ({where}); "
-            "load into the same architecture, or pass skip_mismatch=True."
-        )
-    for weight, array in zip(weights, arrays):
-        weight.assign(array)
+def _load_assets(model: Any, assets: dict[str, bytes]) -> None:
+    """Gives layers the files that were saved for them, such as Keras' vocabularies."""
+    for path, item in _walk(model):
+        prefix = f"assets/{path}/" if path else "assets/"
+        own = {name.removeprefix(prefix): data for name, data in assets.items()
+               if name.startswith(prefix)}  # fmt: skip
+        if not own or not hasattr(item, "load_assets"):
+            continue
+        with TemporaryDirectory() as folder:
+            root = Path(folder).resolve()
+            for name, data in own.items():
+                file = (root / name).resolve()
+                if not file.is_relative_to(root):
+                    raise ValueError(f"the file has an entry outside its folder: {name!r}.")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+            item.load_assets(folder)
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -69,10 +69,10 @@ def get_custom_objects() -> dict[str, Any]:
     return _custom
 
 
-def get_registered_name(item: Any) -> str:
+def get_registered_name(obj: Any) -> str:
     """The name under which a user's class or function is registered; its own name if it is not."""
-    module, name = _homes.get(item, ("", item.__name__))
-    return name if module == "custom" else item.__name__
+    module, name = _homes.get(obj, ("", obj.__name__))
+    return name if module == "custom" else obj.__name__
 
 
 def get_registered_object(name: str, custom_objects: Any = None, module_objects: Any = None) -> Any:
@@ -89,10 +89,10 @@ def register_family(module_prefix: str, make: Callable[[dict], Any]) -> None:
 
 
 @contextmanager
-def custom_object_scope(objects: dict[str, Any]):
-    """Inside, the names in `objects` are found as if they had been registered."""
+def custom_object_scope(custom_objects: dict[str, Any]):
+    """Inside, the names in `custom_objects` are found as if they had been registered."""
     saved = dict(_custom)
-    _custom.update(objects)
+    _custom.update(custom_objects)
     try:
         yield
     finally:
@@ -156,57 +156,61 @@ def _unknown(module: str, name: str, what: str) -> str:
 # --- configurations ----------------------------------------------------------------------------
 
 
-def serialize_keras_object(item: Any) -> Any:
-    """`item` as plain data, in Keras 3's form."""
-    if item is None or isinstance(item, (bool, int, float, str)):
-        return item
-    if isinstance(item, np.generic):
-        return item.item()
-    if isinstance(item, np.dtype):
-        return item.name
-    if isinstance(item, (list, set)):
-        return [serialize_keras_object(x) for x in item]
-    if isinstance(item, tuple):
+def serialize_keras_object(obj: Any) -> Any:
+    """`obj` as plain data, in Keras 3's form."""
+    if obj is None or isinstance(obj, (bool, int, float, str)):
+        return obj
+    if isinstance(obj, np.generic):
+        return obj.item()
+    if isinstance(obj, np.dtype):
+        return obj.name
+    if isinstance(obj, (list, set)):
+        return [serialize_keras_object(x) for x in obj]
+    if isinstance(obj, tuple):
         return {
             "class_name": "__tuple__",
-            "items": [serialize_keras_object(x) for x in item],
+            "items": [serialize_keras_object(x) for x in obj],
         }
-    if isinstance(item, dict):
-        return {key: serialize_keras_object(value) for key, value in item.items()}
-    if isinstance(item, np.ndarray):
+    if isinstance(obj, dict):
+        return {key: serialize_keras_object(value) for key, value in obj.items()}
+    if isinstance(obj, np.ndarray):
         return {
             "class_name": "__numpy__",
-            "config": {"value": item.tolist(), "dtype": item.dtype.name},
+            "config": {"value": obj.tolist(), "dtype": obj.dtype.name},
         }
-    if item is Ellipsis:
+    if obj is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
-    if isinstance(item, slice):
+    if isinstance(obj, slice):
         return {
             "class_name": "__slice__",
-            "config": {"start": item.start, "stop": item.stop, "step": item.step},
+            "config": {"start": obj.start, "stop": obj.stop, "step": obj.step},
         }
-    if hasattr(item, "__keras_tensor__"):  # an input or result of a layer in a functional model
-        return item.__keras_tensor__()
-    if hasattr(item, "get_config") and not isinstance(item, type):
-        return _serialize_object(item)
-    if callable(item):
-        return _serialize_function(item)
-    raise TypeError(f"cannot write a {type(item).__name__} into a configuration: {item!r}.")
+    if hasattr(obj, "__keras_tensor__"):  # an input or result of a layer in a functional model
+        return obj.__keras_tensor__()
+    if hasattr(obj, "get_config") and not isinstance(obj, type):
+        return _serialize_object(obj)
+    if callable(obj):
+        return _serialize_function(obj)
+    raise TypeError(f"cannot write a {type(obj).__name__} into a configuration: {obj!r}.")
 
 
 def _serialize_object(item: Any) -> dict:
-    module, name = _homes.get(type(item), (type(item).__module__, type(item).__name__))
-    class_name = type(item).__name__
+    kind = type(item)
+    class_name, registered = kind.__name__, None
+    home, name = _homes.get(kind, ("", class_name))
+    module: str | None = home
     if hasattr(item, "serialized_as"):
         module, class_name = item.serialized_as
+    elif home in ("", "custom"):  # a user's class, as Keras writes it
+        registered = name
+        module = None if kind.__module__ == "__main__" else kind.__module__
     record: dict[str, Any] = {
-        "module": module if module != "custom" else None,
+        "module": module,
         "class_name": class_name,
         "config": serialize_config(item.get_config()),
-        "registered_name": name if module == "custom" else None,
+        "registered_name": registered,
     }
-    is_users = type(item) not in _homes and not module.startswith(tuple(_families))
-    if is_users and _as_itself.get():
+    if registered and not home and _as_itself.get():
         record["class_name"] = type(item)
     if getattr(item, "built", False) and hasattr(item, "get_build_config"):
         build_config = item.get_build_config()
@@ -247,21 +251,25 @@ def plain_arguments(value: Any) -> Any:
 def _serialize_function(item: Callable) -> Any:
     if item in _homes:
         module, name = _homes[item]
-        return name if module != "custom" else _function_config(None, item.__name__, name)
-    if _as_itself.get():
+        if module != "custom":
+            return name
+    elif _as_itself.get():
         return item
-    return _function_config("builtins", item.__name__, "function")
+    return {
+        "module": "builtins",
+        "class_name": "function",
+        "config": get_registered_name(item),
+        "registered_name": "function",
+    }
 
 
-def _function_config(module: str | None, name: str, registered: str) -> dict:
-    return {"module": module, "class_name": "function", "config": name,
-            "registered_name": registered}  # fmt: skip
-
-
-def deserialize_keras_object(config: Any, custom_objects: dict | None = None) -> Any:
+def deserialize_keras_object(
+    config: Any, custom_objects: dict | None = None, safe_mode: bool = True
+) -> Any:
     """The object that `serialize_keras_object` described.
 
-    Only registered classes and functions are made; nothing in the configuration is executed.
+    Only registered classes and functions are made; nothing in the configuration is executed,
+    whatever `safe_mode` says.
     """
     if custom_objects:
         with custom_object_scope(custom_objects):

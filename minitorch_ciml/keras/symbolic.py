@@ -33,7 +33,10 @@ class KerasTensor:
     Attributes:
         node: the `Node` of the layer call that it is a result of.
         index: which of the call's results it is.
+        sparse, ragged: False, as all tensors are dense here.
     """
+
+    sparse = ragged = False
 
     __array_ufunc__ = None  # NumPy arrays on the left leave operators to this class
 
@@ -77,6 +80,14 @@ class KerasTensor:
 
     def __getitem__(self, index: Any) -> Any:
         return symbolic_call("get_item", self, index)
+
+    def reshape(self, newshape: Any) -> Any:
+        """`ops.reshape` of this tensor."""
+        return symbolic_call("reshape", self, newshape)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        """`ops.squeeze` of this tensor."""
+        return symbolic_call("squeeze", self, axis)
 
 
 def _operator(name: str, reflected: bool) -> Callable:

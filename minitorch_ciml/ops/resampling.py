@@ -78,7 +78,7 @@ _KERNELS: dict[str, Callable] = {
 }  # fmt: skip
 
 
-def _weights(
+def axis_weights(
     size: int, length: int, scale: float, translation: float, method: str, antialias: bool
 ) -> np.ndarray:
     """(length, size): of each pixel of the source for each of the result; rows sum to 1, or 0."""
@@ -89,6 +89,9 @@ def _weights(
     inside = (place >= -0.5) & (place <= size - 0.5)
     kept = inside[:, None] & (np.abs(total) > 1e-10)
     return np.where(kept, weights / np.where(kept, total, 1), 0)
+
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
 def resize(
@@ -120,7 +123,7 @@ def resize(
         ValueError: a name is unknown, the size is no pair, or both crop and pad are asked for.
     """
     size = _checked_size(size)
-    if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
+    if interpolation not in INTERPOLATIONS:
         raise ValueError(
             f"resize: got interpolation {interpolation!r}, expected 'nearest', 'bilinear', "
             "'bicubic', 'lanczos3' or 'lanczos5'."
@@ -153,7 +156,7 @@ def _checked_size(size: Any) -> tuple[int, int]:
 
 def _resampled(x: Tensor, size: tuple[int, int], method: str, antialias: bool) -> Tensor:
     rows, columns = [
-        _weights(x.shape[axis], n, n / x.shape[axis], 0.0, method, antialias).astype(x.dtype)
+        axis_weights(x.shape[axis], n, n / x.shape[axis], 0.0, method, antialias).astype(x.dtype)
         for axis, n in enumerate(size, 1)
     ]
     return einsum("wv,nhvc->nhwc", columns, einsum("hg,ngwc->nhwc", rows, x))
@@ -211,7 +214,7 @@ def scale_and_translate(
             "one of each, and as many sizes as axes."
         )
     for axis, a, b in zip(spatial_dims, scales, shifts):
-        weights = _weights(x.shape[axis], output_shape[axis], a, b, method, antialias)
+        weights = axis_weights(x.shape[axis], output_shape[axis], a, b, method, antialias)
         x = moveaxis(moveaxis(x, axis, -1) @ weights.T.astype(x.dtype), -1, axis)
     if x.shape != tuple(output_shape):
         raise ValueError(

@@ -13,12 +13,14 @@ from minitorch_ciml.keras.callbacks.monitor import EarlyStopping, ReduceLROnPlat
 from minitorch_ciml.keras.callbacks.profiler import DistributedProfiler
 from minitorch_ciml.keras.callbacks.progress import ProgbarLogger
 from minitorch_ciml.keras.callbacks.records import CSVLogger, History
+from minitorch_ciml.keras.callbacks.remote import RemoteMonitor
 from minitorch_ciml.keras.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "DistributedProfiler",
     "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint",
-    "ProgbarLogger", "ReduceLROnPlateau", "SwapEMAWeights", "TensorBoard", "TerminateOnNaN",
+    "ProgbarLogger", "ReduceLROnPlateau", "RemoteMonitor", "SwapEMAWeights", "TensorBoard",
+    "TerminateOnNaN",
 ]  # fmt: skip
 
 

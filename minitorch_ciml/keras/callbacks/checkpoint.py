@@ -114,7 +114,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def _save(self, epoch: int, logs: Logs, **batch: int) -> None:
         # As in Keras, a model whose metric is missing is saved, with a warning: better than lost.
-        value = self.current(logs) if self.save_best_only else None
+        value = self.get_monitor_value(logs) if self.save_best_only else None
         if value is not None:
             before = "" if self.best is None else f" from {self.best:.5f}"
             if not self.improved(value, self.best):

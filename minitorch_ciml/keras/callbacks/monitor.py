@@ -50,7 +50,7 @@ class MonitorCallback(Callback):
             return value - self.min_delta > reference
         return value + self.min_delta < reference
 
-    def current(self, logs: Logs) -> float | None:
+    def get_monitor_value(self, logs: Logs) -> float | None:
         """The metric's value, or None with a warning."""
         value = (logs or {}).get(self.monitor)
         if value is None:
@@ -129,7 +129,7 @@ class EarlyStopping(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Looks at the metric."""
-        value = self.current(logs)
+        value = self.get_monitor_value(logs)
         if value is None or epoch < self.start_from_epoch:
             return
         self.wait += 1
@@ -202,20 +202,24 @@ class ReduceLROnPlateau(MonitorCallback):
         self.best = None
         self.wait = self.cooldown_counter = 0
 
+    def in_cooldown(self) -> bool:
+        """Whether epochs are not counted at this time."""
+        return self.cooldown_counter > 0
+
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Looks at the metric, and adds the learning rate to the logs."""
         if isinstance(logs, dict):
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        value = self.current(logs)
+        value = self.get_monitor_value(logs)
         if value is None:
             return
-        if self.cooldown_counter > 0:
+        if self.in_cooldown():
             self.cooldown_counter -= 1
             self.wait = 0
         if self.improved(value, self.best):
             self.best = value
             self.wait = 0
-        elif self.cooldown_counter == 0:
+        elif not self.in_cooldown():
             self.wait += 1
             if self.wait >= self.patience:
                 self._reduce(epoch)

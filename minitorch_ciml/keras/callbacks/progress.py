@@ -240,6 +240,7 @@ class Progbar:
         verbose: 0 silent, 1 a bar where the output can be redrawn, 2 one line at the end.
         interval: seconds between redraws.
         stateful_metrics: names of values that are shown as they are; others are averaged.
+        stateless_metrics: in place of it, names of values that are averaged; others are shown.
         unit_name: what a step is called.
     """
 
@@ -250,10 +251,14 @@ class Progbar:
         verbose: int = 1,
         interval: float = 0.05,
         stateful_metrics: Any = None,
+        stateless_metrics: Any = None,
         unit_name: str = "step",
     ):
+        if stateful_metrics is not None and stateless_metrics is not None:
+            raise ValueError("Progbar: give stateful_metrics or stateless_metrics, not both.")
         self.target, self.verbose, self.interval = target, verbose, interval
         self.stateful_metrics = set(stateful_metrics or ())
+        self.stateless_metrics = None if stateless_metrics is None else set(stateless_metrics)
         self.unit_name = unit_name
         self._line = _Line(_output_kind() if verbose == 1 else "plain")
         self._sums: dict[str, tuple[float, float]] = {}
@@ -270,7 +275,8 @@ class Progbar:
         steps = max(current - self._seen, 1)
         for name, value in values or ():
             total, count = self._sums.get(name, (0.0, 0))
-            if name in self.stateful_metrics:
+            averaged = self.stateless_metrics
+            if name in self.stateful_metrics or (averaged is not None and name not in averaged):
                 self._sums[name] = float(value), 1
             else:
                 self._sums[name] = total + float(value) * steps, count + steps

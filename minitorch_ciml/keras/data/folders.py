@@ -13,7 +13,8 @@ from minitorch_ciml import config, distributed
 from minitorch_ciml.keras.data.dataset import Dataset, Texts
 from minitorch_ciml.keras.images import load_img
 from minitorch_ciml.keras.layers.images import one_of
-from minitorch_ciml.keras.layers.resampling import INTERPOLATIONS, resize_in_proportion
+from minitorch_ciml.keras.layers.resampling import resize_in_proportion
+from minitorch_ciml.ops.resampling import INTERPOLATIONS
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -72,7 +73,7 @@ def image_dataset_from_directory(
         seed: fixes the order; `validation_split` with `shuffle` needs one.
         validation_split: the share of the files that is kept for validation.
         subset: "training", "validation", or "both" for two data sets.
-        interpolation: "bilinear" or "nearest".
+        interpolation: "bilinear", "nearest", "bicubic", "lanczos3" or "lanczos5".
         follow_links: whether to look into folders that are links.
         crop_to_aspect_ratio: cut borders off first, so that nothing is stretched.
         pad_to_aspect_ratio: add black borders first, so that nothing is stretched.

@@ -21,11 +21,15 @@ def bound_arguments(cls: type, layer: Any, args: tuple, kwargs: dict) -> inspect
         raise TypeError(f"{cls.__name__}: {error}{expected}.") from None
 
 
-def required_parameters(function: Callable) -> tuple[str, ...]:
-    """The names of the arguments (after self) that have no default."""
-    parameters = list(inspect.signature(function).parameters.values())[1:]
+def shape_parameters(build: Callable) -> tuple[str, ...]:
+    """The names of the arguments (after self) that have no default, or end in "_shape"."""
+    parameters = list(inspect.signature(build).parameters.values())[1:]
     plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return tuple(p.name for p in parameters if p.kind is plain and p.default is p.empty)
+    return tuple(
+        p.name
+        for p in parameters
+        if p.kind is plain and (p.default is p.empty or p.name.endswith("_shape"))
+    )
 
 
 def init_parameters(cls: type) -> dict[str, Any]:

@@ -165,7 +165,8 @@ class MultiHeadAttention(Layer):
         use_bias: whether the dense layers have biases.
         output_shape: the size of the result: a number or several.
         attention_axes: the axes of the steps; all but the first and the last if left out.
-        sliding_window, use_gate: of later versions of Keras; not available.
+        sliding_window: how far a step may look: at those less than so many steps away.
+        use_gate: multiply the heads' results with the sigmoid of one more dense layer of the query.
         flash_attention: accepted as in Keras, without effect.
         kernel_initializer, ...: of the dense layers.
         seed: an integer that fixes the dropout.
@@ -203,11 +204,6 @@ class MultiHeadAttention(Layer):
         **kwargs: Any,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if use_gate or sliding_window is not None:
-            raise ValueError(
-                "MultiHeadAttention: use_gate and sliding_window are not available; pass an "
-                "attention_mask for a window."
-            )
         self.num_heads = positive("MultiHeadAttention", "num_heads", num_heads)
         self.key_dim = positive("MultiHeadAttention", "key_dim", key_dim)
         self.value_dim = positive("MultiHeadAttention", "value_dim", value_dim or key_dim)
@@ -217,7 +213,7 @@ class MultiHeadAttention(Layer):
         self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = attention_axes
         self.attention_axes = (axes,) if isinstance(axes, int) else axes and tuple(axes)
-        self.sliding_window = sliding_window
+        self.sliding_window = checked_window("MultiHeadAttention", sliding_window)
         self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
         self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
         self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
@@ -243,24 +239,30 @@ class MultiHeadAttention(Layer):
         heads = self.num_heads
         self.query_dense = self._projection("query", ndim, (heads, self.key_dim))
         self.key_dense = self._projection("key", ndim, (heads, self.key_dim))
+        if self.use_gate:
+            self._gate_dense = self._projection("gate", ndim, (heads, self.value_dim), "sigmoid")
+            self._gate_dense.build(tuple(query_shape))
         self.value_dense = self._projection("value", ndim, (heads, self.value_dim))
         outputs = tuple(self.output_shape or query_shape[-1:])
-        self.output_dense = self._projection("attention_output", ndim, outputs, summed=2)
+        self.output_dense = self._projection("attention_output", ndim, outputs, None, summed=2)
         self.query_dense.build(tuple(query_shape))
         self.key_dense.build(tuple(value_shape if key_shape is None else key_shape))
         self.value_dense.build(tuple(value_shape))
         self.output_dense.build((*query_shape[:-1], heads, self.value_dim))
 
-    def _projection(self, name: str, ndim: int, outputs: tuple, summed: int = 1) -> EinsumDense:
+    def _projection(
+        self, name: str, ndim: int, outputs: tuple, activation: Any = None, summed: int = 1
+    ) -> EinsumDense:
         """A dense layer from the last `summed` axes to `outputs`."""
         kept, rest = _LETTERS[: ndim - 1], _LETTERS[ndim - 1 :]
         inputs, results = rest[:summed], rest[summed : summed + len(outputs)]
         return EinsumDense(
             f"{kept}{inputs},{inputs}{results}->{kept}{results}",
             output_shape=(None,) * (ndim - 2) + outputs,
+            activation=activation,
             bias_axes=results if self.use_bias else None,
-            kernel_initializer=_copied(self.kernel_initializer),
-            bias_initializer=_copied(self.bias_initializer),
+            kernel_initializer=copied(self.kernel_initializer),
+            bias_initializer=copied(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             kernel_constraint=self.kernel_constraint,
@@ -305,10 +307,13 @@ class MultiHeadAttention(Layer):
         q = self.query_dense.call(query)
         k = self.key_dense.call(value if key is None else key)
         v = self.value_dense.call(value)
-        mask = _all_masks(query_mask, value_mask, key_mask, attention_mask)
+        window = window_mask(query, value, self.sliding_window)
+        mask = all_masks(query_mask, value_mask, key_mask, attention_mask, window)
         y, shares = self._attend(
             q, k, v, mask, use_causal_mask, return_attention_scores, bool(training)
         )
+        if self.use_gate:
+            y = y * self._gate_dense.call(query)
         y = self.output_dense(y)
         return (y, shares) if return_attention_scores else y
 
@@ -331,22 +336,14 @@ class MultiHeadAttention(Layer):
         q, k, v = map(steps_in_a_row, (q, k, v))
         if mask is not None:
             mask = _flat_mask(mask, batch, heads, targets, sources)
-        y, shares = self._mixed(q, k, v, mask, causal, with_scores, training)
+        dropout = self.dropout if training else 0.0
+        y, shares = mixed(q, k, v, mask, causal, with_scores, dropout, self.seed_generator)
         if len(order) > 4:
             y = ops.reshape(y, (*batch, *targets, *y.shape[-2:]))
             y = ops.transpose(y, [order.index(a) for a in range(len(order))])
         if shares is not None:
             shares = ops.reshape(shares, (*batch, heads, *targets, *sources))
         return y, shares
-
-    def _mixed(self, q, k, v, mask, causal, with_scores, training):  # type: ignore[no-untyped-def]
-        drops = training and self.dropout > 0
-        if not drops and not with_scores:
-            return ops.dot_product_attention(q, k, v, mask=mask, is_causal=causal), None
-        scores = attention_scores(q, k, 1 / math.sqrt(self.key_dim))
-        shares = masked_softmax(scores, combined_mask(mask, causal, scores.shape))
-        used = random.dropout(shares, self.dropout, seed=self.seed_generator) if drops else shares
-        return mix(used, v), shares
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return infer_outputs(self.call, args, {**kwargs, "training": False})
@@ -362,12 +359,39 @@ class MultiHeadAttention(Layer):
         return config
 
 
-def _copied(initializer: Any) -> Any:
+def mixed(
+    q: Any, k: Any, v: Any, mask: Any, causal: bool, with_scores: bool, dropout: float, seed: Any
+) -> tuple[Any, Any]:
+    """The values v (N, S, H, E) mixed for each query q (N, T, H, D), and the shares if wanted."""
+    if not dropout and not with_scores:
+        return ops.dot_product_attention(q, k, v, mask=mask, is_causal=causal), None
+    scores = attention_scores(q, k, 1 / math.sqrt(q.shape[-1]))
+    shares = masked_softmax(scores, combined_mask(mask, causal, scores.shape))
+    used = random.dropout(shares, dropout, seed=seed) if dropout else shares
+    return mix(used, v), shares
+
+
+def checked_window(layer: str, size: int | None) -> int | None:
+    """`sliding_window`, if it is None or a positive number."""
+    return None if size is None else positive(layer, "sliding_window", size)
+
+
+def window_mask(query: Any, value: Any, size: int | None) -> Any:
+    """True where a step of the value is less than `size` steps away: (1, T, S), or None."""
+    if size is None:
+        return None
+    rows, columns = np.arange(query.shape[1])[:, None], np.arange(value.shape[1])
+    return (abs(rows - columns) < size)[None]
+
+
+def copied(initializer: Any) -> Any:
     """Another initializer like this one: each weight draws its own numbers."""
     return initializer.clone() if hasattr(initializer, "clone") else initializer
 
 
-def _all_masks(query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any) -> Any:
+def all_masks(
+    query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any, window: Any
+) -> Any:
     """Where a step may look, (N, T, S), or None for everywhere."""
     masks = []
     if query_mask is not None:
@@ -375,8 +399,7 @@ def _all_masks(query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: 
     for mask in (value_mask, key_mask):
         if mask is not None:
             masks.append(as_booleans(mask)[:, None, :])
-    if attention_mask is not None:
-        masks.append(as_booleans(attention_mask))
+    masks += [as_booleans(mask) for mask in (attention_mask, window) if mask is not None]
     allowed = None
     for mask in masks:
         allowed = mask if allowed is None else allowed & mask

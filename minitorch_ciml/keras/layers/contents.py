@@ -157,7 +157,7 @@ class Inventory:
         ]
         self._held: dict[type, list] = {}
 
-    def held(self, kind: type, ignored: type) -> list:
+    def held(self, kind: type, ignored: type | tuple[()]) -> list:
         """What of a kind the layers have as attributes, also in lists; not those of `ignored`."""
         if kind not in self._held:
             found: dict[Any, None] = {}

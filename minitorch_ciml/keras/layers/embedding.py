@@ -9,6 +9,7 @@ from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.keras.symbolic import KerasTensor
 
 
 @serializable("keras.layers")
@@ -46,7 +47,7 @@ class Embedding(Layer):
         self.mask_zero = self.supports_masking = mask_zero
         self.autocast = False
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Any = None) -> None:
         self.embeddings = self.add_weight(
             (self.input_dim, self.output_dim), self.embeddings_initializer,
             regularizer=self.embeddings_regularizer, constraint=self.embeddings_constraint,
@@ -74,3 +75,73 @@ class Embedding(Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape, self.output_dim)
+
+    def get_config(self) -> dict:
+        return {"activity_regularizer": None, **super().get_config()}  # also None, as in Keras
+
+
+@serializable("keras.layers")
+class ReversibleEmbedding(Embedding):
+    """An `Embedding` that also goes back: with `reverse=True`, y = x table^T; x (..., output_dim).
+
+    For language models: the numbers (..., input_dim) are the scores of all words (Press and Wolf,
+    2016).
+
+    Args:
+        input_dim, output_dim, embeddings_initializer, ..., mask_zero: see `Embedding`.
+        tie_weights: whether both ways have one table; otherwise the way back has its own.
+        reverse_dtype: in which the way back is computed; that of the layer if left out.
+        logit_soft_cap: c: the scores y become c tanh(y / c).
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: Any = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer,
+            embeddings_constraint, mask_zero, **kwargs,
+        )  # fmt: skip
+        self.tie_weights = tie_weights
+        self.reverse_dtype = reverse_dtype
+        self.logit_soft_cap = logit_soft_cap
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = self.add_weight(
+                (self.output_dim, self.input_dim), self.embeddings_initializer,
+                name="reverse_embeddings",
+            )  # fmt: skip
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        if not reverse:
+            return super().call(inputs)
+        table = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        if self.reverse_dtype is not None:
+            inputs = ops.cast(inputs, self.reverse_dtype)
+            table = ops.cast(table, self.reverse_dtype)
+        scores = ops.matmul(inputs, table)
+        cap = self.logit_soft_cap
+        return scores if cap is None else cap * ops.tanh(scores / cap)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """That of integers; the way back has none."""
+        integers = as_tensor(inputs).dtype.kind in "iu"
+        return super().compute_mask(inputs, mask) if integers else None
+
+    def compute_output_spec(self, inputs: Any, reverse: bool = False) -> Any:
+        return KerasTensor(self.compute_output_shape(inputs.shape, reverse), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple, reverse: bool = False) -> tuple:
+        front = input_shape[:-1] if reverse else input_shape
+        return (*front, self.input_dim if reverse else self.output_dim)

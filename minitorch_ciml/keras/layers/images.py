@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import kernels
+from minitorch_ciml import kernels, ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.resampling import (
-    INTERPOLATIONS,
     centre_box,
     resize,
     resize_in_proportion,
 )
 from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.ops.resampling import INTERPOLATIONS
 
 
 def one_of(layer: str, name: str, value: Any, known: tuple) -> Any:
@@ -28,7 +28,8 @@ def one_of(layer: str, name: str, value: Any, known: tuple) -> Any:
 
 
 class ImageLayer(Layer):
-    """A base for images (N, H, W, C), or one (H, W, C); computed with NumPy, without a gradient.
+    """A base for images (N, H, W, C), or one (H, W, C); computed with NumPy, without a gradient,
+    except that of `Resizing`.
 
     On a GPU the images go to the host and back, so such a layer is better put before the model.
 
@@ -78,12 +79,12 @@ class Resizing(ImageLayer):
 
     Args:
         height, width: the new size.
-        interpolation: "bilinear" (without anti-aliasing) or "nearest".
+        interpolation: "bilinear", "nearest", "bicubic", "lanczos3" or "lanczos5".
         crop_to_aspect_ratio: cut borders off first, so that nothing is stretched.
         pad_to_aspect_ratio: add borders of `fill_value` first, so that nothing is stretched.
         fill_mode: "constant", for the borders.
         fill_value: their value.
-        antialias: False; True is not available.
+        antialias: where an image shrinks, average over all pixels that become one.
         data_format: see `ImageLayer`.
     """
 
@@ -105,7 +106,7 @@ class Resizing(ImageLayer):
         self.width = positive("Resizing", "width", width)
         self.interpolation = one_of("Resizing", "interpolation", interpolation, INTERPOLATIONS)
         self.fill_mode = one_of("Resizing", "fill_mode", fill_mode, ("constant",))
-        self.antialias = one_of("Resizing", "antialias", antialias, (False,))
+        self.antialias = bool(antialias)
         if crop_to_aspect_ratio and pad_to_aspect_ratio:
             raise ValueError(
                 "Resizing: give crop_to_aspect_ratio or pad_to_aspect_ratio, not both."
@@ -115,9 +116,16 @@ class Resizing(ImageLayer):
         self.fill_value = fill_value
 
     def call(self, inputs: Any) -> Any:
+        size = self.height, self.width
+        crop, pad = self.crop_to_aspect_ratio, self.pad_to_aspect_ratio
+        if isinstance(inputs, Tensor) and inputs.requires_grad:  # within a model
+            return ops.image.resize(
+                inputs, size, self.interpolation, self.antialias, crop, pad,
+                fill_value=self.fill_value, data_format=self.data_format,
+            )  # fmt: skip
         resized = resize_in_proportion(
-            self._images(inputs), (self.height, self.width), self.interpolation,
-            self.crop_to_aspect_ratio, self.pad_to_aspect_ratio, self.fill_value,
+            self._images(inputs), size, self.interpolation, crop, pad, self.fill_value,
+            self.antialias,
         )  # fmt: skip
         dtype = inputs.dtype
         if np.dtype(dtype).kind in "iu":  # bytes of images stay such

@@ -31,6 +31,7 @@ class InputLayer(Layer):
         ragged: bool | None = None,
         batch_shape: Any = None,
         input_tensor: Any = None,
+        optional: bool = False,
         name: str | None = None,
         **kwargs: Any,
     ):
@@ -38,6 +39,8 @@ class InputLayer(Layer):
         super().__init__(name=name, dtype=None if self._of_text else dtype, **kwargs)
         if input_tensor is not None:
             raise ValueError("Input: a model is not built on a tensor; give the shape instead.")
+        if optional:
+            raise ValueError("Input: an input cannot be optional; pass an array of zeros for it.")
         if sparse or ragged:
             raise ValueError("Input: sparse and ragged inputs are not supported; pass arrays.")
         if batch_shape is None:
@@ -81,9 +84,11 @@ def Input(
     batch_size: int | None = None,
     dtype: Any = None,
     sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Any = None,
     name: str | None = None,
     tensor: Any = None,
+    optional: bool = False,
 ) -> KerasTensor:
     """A symbolic tensor that stands for a model's data.
 
@@ -93,8 +98,9 @@ def Input(
         dtype: `floatx()` if left out; "string" for texts.
         batch_shape: the shape with the batch, in place of `shape`.
         name: by which a dictionary of data finds it.
+        sparse, ragged, tensor, optional: as in Keras; there is only what they are by default.
     """
     layer = InputLayer(
-        shape, batch_size, dtype, sparse, batch_shape=batch_shape, input_tensor=tensor, name=name
+        shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name
     )
     return layer.output

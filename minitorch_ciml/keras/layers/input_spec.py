@@ -12,6 +12,9 @@ class InputSpec:
     Args:
         ndim: the number of axes; `min_ndim`: the least one.
         axes: the size that an axis must have, such as {-1: 3}.
+        allow_last_axis_squeeze: a last axis of size 1 may be there or not.
+        name: of the input.
+        optional: whether it may be None.
     """
 
     def __init__(
@@ -22,8 +25,17 @@ class InputSpec:
         max_ndim: int | None = None,
         min_ndim: int | None = None,
         axes: dict[int, int] | None = None,
+        allow_last_axis_squeeze: bool = False,
+        name: str | None = None,
+        optional: bool = False,
     ):
+        if allow_last_axis_squeeze and shape is not None:
+            if shape[-1] == 1:
+                shape = tuple(shape)[:-1]
         self.dtype = dtype
+        self.name = name
+        self.optional = optional
+        self.allow_last_axis_squeeze = allow_last_axis_squeeze
         self.shape = shape
         self.ndim = ndim if shape is None else len(shape)
         self.max_ndim = max_ndim
@@ -35,6 +47,8 @@ class InputSpec:
 
     def check(self, shape: tuple, layer: Any) -> None:
         """Raises ValueError if an input of this shape does not fit `layer`."""
+        if self.allow_last_axis_squeeze and self.shape is not None and shape[-1:] == (1,):
+            shape = shape[:-1]
         ndim, wrong = len(shape), None
         if not self._fewest <= ndim <= self._most:
             limit = self._fewest if ndim < self._fewest else self._most

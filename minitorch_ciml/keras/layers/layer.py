@@ -19,7 +19,7 @@ from minitorch_ciml.keras.layers.arguments import (
     bound_arguments,
     init_parameters,
     keras2_input_shape,
-    required_parameters,
+    shape_parameters,
 )
 from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
@@ -63,7 +63,7 @@ class Layer(HoldsWeights):
 
     _init_args: inspect.BoundArguments
     _call_names: tuple[str, ...] = ("inputs",)  # the arguments of `call`
-    _build_names: tuple[str, ...] = ()  # the arguments of `build` that it cannot do without
+    _build_names: tuple[str, ...] = ()  # the arguments of `build` that are needed, or are shapes
     _takes_training = False  # whether one of them is `training`
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
     supports_masking = False
@@ -84,7 +84,7 @@ class Layer(HoldsWeights):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls._build_names = required_parameters(cls.__dict__["build"])
+            cls._build_names = shape_parameters(cls.__dict__["build"])
             cls.build = _marks_built(cls.__dict__["build"])  # type: ignore[method-assign]
         cls._call_names = tuple(inspect.signature(cls.call).parameters)[1:]
         cls._takes_training = "training" in cls._call_names
@@ -141,11 +141,28 @@ class Layer(HoldsWeights):
         initializer: Any = None,
         dtype: Any = None,
         trainable: bool = True,
+        autocast: bool = True,
         regularizer: Any = None,
         constraint: Any = None,
+        aggregation: str | None = "none",
+        overwrite_with_gradient: bool = False,
         name: str | None = None,
     ) -> Variable:
-        """A new weight. Without an initializer: glorot_uniform for floats, zeros for integers."""
+        """A new weight.
+
+        Args:
+            shape: its shape; a number for one axis, () for a scalar.
+            initializer: glorot_uniform for floats and zeros for integers if left out.
+            dtype: that of the layer's policy if left out.
+            trainable: whether the optimizer changes it.
+            autocast: whether a mixed policy computes with a 16-bit copy of it.
+            regularizer, constraint: of its values, if any.
+            aggregation: accepted as in Keras, where TensorFlow's strategies ask for it.
+            overwrite_with_gradient: of Keras' quantisation, which is not there: False.
+            name: the last part of its `path`.
+        """
+        if overwrite_with_gradient:
+            raise ValueError("add_weight: overwrite_with_gradient is of Keras' quantisation only.")
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         dtype = dtype or self.variable_dtype
         if initializer is None:
@@ -160,6 +177,7 @@ class Layer(HoldsWeights):
                 get("keras.regularizers", regularizer, "regularizer"),
                 get("keras.constraints", constraint, "constraint"),
             )
+        weight.autocast = autocast
         weight.trainable = trainable and self._trainable
         self._roles[weight] = trainable
         return weight
@@ -175,6 +193,46 @@ class Layer(HoldsWeights):
     @property
     def variable_dtype(self) -> str:
         return self.dtype_policy.variable_dtype
+
+    @property
+    def input_dtype(self) -> str:
+        """What floats that come in are cast to."""
+        return self.dtype_policy.compute_dtype
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the weights made in this layer into `store`, a mapping, as "0", "1", ..."""
+        for i, weight in enumerate(self._own_weights()):
+            store[str(i)] = weight.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the weights made in this layer from `store`.
+
+        Raises:
+            ValueError: the store has others, or of other shapes.
+        """
+        weights = {str(i): weight for i, weight in enumerate(self._own_weights())}
+        found = {key: np.shape(store[key]) for key in store.keys()}
+        if {key: w.shape for key, w in weights.items()} != found:
+            shapes = [w.shape for w in weights.values()]
+            raise ValueError(
+                f"layer {self.name!r} has weights of shapes {shapes}, the file has "
+                f"{list(found.values())}; load into the same architecture, or pass "
+                "skip_mismatch=True."
+            )
+        for key, weight in weights.items():
+            weight.assign(np.asarray(store[key]))
+
+    @property
+    def metrics(self) -> list:
+        """The metrics that this layer, and those inside it, hold as attributes."""
+        from minitorch_ciml.keras.metrics import Metric  # which are made of layers' parts
+
+        return self._inventory().held(Metric, ())
+
+    @property
+    def metrics_variables(self) -> list[Parameter]:
+        """The variables of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
 
     # --- losses ---------------------------------------------------------------------------------
 
@@ -260,7 +318,7 @@ class Layer(HoldsWeights):
             name: value
             for name, value in self.__dict__.items()
             if isinstance(value, Parameter) and value.value.dtype.kind in FLOATS
-            and self._roles.get(value)
+            and self._roles.get(value) and getattr(value, "autocast", True)
         }  # fmt: skip
         self.__dict__.update({name: cast(w, self.compute_dtype) for name, w in kept.items()})
         try:
@@ -302,7 +360,8 @@ class Layer(HoldsWeights):
         if len(self._build_names) > 1:  # build(self, query_shape, value_shape), as in Keras
             given = {**dict(zip(self._call_names, args)), **kwargs}
             names = [name.removesuffix("_shape") for name in self._build_names]
-            self.build(**{f"{n}_shape": shapes_of(given[n]) for n in names if n in given})
+            present = [name for name in names if given.get(name) is not None]
+            self.build(**{f"{name}_shape": shapes_of(given[name]) for name in present})
         else:
             self.build(shapes_of(args[0]) if args else None)
         self.built = True
@@ -313,7 +372,14 @@ class Layer(HoldsWeights):
             return
         inputs = flatten(args[0])
         specs = self.input_spec if isinstance(self.input_spec, list) else [self.input_spec]
+        if len(inputs) != len(specs):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes {len(specs)} inputs, "
+                f"got {len(inputs)}."
+            )
         for x, spec in zip(inputs, specs):
+            if x is None and spec is not None and spec.optional:
+                continue
             if not hasattr(x, "shape"):
                 raise TypeError(
                     f"layer {self.name!r} ({type(self).__name__}) takes arrays or the results of "

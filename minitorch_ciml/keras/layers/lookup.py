@@ -219,10 +219,11 @@ class _Lookup(KeyLayer):
         """Takes the weights that belong to the vocabulary of `load_assets`."""
         self._stored_weights = store.get("idf_weights")
 
-    def load_assets(self, files: dict[str, bytes]) -> None:
-        """Sets the vocabulary that is in a file, one key a line."""
-        if "vocabulary.txt" in files:
-            keys = files["vocabulary.txt"].decode("utf-8").splitlines()
+    def load_assets(self, dir_path: Any) -> None:
+        """Sets the vocabulary that is in the file `vocabulary.txt` there, one key a line."""
+        file = Path(dir_path) / "vocabulary.txt"
+        if file.is_file():
+            keys = file.read_text("utf-8").splitlines()
             self.set_vocabulary(list(map(self._key, keys)), self._stored_weights)
 
     # --- looking up -------------------------------------------------------------------------------

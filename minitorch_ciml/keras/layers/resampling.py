@@ -12,6 +12,7 @@ import numpy as np
 
 from minitorch_ciml import kernels
 from minitorch_ciml.kernels.reference.images import FILL_MODES, INTERPOLATIONS
+from minitorch_ciml.ops.resampling import axis_weights
 
 __all__ = [
     "FILL_MODES", "INTERPOLATIONS", "blurred", "centre_box", "convolved", "homographies", "resize",
@@ -97,10 +98,14 @@ def convolved(images: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(np.asarray(moved), 0, axis)
 
 
-def resize(images: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Floats (..., H, W, C) in another size; at the border, the outermost pixels go on."""
+def resize(
+    images: np.ndarray, size: tuple[int, int], interpolation: str, antialias: bool = False
+) -> np.ndarray:
+    """Floats (..., H, W, C) in another size; see `ops.image.resize`."""
+    few = interpolation in INTERPOLATIONS and not (antialias and interpolation != "nearest")
+    resize_axis = _resize_axis if few else _weigh_axis
     for axis, length in zip((-3, -2), size):
-        images = _resize_axis(images, length, axis, interpolation)
+        images = resize_axis(images, length, axis, interpolation, antialias)
     return images
 
 
@@ -111,6 +116,7 @@ def resize_in_proportion(
     crop: bool = False,
     pad: bool = False,
     fill_value: float = 0.0,
+    antialias: bool = False,
 ) -> np.ndarray:
     """As `resize`, but with `crop` or `pad` borders are cut off or added so that nothing is
     stretched."""
@@ -119,7 +125,7 @@ def resize_in_proportion(
         images = images[..., rows, columns, :]
     if pad:
         images = _padded(images, size, fill_value)
-    return resize(images, size, interpolation)
+    return resize(images, size, interpolation, antialias)
 
 
 def _padded(images: np.ndarray, size: tuple[int, int], fill_value: float) -> np.ndarray:
@@ -132,7 +138,20 @@ def _padded(images: np.ndarray, size: tuple[int, int], fill_value: float) -> np.
     return np.pad(images, margins, constant_values=fill_value)
 
 
-def _resize_axis(images: np.ndarray, length: int, axis: int, interpolation: str) -> np.ndarray:
+def _weigh_axis(
+    images: np.ndarray, length: int, axis: int, interpolation: str, antialias: bool
+) -> np.ndarray:
+    """Each new pixel is a weighted mean of several old ones."""
+    n = images.shape[axis]
+    weights = axis_weights(n, length, length / n, 0.0, interpolation, antialias)
+    moved = np.moveaxis(images, axis, -1) @ weights.T.astype(images.dtype)
+    return np.moveaxis(moved, -1, axis)
+
+
+def _resize_axis(
+    images: np.ndarray, length: int, axis: int, interpolation: str, antialias: bool
+) -> np.ndarray:
+    """The nearest pixel, or a mean of the nearest two."""
     n = images.shape[axis]
     place = (np.arange(length) + 0.5) * n / length - 0.5
     if interpolation == "nearest":

@@ -145,6 +145,11 @@ class RNN(Layer):
 
     reset_states = reset_state
 
+    @property
+    def state_size(self) -> Any:
+        """The sizes of the cell's states."""
+        return self.cell.state_size
+
     # --- shapes ---------------------------------------------------------------------------------
 
     def compute_output_shape(self, input_shape: Any, initial_state_shape: Any = None) -> Any:

@@ -124,9 +124,9 @@ class TextVectorization(KeyLayer):
         """Takes the weights that belong to the vocabulary of `load_assets`."""
         self._lookup_layer.load_own_variables(store)
 
-    def load_assets(self, files: dict[str, bytes]) -> None:
-        """Sets the vocabulary that is in a file, one word a line."""
-        self._lookup_layer.load_assets(files)
+    def load_assets(self, dir_path: Any) -> None:
+        """Sets the vocabulary that is in the file `vocabulary.txt` there, one word a line."""
+        self._lookup_layer.load_assets(dir_path)
 
     def call(self, inputs: Any) -> Any:
         lookup = self._lookup_layer

@@ -56,7 +56,7 @@ class Variable(Parameter):
         name: its last name; `path` is the full one, with those of the layers and models around it.
     """
 
-    __slots__ = ("regularizer", "constraint", "path")
+    __slots__ = ("autocast", "regularizer", "constraint", "path")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Variable(Parameter):
             make = get("keras.initializers", initializer, "initializer")
             initializer = make(tuple(shape), dtype=dtype or dtype_policies.get(None).variable_dtype)
         super().__init__(initializer, trainable, name or unique_name("variable"), dtype)
+        self.autocast = True  # whether a mixed policy computes with a 16-bit copy
         self.regularizer = regularizer
         self.constraint = constraint
         self.path = "/".join(name for name in (current_path(), self.name) if name)

@@ -83,6 +83,9 @@ class Loss(Configurable):
         values = self.call(t, p)
         if values is None:
             raise ValueError(f"loss {self.name!r} returned None; it must return its values.")
+        told = getattr(values, "_keras_mask", None)
+        if told is not None:
+            mask = told if mask is None else logical_and(mask, told)
         return reduce_weighted_values(values, sample_weight, mask, self.reduction)
 
     def targets(self, y_true: Any, y_pred: Any) -> Any:

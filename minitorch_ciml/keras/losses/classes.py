@@ -363,3 +363,30 @@ class Tversky(_Named):
         dtype: Any = None,
     ):
         super().__init__(reduction, name, dtype, alpha=alpha, beta=beta, axis=axis)
+
+
+@serializable("keras.losses")
+class Circle(_Named):
+    """Embeddings of one class near each other, of different ones apart; labels are integers.
+
+    The last layer should be `UnitNormalization`. See `functions.circle`.
+    """
+
+    fn = functions.circle
+
+    def __init__(
+        self,
+        gamma: float = 80.0,
+        margin: float = 0.4,
+        remove_diagonal: bool = True,
+        reduction: str | None = MEAN,
+        name: str | None = "circle",
+        dtype: Any = None,
+    ):
+        super().__init__(
+            reduction, name, dtype, gamma=gamma, margin=margin, remove_diagonal=remove_diagonal
+        )
+
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
+        """The labels as they are: integers."""
+        return as_tensor(y_true)

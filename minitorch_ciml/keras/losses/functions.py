@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, log, log1p, maximum, minimum, sqrt, where
 from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras.losses.base import as_float, of_one_rank
+from minitorch_ciml.keras.masks import set_mask
+from minitorch_ciml.ops import logsumexp, matmul, mean, transpose
 from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_
-from minitorch_ciml.ops import mean
 from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.ctc import ctc_loss
 from minitorch_ciml.ops.nn import one_hot, sigmoid, softmax, softplus
@@ -320,3 +323,50 @@ def tversky(
     missed = sum_(t * (1.0 - p), axis=axis)
     wrong = sum_((1.0 - t) * p, axis=axis)
     return 1.0 - (both + EPSILON) / (both + alpha * missed + beta * wrong + EPSILON)
+
+
+# --- embeddings ---------------------------------------------------------------------------------
+
+
+def circle(
+    y_true: Any,
+    y_pred: Any,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    remove_diagonal: bool = True,
+    gamma: float = 80.0,
+    margin: float = 0.4,
+) -> Tensor:
+    """softplus(P + N), of distances d between embeddings of one class and of different classes.
+
+    P = logsumexp of gamma max(margin + d, 0) (d - margin) over those of the same class, N that of
+    gamma max(1 + margin - d, 0) (1 - margin - d) over the others, d = 1 - cosine (Sun et al. 2020).
+
+    Args:
+        y_true: the class of each, integers (N,) or (N, 1).
+        y_pred: embeddings of length 1, (N, D).
+        ref_labels, ref_embeddings: of those to compare with, (M,) and (M, D); the same ones if
+            left out.
+        remove_diagonal: do not compare embedding i with reference i.
+        gamma: how strongly.
+        margin: how different distances shall be.
+
+    Returns:
+        (N,); 0, and masked, where there is nothing of the same class to compare with.
+    """
+    embeddings = as_float(y_pred)
+    references = embeddings if ref_embeddings is None else as_float(ref_embeddings)
+    labels = np.asarray(as_tensor(y_true).numpy()).reshape(-1, 1)
+    other = labels if ref_labels is None else np.asarray(as_tensor(ref_labels).numpy())
+    same = labels == other.reshape(1, -1)
+    different = np.logical_not(same)
+    if remove_diagonal:
+        np.fill_diagonal(same, False)
+    d = maximum(1.0 - matmul(embeddings, transpose(references)), 0.0)
+    near = gamma * maximum(margin + d, 0.0) * (d - margin)
+    far = gamma * maximum(1.0 + margin - d, 0.0) * (1.0 - margin - d)
+    # A number that no exponential survives, and not infinity, of which there is no derivative.
+    both = logsumexp(where(same, near, -1e9), axis=1) + logsumexp(where(different, far, -1e9), 1)
+    losses = softplus(both)
+    set_mask(losses, losses > 0)
+    return losses

@@ -52,7 +52,7 @@ class Compiled:
                 also with the user's own Python code in it, which then runs only once; False: never.
             auto_scale_loss: train a model of the policy "mixed_float16" with a
                 `LossScaleOptimizer` around the optimizer.
-            steps_per_execution: accepted as Keras has it.
+            steps_per_execution: accepted as in Keras; steps are always made one by one.
         """
         unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
         if unknown:
@@ -87,6 +87,11 @@ class Compiled:
     def run_eagerly(self) -> bool:
         """What `compile` was told."""
         return self._compile_arguments is not None and self._compile_arguments["run_eagerly"]
+
+    @property
+    def loss(self) -> Any:
+        """The loss as `compile` was given it, or None."""
+        return (self._compile_arguments or {}).get("loss")
 
     def _check_compiled(self, what: str) -> None:
         if not self.compiled:

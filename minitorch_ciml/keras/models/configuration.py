@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minitorch_ciml.keras.layers.function import Function
@@ -38,15 +39,22 @@ def model_from_json(json_string: str, custom_objects: dict | None = None) -> Any
 
 
 def clone_model(
-    model: Any, input_tensors: Any = None, clone_function: Callable | None = None
+    model: Any,
+    input_tensors: Any = None,
+    clone_function: Callable | None = None,
+    call_function: Callable | None = None,
+    recursive: bool = False,
 ) -> Any:
-    """A model of the same architecture with new layers and new weights, not compiled.
+    """A model of the same architecture with new layers and new weights, compiled like the old one.
 
     Args:
         model: a Sequential or functional model. Its own classes and functions need not be
             registered.
         input_tensors: the symbolic inputs of the new model; new ones if left out.
         clone_function: gives the new layer for a layer; by default one with the same arguments.
+        call_function: `call_function(layer, *args, **kwargs)` gives a functional model's result of
+            a layer, which may be that of other layers before and after it.
+        recursive: clone models inside this one by `clone_model`, too, and not by `clone_function`.
 
     Raises:
         ValueError: the model is a subclass with a `call` of its own, which cannot be looked into.
@@ -56,17 +64,40 @@ def clone_model(
             f"clone_model: {type(model).__name__} computes in a call() of its own; make another "
             f"one with {type(model).__name__}(...)."
         )
+    if call_function is not None and hasattr(model, "_tensors"):
+        raise ValueError(
+            "clone_model: call_function is for functional models; the layers of a Sequential are "
+            "called one after the other."
+        )
+    new_layer = clone_function or _copy
+    if recursive:
+        new_layer = partial(_clone, clone_function=clone_function, call_function=call_function)
     with users_things_as_themselves():
-        if input_tensors is None and clone_function is None:
-            return type(model).from_config(serialize_config(model.get_config()))
-        return _called_again(model, input_tensors, clone_function or _copy)
+        if input_tensors is None and new_layer is _copy and call_function is None:
+            twin = type(model).from_config(serialize_config(model.get_config()))
+        else:
+            twin = _called_again(model, input_tensors, new_layer, call_function)
+        if model.compiled:
+            twin.compile_from_config(model.get_compile_config())
+    return twin
+
+
+def _clone(layer: Layer, clone_function: Callable | None, call_function: Callable | None) -> Layer:
+    """What stands for a layer, and for a model of layers, where models are cloned by layers."""
+    stack = hasattr(layer, "_tensors")
+    if stack or getattr(layer, "_graph", None) is not None:
+        calls = None if stack else call_function
+        return clone_model(layer, None, clone_function, calls, recursive=True)
+    return (clone_function or _copy)(layer)
 
 
 def _copy(layer: Layer) -> Layer:
     return type(layer).from_config(layer.get_config())
 
 
-def _called_again(model: Any, input_tensors: Any, clone_function: Callable) -> Any:
+def _called_again(
+    model: Any, input_tensors: Any, clone_function: Callable, call_function: Callable | None
+) -> Any:
     """The calls of a model's graph with other layers, on other inputs."""
     graph = model._graph
     if graph is None:  # a Sequential that has not seen data
@@ -87,7 +118,11 @@ def _called_again(model: Any, input_tensors: Any, clone_function: Callable) -> A
         elif layer not in made:
             made[layer] = clone_function(layer)
         args, kwargs = map_structure(new, (node.args, node.kwargs))
-        results.update(zip(map(id, flatten(node.outputs)), flatten(made[layer](*args, **kwargs))))
+        if call_function is None or isinstance(layer, Function):
+            outputs = made[layer](*args, **kwargs)
+        else:
+            outputs = call_function(made[layer], *args, **kwargs)
+        results.update(zip(map(id, flatten(node.outputs)), flatten(outputs)))
     if hasattr(model, "_tensors"):
         return type(model)([new(graph.inputs), *(made[layer] for layer in model.layers)])
     inputs, outputs = map_structure(new, (graph.inputs, graph.outputs))

@@ -6,7 +6,8 @@ nested; y and sample_weight may be None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,15 @@ class PyDataset:
     def __getitem__(self, index: int) -> tuple:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index).")
 
+    @property
+    def num_batches(self) -> int | None:
+        """The number of batches; a subclass may give None for no end, and leave out `__len__`."""
+        return len(self)
+
+    def __iter__(self) -> Iterator[tuple]:
+        n = self.num_batches
+        return map(self.__getitem__, count() if n is None else range(n))
+
     def on_epoch_begin(self) -> None:
         """Called before every epoch."""
 
@@ -262,17 +272,19 @@ class DatasetBatches(Batches):
     def __init__(self, source: Any, seed: int | None = None):
         self.source = source
         self.seed = seed
-        self.steps = len(source)
+        self.steps = source.num_batches
 
     def epoch(self, number: int) -> Iterator[tuple]:
         self.source.on_epoch_begin()
-        self.steps = len(self.source)
-        order = np.arange(self.steps)
-        if self.seed is not None:
-            order = _Orders(self.seed).of(self.steps, number)
-        return map(unpack, self._made(order.tolist()))
+        self.steps = self.source.num_batches
+        order: Iterable[int] = count()
+        if self.steps is not None:
+            order = range(self.steps)
+            if self.seed is not None:
+                order = _Orders(self.seed).of(self.steps, number).tolist()
+        return map(unpack, self._made(order))
 
-    def _made(self, order: list[int]) -> Iterator[Any]:
+    def _made(self, order: Iterable[int]) -> Iterator[Any]:
         """The batches with these numbers; `workers` threads make them ahead."""
         source = self.source
         workers = getattr(source, "workers", 1)  # a subclass may leave out super().__init__()

@@ -12,7 +12,11 @@ from minitorch_ciml.keras.layers.shapes import as_shapes, symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
-from minitorch_ciml.keras.serialization import serializable, serialize_keras_object
+from minitorch_ciml.keras.serialization import (
+    custom_object_scope,
+    serializable,
+    serialize_keras_object,
+)
 from minitorch_ciml.keras.symbolic import KerasTensor, infer_outputs
 from minitorch_ciml.keras.tree import flatten, map_structure
 
@@ -169,17 +173,39 @@ class Model(Trainer, Layer):
 
         save_model(self, filepath, overwrite=overwrite, **kwargs)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None
+    ) -> None:
         """Saves the weights in a `.weights.h5` file, as Keras 3 does."""
         from minitorch_ciml.keras.saving import save_weights
 
-        save_weights(self, filepath, overwrite=overwrite)
+        save_weights(self, filepath, overwrite, max_shard_size)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
         """Loads the weights from a `.weights.h5`, `.keras` or old `.h5` file."""
         from minitorch_ciml.keras.saving import load_weights
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Refused: the formats are those of other libraries, which Keras calls for them."""
+        raise NotImplementedError(
+            f"export: the format {format!r} is not available; save the model with "
+            "model.save('name.keras'), and export it in Keras: "
+            "keras.models.load_model('name.keras').export(...)."
+        )
+
+    def quantize(self, mode: str | None = None, **kwargs: Any) -> None:
+        """Refused: there are no 8-bit or 4-bit kernels."""
+        raise NotImplementedError(
+            f"quantize: mode {mode!r} is not available; save the model with "
+            "model.save('name.keras'), and quantise it in Keras."
+        )
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that give the outputs."""
+        return [y.node.layer.name for y in flatten(self.output)]
 
     def to_json(self, **kwargs: Any) -> str:
         """The architecture as JSON; `keras.models.model_from_json` makes a model of it."""
@@ -194,9 +220,12 @@ class Model(Trainer, Layer):
         return super().get_config()
 
     @classmethod
-    def from_config(cls, config: dict) -> Any:
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Any:
         from minitorch_ciml.keras.models.configuration import functional_from_config
 
+        if custom_objects:
+            with custom_object_scope(custom_objects):
+                return cls.from_config(config)
         if _made_of_tensors(cls) and "output_layers" in config:
             return functional_from_config(cls, config)
         return super().from_config(config)

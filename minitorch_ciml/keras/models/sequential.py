@@ -12,6 +12,7 @@ from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.model import Model
 from minitorch_ciml.keras.serialization import (
+    custom_object_scope,
     deserialize_keras_object,
     serializable,
     serialize_keras_object,
@@ -148,7 +149,10 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config: dict) -> Sequential:
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Sequential:
+        if custom_objects:
+            with custom_object_scope(custom_objects):
+                return cls.from_config(config)
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer))

@@ -32,6 +32,7 @@ from minitorch_ciml.keras.models.data import (
     unpack_x_y_sample_weight,
 )
 from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
+from minitorch_ciml.keras.models.limits import limited
 from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts, with_scores
 from minitorch_ciml.keras.models.placement import (
     Placed,
@@ -199,6 +200,7 @@ class Trainer(Compiled, Placed):
         self._check_compiled("fit")
         if not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise ValueError(f"fit: epochs must be a whole number, got {epochs!r}.")
+        epochs = limited("epochs", epochs)  # type: ignore[assignment]
         crew = distribution.crew(self.optimizer)
         verbose = crew.verbose(verbose)
         seed = crew.agree(draw_seed()) if shuffle else None
@@ -206,7 +208,10 @@ class Trainer(Compiled, Placed):
             (x, y, sample_weight), batch_size, steps_per_epoch, seed,
             validation_data, validation_split, validation_steps, validation_batch_size,
         )  # fmt: skip
+        steps_per_epoch = limited("steps_per_epoch", steps_per_epoch, source.steps)
         steps_per_epoch = crew.steps(source, steps_per_epoch)
+        if validation is not None:
+            validation_steps = limited("steps_per_epoch", validation_steps, validation.steps)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks, add_history=True, add_progbar=verbose != 0, model=self, verbose=verbose,
@@ -351,6 +356,7 @@ class Trainer(Compiled, Placed):
         """
         self._check_compiled("evaluate")
         source = batches(x, y, sample_weight, batch_size, steps)
+        steps = limited("steps_per_epoch", steps, source.steps)
         crew = distribution.crew()
         verbose = crew.verbose(verbose)
         if not isinstance(callbacks, CallbackList):
@@ -397,6 +403,7 @@ class Trainer(Compiled, Placed):
     ) -> Any:
         """The outputs for all samples, as NumPy arrays in the structure of the outputs."""
         source = batches(x, batch_size=batch_size, steps=steps)
+        steps = limited("steps_per_epoch", steps, source.steps)
         crew = distribution.crew()
         verbose = crew.verbose(verbose)
         if not isinstance(callbacks, CallbackList):

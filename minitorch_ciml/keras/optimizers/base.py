@@ -26,6 +26,7 @@ from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, Learning
 from minitorch_ciml.keras.serialization import (
     Configurable,
     deserialize_keras_object,
+    get,
     serialize_keras_object,
     snake_case,
 )
@@ -437,18 +438,49 @@ class Optimizer(Gradients, MovingAverages, Configurable):
                     variable.assign_sub((1.0 - keep) * variable)
                 self.update_step(Tensor.constant(g), variable, rate)
 
-    def add_variable_from_reference(
-        self, reference_variable: Parameter, name: str = "var", initializer: str = "zeros"
+    def add_variable(
+        self,
+        shape: tuple[int, ...] = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
     ) -> Parameter:
-        """A variable like `reference_variable`, filled with "zeros" or "ones", that is saved."""
-        if initializer not in ("zeros", "ones"):
-            raise ValueError(f"initializer: got {initializer!r}, expected 'zeros' or 'ones'.")
-        path = str(getattr(reference_variable, "path", reference_variable.name)).replace("/", "_")
-        like = reference_variable
-        value = kernels.full(like.shape, int(initializer == "ones"), like.dtype, like.device)
-        variable = Parameter(value, trainable=False, name=f"{path}_{name}")
+        """A variable of the optimizer's own, which is saved with it.
+
+        `aggregation` and `layout` are accepted as in Keras.
+        """
+        make = get("keras.initializers", initializer, "initializer")
+        value = make(tuple(shape), dtype=dtype or floatx())
+        variable = Parameter(value, trainable=False, name=name)
         self._slot_variables.append(variable)
         return variable
+
+    def add_variable_from_reference(
+        self, reference_variable: Parameter, name: str | None = None, initializer: Any = "zeros"
+    ) -> Parameter:
+        """A variable of the shape and dtype of `reference_variable`, which is saved."""
+        like = reference_variable
+        path = str(getattr(like, "path", like.name)).replace("/", "_")
+        with config.device(like.device):
+            return self.add_variable(like.shape, initializer, like.dtype.name,
+                                     name=f"{path}_{name or 'var'}")  # fmt: skip
+
+    def add_optimizer_variables(
+        self, trainable_variables: Sequence[Parameter], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """A variable like each of `trainable_variables`; with a list of names, a list of lists."""
+        if isinstance(name, str):
+            return [self.add_variable_from_reference(v, name, initializer)
+                    for v in trainable_variables]  # fmt: skip
+        initializers = [initializer] * len(name) if isinstance(initializer, str) else initializer
+        pairs = list(zip(name, initializers))
+        rows = [
+            [self.add_variable_from_reference(v, n, i) for n, i in pairs]
+            for v in trainable_variables
+        ]
+        return tuple(map(list, zip(*rows)))
 
     def _get_variable_index(self, variable: Parameter) -> int:
         return self._positions[id(variable)]

@@ -16,7 +16,7 @@ def smart_resize(
     Args:
         x: (N, H, W, C) or (H, W, C).
         size: (height, width).
-        interpolation: "bilinear" or "nearest".
+        interpolation: see `Resizing`.
         data_format: "channels_last", or "channels_first".
 
     Returns:

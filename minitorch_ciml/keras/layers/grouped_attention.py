@@ -1,0 +1,177 @@
+"""Attention whose heads share keys and values in groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitorch_ciml import ops
+from minitorch_ciml.keras.layers.attention import (
+    EinsumDense,
+    all_masks,
+    checked_window,
+    copied,
+    mixed,
+    window_mask,
+)
+from minitorch_ciml.keras.layers.kernel_layer import positive
+from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.keras.symbolic import infer_outputs
+from minitorch_ciml.ops import random
+
+
+@serializable("keras.layers", "GroupQueryAttention")
+class GroupedQueryAttention(Layer):
+    """Multi-head attention with fewer heads for keys and values than for queries.
+
+    Head i of the U heads of the query looks at head i // (U / V) of the V keys and values
+    (Ainslie et al. 2023). query (N, T, D), value and key (N, S, E) -> (N, T, D).
+
+    Args:
+        head_dim: the size of one head.
+        num_query_heads: U, a multiple of V.
+        num_key_value_heads: V; 1 is multi-query attention.
+        dropout: in training, the share of attention weights set to 0.
+        use_bias: whether the dense layers have biases.
+        sliding_window: how far a step may look: at those less than so many steps away.
+        flash_attention: accepted as in Keras, without effect.
+        kernel_initializer, ...: of the dense layers.
+        use_gate: multiply the heads' results with the sigmoid of one more dense layer of the query.
+        seed: an integer that fixes the dropout.
+
+    Call arguments: those of `MultiHeadAttention`.
+    """
+
+    supports_masking = True
+    serialized_as = ("keras.layers", "GroupQueryAttention")
+
+    def __init__(
+        self,
+        head_dim: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        use_gate: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        name = "GroupQueryAttention"
+        self.head_dim = positive(name, "head_dim", head_dim)
+        self.num_query_heads = positive(name, "num_query_heads", num_query_heads)
+        self.num_key_value_heads = positive(name, "num_key_value_heads", num_key_value_heads)
+        if num_query_heads % num_key_value_heads:
+            raise ValueError(
+                f"{name}: num_query_heads ({num_query_heads}) must be a multiple of "
+                f"num_key_value_heads ({num_key_value_heads})."
+            )
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.use_gate = use_gate
+        self.sliding_window = checked_window(name, sliding_window)
+        self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
+        self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
+        self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
+        self.bias_regularizer = get("keras.regularizers", bias_regularizer, "regularizer")
+        self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
+        self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+
+    def build(  # type: ignore[override]
+        self, query_shape: tuple, value_shape: tuple, key_shape: Any = None
+    ) -> None:
+        heads, shared, size = self.num_query_heads, self.num_key_value_heads, self.head_dim
+        self._query_dense = self._heads("query", "bqm,muh->bquh", heads)
+        self._key_dense = self._heads("key", "bkm,mvh->bkvh", shared)
+        if self.use_gate:
+            self._gate_dense = self._heads("gate", "bqm,muh->bquh", heads, "sigmoid")
+            self._gate_dense.build(tuple(query_shape))
+        self._value_dense = self._heads("value", "bkm,mvh->bkvh", shared)
+        self._query_dense.build(tuple(query_shape))
+        self._key_dense.build(tuple(value_shape if key_shape is None else key_shape))
+        self._value_dense.build(tuple(value_shape))
+        self._output_dense = self._dense(
+            "attention_output", "bquh,uhm->bqm", (None, query_shape[-1]), "m"
+        )
+        self._output_dense.build((None, None, heads, size))
+
+    def _heads(self, name: str, equation: str, heads: int, activation: Any = None) -> EinsumDense:
+        """A dense layer to so many heads."""
+        axes = equation[-2:]
+        return self._dense(name, equation, (None, heads, self.head_dim), axes, activation)
+
+    def _dense(
+        self, name: str, equation: str, outputs: tuple, axes: str, activation: Any = None
+    ) -> EinsumDense:
+        return EinsumDense(
+            equation,
+            output_shape=outputs,
+            activation=activation,
+            bias_axes=axes if self.use_bias else None,
+            kernel_initializer=copied(self.kernel_initializer),
+            bias_initializer=copied(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def call(
+        self,
+        query: Any,
+        value: Any,
+        key: Any = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        repeats = self.num_query_heads // self.num_key_value_heads
+        # Not as layers: these would say that they lose the masks, which count below.
+        q = self._query_dense.call(query)
+        k = ops.repeat(self._key_dense.call(value if key is None else key), repeats, axis=2)
+        v = ops.repeat(self._value_dense.call(value), repeats, axis=2)
+        window = window_mask(query, value, self.sliding_window)
+        mask = all_masks(query_mask, value_mask, key_mask, attention_mask, window)
+        if mask is not None and mask.ndim == 3:
+            mask = mask[:, None]  # for all heads
+        dropout = self.dropout if training else 0.0
+        y, shares = mixed(
+            q, k, v, mask, use_causal_mask, return_attention_scores, dropout, self.seed_generator
+        )
+        if self.use_gate:
+            y = y * self._gate_dense.call(query)
+        y = self._output_dense(y)
+        return (y, shares) if return_attention_scores else y
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return infer_outputs(self.call, args, {**kwargs, "training": False})
+
+    def compute_output_shape(
+        self, query_shape: tuple, value_shape: Any = None, key_shape: Any = None
+    ) -> tuple:
+        return tuple(query_shape)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["flash_attention"]
+        return config
+
+
+GroupQueryAttention = GroupedQueryAttention  # the name that Keras shows
