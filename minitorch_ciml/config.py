@@ -69,7 +69,7 @@ def working_on(rows: Part | None) -> Iterator[None]:
         part.reset(token)
 
 
-class _Recording(ContextDecorator):
+class Recording(ContextDecorator):
     """Switches recording on or off inside a `with` block or a decorated function."""
 
     def __init__(self, mode: bool):
@@ -84,14 +84,14 @@ class _Recording(ContextDecorator):
         recording.reset(self._tokens.pop())
 
 
-def no_grad() -> _Recording:
+def no_grad() -> Recording:
     """Operations inside `with no_grad():` (or a function decorated with it) are not recorded."""
-    return _Recording(False)
+    return Recording(False)
 
 
-def enable_grad() -> _Recording:
+def enable_grad() -> Recording:
     """Operations inside are recorded, also within a surrounding `no_grad()`."""
-    return _Recording(True)
+    return Recording(True)
 
 
 def floatx() -> str:

@@ -3,9 +3,11 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import minitorch_ciml
+from minitorch_ciml import Op
 
 PACKAGE = Path(minitorch_ciml.__file__).parent
 
@@ -61,6 +63,21 @@ def test_the_walk_finds_a_wrong_import(tmp_path):
     path.write_text(source)
     assert _imports(path) == ["keras.layers"]
     assert LAYERS.index(_layer("keras.layers")) > LAYERS.index(_layer("autograd.engine"))
+
+
+def test_no_module_takes_what_another_one_calls_private():
+    """But for the ops that a function of `ops` records: `_reshape` is the `Op` of `reshape`."""
+    taken = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "minitorch_ciml."
+            ):
+                names = [a.name for a in node.names if a.name.startswith("_")]
+                for name in (n for n in names if not n.startswith("__")):
+                    if not isinstance(getattr(import_module(node.module), name), Op):
+                        taken.append(f"{path.relative_to(PACKAGE)}: {node.module}.{name}")
+    assert not taken, "\n".join(taken)
 
 
 def _in_fresh_python(code: str) -> str:

@@ -1,6 +1,7 @@
 """What a user meets in an editor: every public module lists its names, and nothing else."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -67,6 +68,25 @@ def test_names_of_keras_modules_are_keras_names():
         if name == "keras.metrics":  # Keras has the functions of most losses here, we of all
             extra -= set(keras.losses.__all__)
         assert not extra - {"accuracy"}, name
+
+
+CLASSES = [
+    getattr(module, name) for module in (keras.layers, keras.optimizers) for name in module.__all__
+    if isinstance(getattr(module, name), type)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_help_shows_all_arguments(cls):
+    """Also those that go to a base, under the names and with the defaults that Keras has."""
+    ours = inspect.signature(cls).parameters
+    assert not any(p.kind is p.VAR_KEYWORD for p in ours.values())
+    peer = getattr(pytest.importorskip("keras").layers, cls.__name__, None)
+    if peer is not None:
+        theirs = inspect.signature(peer.__init__).parameters
+        for name in theirs.keys() & ours.keys() - {"self"}:
+            if isinstance(theirs[name].default, (str, bool, int)):
+                assert ours[name].default == theirs[name].default, name
 
 
 def test_a_type_checker_accepts_a_users_script(tmp_path):

@@ -26,9 +26,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml import kernels
-from minitorch_ciml.config import _Recording, recording
+from minitorch_ciml.config import Recording, recording
 
-_serials = count(1)
+serials = count(1)
 
 
 class GraphError(RuntimeError):
@@ -79,7 +79,7 @@ class Variable:
         self.value = value
         self.grad: Variable | None = None
         self.requires_grad = requires_grad
-        self.serial = next(_serials)
+        self.serial = next(serials)
         self.record: Record | None = None
         self.hooks: list[Callable] | None = None
         self.name = name
@@ -173,7 +173,7 @@ class Variable:
             from minitorch_ciml.autograd.trace import Trace  # on request only
 
             observer = Trace(self)
-        _backpropagate([self], [gradient], None, retain_graph, create_graph, observer)
+        backpropagate([self], [gradient], None, retain_graph, create_graph, observer)
 
     if TYPE_CHECKING:  # the operators that `arithmetic.py` installs
 
@@ -360,7 +360,7 @@ def grad(
                 f"grad: {_named(x)} does not require a gradient; set requires_grad=True before "
                 "computing with it."
             )
-    found = _backpropagate(sources, seeds, targets, retain_graph, create_graph, None)
+    found = backpropagate(sources, seeds, targets, retain_graph, create_graph, None)
     gradients = [found.get(x) for x in targets]
     if not allow_unused:
         for x, g in zip(targets, gradients):
@@ -372,7 +372,7 @@ def grad(
     return gradients[0] if single else gradients
 
 
-def _backpropagate(
+def backpropagate(
     outputs: list[Variable],
     seeds: list,
     targets: list[Variable] | None,
@@ -407,7 +407,7 @@ def _backpropagate(
     watch = None
     if watchers and targets is not None and not create_graph:
         watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
-    with _Recording(create_graph):
+    with Recording(create_graph):
         while lineage:
             v = lineage.pop()
             g = gradients.pop(v, None)  # complete: all that use v are younger and were visited
@@ -572,7 +572,7 @@ def _reference_gradients(
     """
     from minitorch_ciml.autograd.arithmetic import identity
 
-    with _Recording(True):
+    with Recording(True):
         proxies = [identity(x) for x in record.inputs]
         y = record.op.ref(*proxies, **record.params)  # type: ignore[misc]
     needed = [p for p, need in zip(proxies, needs) if need and p.requires_grad]

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minitorch_ciml import kernels
-from minitorch_ciml.autograd.engine import _serials
+from minitorch_ciml.autograd.engine import serials
 from minitorch_ciml.autograd.tensor import Parameter, Tensor, as_array
 
 # Every parameter begins at a multiple of so many elements, where its vectors lie in one cache line
@@ -176,7 +176,7 @@ class FlatBuffer(Message):
 
     def touch(self) -> None:
         """Marks all parameters as changed (`Parameter.touch`)."""
-        serial = next(_serials)
+        serial = next(serials)
         for p in self.parameters:
             p.serial = serial
 

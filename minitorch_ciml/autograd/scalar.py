@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minitorch_ciml.autograd.engine import Variable, _serials
+from minitorch_ciml.autograd.engine import Variable, serials
 
 
 class Scalar(Variable):
@@ -37,7 +37,7 @@ class Scalar(Variable):
         scalar.value = value
         scalar.grad = scalar.record = scalar.hooks = scalar.name = None
         scalar.requires_grad = False
-        scalar.serial = next(_serials)
+        scalar.serial = next(serials)
         return scalar
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitorch_ciml import config, kernels
-from minitorch_ciml.autograd.engine import Op, Variable, _serials
+from minitorch_ciml.autograd.engine import Op, Variable, serials
 
 _FLOAT64 = np.dtype("float64")
 FLOATS = "fV"  # the kinds of float dtypes: bfloat16 has no kind of its own
@@ -67,7 +67,7 @@ class Tensor(Variable):
         tensor.value = np.asarray(value) if isinstance(value, np.generic) else value
         tensor.grad = tensor.record = tensor.hooks = tensor.name = None
         tensor.requires_grad = False
-        tensor.serial = next(_serials)
+        tensor.serial = next(serials)
         return tensor
 
     @classmethod
@@ -333,7 +333,7 @@ class Parameter(Tensor):
 
     def touch(self) -> None:
         """Marks the value as changed, so that backward through its earlier uses is refused."""
-        self.serial = next(_serials)
+        self.serial = next(serials)
 
     def __repr__(self) -> str:
         return f"Parameter(name={self.name!r}, shape={self.shape}, dtype={self.dtype})"

@@ -26,7 +26,7 @@ from minitorch_ciml.ops.creation import cast, full_like
 from minitorch_ciml.ops.indexing import ALL, _getitem, take_along_axis
 from minitorch_ciml.ops.joining import _concatenate
 from minitorch_ciml.ops.math import isclose
-from minitorch_ciml.ops.shape import _inverse, _reshape, _roll, _transpose, expand_dims, flip
+from minitorch_ciml.ops.shape import _reshape, _roll, _transpose, expand_dims, flip, inverse_order
 
 __all__ = [
     "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero",
@@ -358,7 +358,7 @@ def _prod_rule(g, y, x, axis, keepdims):
     last = line.ndim - 1
     left = _before(_cumprod(line, axis=last), 1.0, last)
     right = flip(_before(_cumprod(flip(line, last), axis=last), 1.0, last), last)
-    others = _transpose(_reshape(left * right, shape=moved.shape), axes=_inverse(order))
+    others = _transpose(_reshape(left * right, shape=moved.shape), axes=inverse_order(order))
     return _behind(g, x, axis, keepdims) * others
 
 

@@ -48,7 +48,7 @@ _expand_dims = Op(
 )
 _transpose: Op = Op(
     "transpose",
-    lambda g, y, x, axes: _transpose(g, axes=axes and _inverse(axes)),
+    lambda g, y, x, axes: _transpose(g, axes=axes and inverse_order(axes)),
     gradient_kernel=True,
     doc="x with its axes in the order `axes`; reversed if None.",
 )
@@ -64,7 +64,7 @@ _roll: Op = Op(
 )
 
 
-def _inverse(order: Shape) -> Shape:
+def inverse_order(order: Shape) -> Shape:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minitorch_ciml.autograd.engine import Variable, _backpropagate
+from minitorch_ciml.autograd.engine import Variable, backpropagate
 from minitorch_ciml.autograd.graph import Graph
 from minitorch_ciml.autograd.trace import Trace
 from minitorch_ciml.datasets.files import atomic_write
@@ -45,7 +45,7 @@ class Film:
         wanted = [v for v in graph.variables if v.requires_grad]
         seeds = gradient if gradient is None or len(graph.outputs) > 1 else [gradient]
         seeds = [None] * len(graph.outputs) if seeds is None else list(seeds)
-        _backpropagate(list(graph.outputs), seeds, wanted, True, False, watch)
+        backpropagate(list(graph.outputs), seeds, wanted, True, False, watch)
 
     def __len__(self) -> int:
         return len(self.steps) + 2

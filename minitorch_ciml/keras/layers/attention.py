@@ -31,7 +31,7 @@ class EinsumDense(KernelLayer):
             the last size.
         activation: a name, a function, or None.
         bias_axes: the letters of y along which the bias varies; None for no bias.
-        kernel_initializer, ...: see `KernelLayer`.
+        kernel_initializer, ...: as for `Dense`.
     """
 
     def __init__(

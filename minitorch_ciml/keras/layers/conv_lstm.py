@@ -9,7 +9,7 @@ from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.convolutional import BaseConv
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import padding_mode
-from minitorch_ciml.keras.layers.rnn import RNN, _OneCell
+from minitorch_ciml.keras.layers.rnn import RNN, OneCell
 from minitorch_ciml.keras.layers.rnn_cells import LSTMCell
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
@@ -103,7 +103,7 @@ class ConvLSTMCell(LSTMCell):
         return h, [h, c]
 
 
-class _ConvLSTM(_OneCell):
+class _ConvLSTM(OneCell):
     """Convolutional long short-term memory along x (N, T, *S, C): gives the last h, (N, *S', F).
 
     (Shi et al., 2015.) With data_format="channels_first", x is (N, T, C, *S).

@@ -26,7 +26,7 @@ class BaseConv(KernelLayer):
         data_format: "channels_last" or "channels_first".
         dilation_rate: the step between the elements of the window.
         groups: the channels are split into so many groups, each convolved for itself.
-        activation, use_bias, ...: see `KernelLayer`.
+        activation, use_bias, kernel_initializer, ...: as for `Dense`.
     """
 
     rank: int

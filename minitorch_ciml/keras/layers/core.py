@@ -22,7 +22,12 @@ class Dense(KernelLayer):
 
     Args:
         units: O, the number of outputs.
-        activation, use_bias, ...: see `KernelLayer`.
+        activation: a name, a function, or None for the identity.
+        use_bias: whether to add a bias.
+        kernel_initializer, bias_initializer: names or initializers.
+        kernel_regularizer, bias_regularizer, activity_regularizer: penalties in the loss.
+        kernel_constraint, bias_constraint: applied after every update.
+        trainable, dtype, name: see `Layer`.
     """
 
     supports_masking = True

@@ -7,12 +7,12 @@ from typing import Any
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.normalization import _ScaleAndShift, _wide, axes_of
+from minitorch_ciml.keras.layers.normalization import ScaleAndShift, axes_of, wide
 from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.layers")
-class GroupNormalization(_ScaleAndShift):
+class GroupNormalization(ScaleAndShift):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta (Wu, He 2018).
 
     Mean and variance are those of a sample's group of channels, at all places. Other samples do not
@@ -67,7 +67,7 @@ class GroupNormalization(_ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any) -> Any:
-        x = _wide(ops.moveaxis(inputs, self.axis, -1))
+        x = wide(ops.moveaxis(inputs, self.axis, -1))
         groups = ops.reshape(x, (*x.shape[:-1], self.groups, -1))
         axes = (*range(1, groups.ndim - 2), groups.ndim - 1)
         centred = groups - ops.mean(groups, axis=axes, keepdims=True)
@@ -104,7 +104,7 @@ class RMSNormalization(Layer):
         self._scale_shape = tuple(n if i in axes else 1 for i, n in enumerate(input_shape))
 
     def call(self, inputs: Any) -> Any:
-        x = _wide(inputs)
+        x = wide(inputs)
         squares = ops.mean(ops.square(x), axis=tuple(self.axis), keepdims=True)
         scale = ops.reshape(ops.cast(self.scale, x.dtype), self._scale_shape)
         return ops.cast(x * ops.rsqrt(squares + self.epsilon) * scale, inputs.dtype)

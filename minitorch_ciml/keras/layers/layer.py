@@ -32,6 +32,7 @@ from minitorch_ciml.keras.serialization import (
     serialize_keras_object,
     snake_case,
 )
+from minitorch_ciml.keras.signatures import WholeSignature
 from minitorch_ciml.keras.symbolic import (
     KerasTensor,
     Node,
@@ -61,6 +62,7 @@ class Layer(HoldsWeights):
         input_shape: (without the batch) for the first layer of a `Sequential`, as Keras 2 has it.
     """
 
+    __signature__ = WholeSignature()
     _init_args: inspect.BoundArguments
     _call_names: tuple[str, ...] = ("inputs",)  # the arguments of `call`
     _build_names: tuple[str, ...] = ()  # the arguments of `build` that are needed, or are shapes

@@ -15,7 +15,7 @@ from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops.normalization import normalize_batch
 
 
-def _wide(x: Any) -> Any:
+def wide(x: Any) -> Any:
     """Floats of 16 bits as float32: means and variances need more digits, as in Keras."""
     return ops.cast(x, "float32") if is_half(x.dtype) else x
 
@@ -25,7 +25,7 @@ def axes_of(axis: Any) -> list[int]:
     return axis if isinstance(axis, list) else [axis]
 
 
-class _ScaleAndShift(Layer):
+class ScaleAndShift(Layer):
     """A base with the weights gamma and beta, and where they come from."""
 
     supports_masking = True
@@ -68,7 +68,7 @@ class _ScaleAndShift(Layer):
 
 
 @serializable("keras.layers")
-class BatchNormalization(_ScaleAndShift):
+class BatchNormalization(ScaleAndShift):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel (Ioffe, Szegedy 2015).
 
     In training, mean and variance are the batch's, and the moving averages follow them:
@@ -142,7 +142,7 @@ class BatchNormalization(_ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        inputs = _wide(inputs)
+        inputs = wide(inputs)
         rows = config.part.get()
         synchronized = self.synchronized and rows is not None
         if not (training and self.trainable) or (not synchronized and rows and not rows.own):
@@ -210,7 +210,7 @@ def _count(kept: Any) -> Any:
 
 
 @serializable("keras.layers")
-class LayerNormalization(_ScaleAndShift):
+class LayerNormalization(ScaleAndShift):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, within each sample (Ba et al. 2016).
 
     Args:
@@ -248,6 +248,4 @@ class LayerNormalization(_ScaleAndShift):
         self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:
-        return ops.layer_normalization(
-            _wide(inputs), self.gamma, self.beta, self.axis, self.epsilon
-        )
+        return ops.layer_normalization(wide(inputs), self.gamma, self.beta, self.axis, self.epsilon)

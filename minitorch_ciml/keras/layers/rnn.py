@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from minitorch_ciml import ops
@@ -25,6 +26,7 @@ from minitorch_ciml.keras.serialization import (
     snake_case,
     users_things_as_themselves,
 )
+from minitorch_ciml.keras.signatures import WholeSignature
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 
 
@@ -165,9 +167,22 @@ def _as_list(x: Any) -> list:
     return list(x) if isinstance(x, (list, tuple)) else [x]
 
 
-class _OneCell(RNN):
+class _CellsSignature(WholeSignature):
+    """The cell's arguments, then those of `RNN`, without the cell."""
+
+    def parameters(self, cls: type) -> list[inspect.Parameter]:
+        cell = super().parameters(getattr(cls, "cell_class", cls))
+        cell = [p for p in cell if p.name != "rank"]  # the layers of `ConvLSTM` know it
+        known = {"cell", *(p.name for p in cell)}
+        rest = [p for p in super().parameters(RNN) if p.name not in known]
+        every = [*cell, *(p.replace(kind=p.KEYWORD_ONLY) for p in rest)]
+        return sorted(every, key=lambda p: p.kind)
+
+
+class OneCell(RNN):
     """A recurrent layer that makes its own cell, from the arguments that are the cell's."""
 
+    __signature__ = _CellsSignature()
     cell_class: type
 
     def __init__(self, *cell_arguments: Any, **kwargs: Any):
@@ -220,7 +235,7 @@ class _OneCell(RNN):
 
 
 @serializable("keras.layers")
-class SimpleRNN(_OneCell):
+class SimpleRNN(OneCell):
     """h' = activation(x W + h U + b) along x (N, T, I): gives the last h, (N, H).
 
     Args:
@@ -241,7 +256,7 @@ class SimpleRNN(_OneCell):
 
 
 @serializable("keras.layers")
-class LSTM(_OneCell):
+class LSTM(OneCell):
     """Long short-term memory along x (N, T, I): gives the last h, (N, H).
 
     Args:
@@ -267,7 +282,7 @@ class LSTM(_OneCell):
 
 
 @serializable("keras.layers")
-class GRU(_OneCell):
+class GRU(OneCell):
     """Gated recurrent unit along x (N, T, I): gives the last h, (N, H).
 
     Args:

@@ -13,12 +13,12 @@ import numpy as np
 
 from minitorch_ciml import kernels, ops
 from minitorch_ciml.autograd import Parameter
-from minitorch_ciml.keras.optimizers.rules import _Rule
+from minitorch_ciml.keras.optimizers.rules import Rule
 from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.optimizers")
-class Lamb(_Rule):
+class Lamb(Rule):
     """Adam's step, as long for each parameter as its weights are large. (You et al., 2020.)
 
     w -= learning_rate * (|w| / |u|) * u, where u is Adam's step.
@@ -62,7 +62,7 @@ class Lamb(_Rule):
 
 
 @serializable("keras.optimizers")
-class Adafactor(_Rule):
+class Adafactor(Rule):
     """Steps over the root of mean squared gradients, kept per row and column.
 
     (Shazeer and Stern, 2018.) A matrix has as many means as rows and columns, where Adam keeps two
@@ -130,7 +130,7 @@ class Adafactor(_Rule):
 
 
 @serializable("keras.optimizers")
-class Muon(_Rule):
+class Muon(Rule):
     """Momentum whose matrices are made orthogonal before they are a step. (Jordan et al., 2024.)
 
     For a matrix w (m, n): w -= learning_rate * rms_rate * sqrt(max(m, n)) * O, where O is the

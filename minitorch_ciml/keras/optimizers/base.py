@@ -30,6 +30,7 @@ from minitorch_ciml.keras.serialization import (
     serialize_keras_object,
     snake_case,
 )
+from minitorch_ciml.keras.signatures import WholeSignature
 from minitorch_ciml.keras.symbolic import unique_name
 from minitorch_ciml.kernels import steps
 
@@ -60,6 +61,7 @@ class Optimizer(Gradients, MovingAverages, Configurable):
         ValueError: an argument out of its range, or more than one way of clipping.
     """
 
+    __signature__ = WholeSignature()
     # The kernel, and the names of the arrays that it gets after parameters and gradients.
     kernel: str | None = None
     slots: tuple[str, ...] = ()

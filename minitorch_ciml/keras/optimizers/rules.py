@@ -15,7 +15,7 @@ from minitorch_ciml.keras.serialization import serializable
 _EPSILON = 1e-7
 
 
-class _Rule(Optimizer):
+class Rule(Optimizer):
     """An optimizer whose own arguments are named in `arguments`, in the kernel's order."""
 
     arguments: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class _Rule(Optimizer):
         return super().get_config() | {name: getattr(self, name) for name in self.arguments}
 
 
-class _AdamLike(_Rule):
+class _AdamLike(Rule):
     """Rules with two decay rates and a step number."""
 
     arguments: tuple[str, ...] = ("beta_1", "beta_2", "epsilon")
@@ -45,7 +45,7 @@ class _AdamLike(_Rule):
 
 
 @serializable("keras.optimizers")
-class SGD(_Rule):
+class SGD(Rule):
     """Gradient descent: w -= learning_rate * g; with momentum m = momentum * m - learning_rate * g.
 
     Args:
@@ -179,7 +179,7 @@ class Nadam(_AdamLike):
 
 
 @serializable("keras.optimizers", "rmsprop")
-class RMSprop(_Rule):
+class RMSprop(Rule):
     """Steps of the gradient over the root of its mean square. (Hinton, 2012.)
 
     Args:
@@ -218,7 +218,7 @@ class RMSprop(_Rule):
 
 
 @serializable("keras.optimizers")
-class Adagrad(_Rule):
+class Adagrad(Rule):
     """Steps of the gradient over the root of the sum of all its squares. (Duchi et al., 2011.)"""
 
     kernel = "adagrad"
@@ -245,7 +245,7 @@ class Adagrad(_Rule):
 
 
 @serializable("keras.optimizers")
-class Adadelta(_Rule):
+class Adadelta(Rule):
     """Adagrad with means for sums, and steps that have the weights' unit. (Zeiler, 2012.)"""
 
     kernel = "adadelta"
@@ -265,7 +265,7 @@ class Adadelta(_Rule):
 
 
 @serializable("keras.optimizers")
-class Lion(_Rule):
+class Lion(Rule):
     """Steps of one size, in the direction of the momentum's sign. (Chen et al., 2023.)"""
 
     kernel = "lion"
@@ -283,7 +283,7 @@ class Lion(_Rule):
 
 
 @serializable("keras.optimizers")
-class Ftrl(_Rule):
+class Ftrl(Rule):
     """Follow the regularized leader, for sparse linear models. (McMahan et al., 2013.)
 
     Args:

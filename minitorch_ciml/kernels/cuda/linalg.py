@@ -22,7 +22,7 @@ from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
 from minitorch_ciml.kernels.cuda.matmul import matmul
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty, to_device, zeros
-from minitorch_ciml.kernels.reference.linalg import _as_matmul
+from minitorch_ciml.kernels.reference.linalg import as_matmul
 
 _THREADS = 128
 _SWEEPS = 30  # of Jacobi's method at most; it needs 6 to 10
@@ -35,7 +35,7 @@ def einsum(*xs: CudaArray, inputs: tuple[str, ...], output: str) -> CudaArray:
     """One or two operands, each with its axes' labels, none twice in an operand."""
     if len(xs) == 2:
         a, b = xs
-        planned = _as_matmul(*inputs, output)
+        planned = as_matmul(*inputs, output)
         if planned is not None and all(a.shape[i] == b.shape[j] for i, j in planned.shared):
             left, rows, transpose_a = _matrices(a, *planned.left)
             right, columns, transpose_b = _matrices(b, *planned.right)

@@ -58,7 +58,7 @@ def einsum(*xs: np.ndarray, inputs: tuple[str, ...], output: str) -> np.ndarray:
     """One or two operands, each with its axes' labels, none twice in an operand."""
     if len(xs) == 2:
         a, b = xs
-        plan = _as_matmul(*inputs, output)
+        plan = as_matmul(*inputs, output)
         if plan is not None and all(a.shape[i] == b.shape[j] for i, j in plan.shared):
             left, rows = _blocks(a, *plan.left)
             right, columns = _blocks(b, *plan.right)
@@ -77,7 +77,7 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _as_matmul(la: str, lb: str, output: str) -> _Plan | None:
+def as_matmul(la: str, lb: str, output: str) -> _Plan | None:
     """The plan for these labels; None where a matrix product has no advantage."""
     batch = [c for c in la if c in lb and c in output]
     inner = [c for c in la if c in lb and c not in output]
