@@ -29,8 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minitorch_ciml import no_grad
-from minitorch_ciml.autograd import GraphError, Scalar, Tensor
+from minitorch_ciml import GraphError, Scalar, Tensor, no_grad
 from minitorch_ciml.ops import tanh
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))

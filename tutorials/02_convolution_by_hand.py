@@ -23,7 +23,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minitorch_ciml.autograd import Parameter, Tensor
+from minitorch_ciml import Parameter, Tensor
 from minitorch_ciml.ops import conv, max_pool
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))

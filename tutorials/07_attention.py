@@ -24,8 +24,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minitorch_ciml import datasets, keras, viz
-from minitorch_ciml.autograd import Tensor
+from minitorch_ciml import Tensor, datasets, keras, viz
 from minitorch_ciml.keras import layers
 from minitorch_ciml.keras.ops import convert_to_numpy as to_numpy
 from minitorch_ciml.ops import matmul, softmax

@@ -43,7 +43,7 @@ _SIGNS = {
 class Graph:
     """The recorded graph behind one or several variables.
 
-    >>> from minitorch_ciml.autograd import Scalar
+    >>> from minitorch_ciml import Scalar
     >>> a, b = Scalar(2.0, name="a"), Scalar(3.0, name="b")
     >>> print(Graph(a * b + a).backward())
     a            2  gradient 4

@@ -52,7 +52,7 @@ def _own_name(v: Variable) -> str | None:
 def expression(record: Record, names: dict[Variable, str]) -> Text:
     """What a record did, as a formula in its inputs' names.
 
-    >>> from minitorch_ciml.autograd import Scalar
+    >>> from minitorch_ciml import Scalar
     >>> a, b = Scalar(2.0), Scalar(3.0)
     >>> expression((a * b).record, {a: "a", b: "b"})
     'a * b'

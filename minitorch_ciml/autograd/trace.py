@@ -21,7 +21,7 @@ from minitorch_ciml.kernels.formula import SHORT, Formula, in_words
 class Trace:
     """Tells each step of a backward from `outputs` that it is shown: prints it, if not told else.
 
-    >>> from minitorch_ciml.autograd import Scalar
+    >>> from minitorch_ciml import Scalar
     >>> a, b = Scalar(2.0, name="a"), Scalar(3.0, name="b")
     >>> (a * b).backward(trace=True)
     Backward from t1 = 6. In each step, g is the gradient of the result.

@@ -1,9 +1,9 @@
-"""Arrays whose memory is used again: ``empty`` is ``np.empty`` without the page faults.
+"""Arrays whose memory is used again: `empty` is `np.empty` without the page faults.
 
-A training step makes and drops the same activations and gradients each time.  The C library gives
+A training step makes and drops the same activations and gradients each time. The C library gives
 large blocks back to the operating system, which must zero every page of them when they are touched
 again: measured, filling a new array of 5 MB took 0.6 ms, and 0.09 ms once its pages were there,
-which is as long as a convolution that fills it.  So the memory of large arrays is kept, and handed
+which is as long as a convolution that fills it. So the memory of large arrays is kept, and handed
 out again when nobody else holds it.
 """
 
@@ -31,7 +31,7 @@ LARGEST_TOTAL = 1 << 30
 
 
 class Pool:
-    """Blocks of memory by size.  A block is free when the pool holds the only reference to it.
+    """Blocks of memory by size. A block is free when the pool holds the only reference to it.
 
     NumPy makes sure of that test: every view, also a view of a view, and whatever else shares an
     array's memory (a memoryview, a DLPack capsule, a tensor of another library) holds a reference
@@ -106,7 +106,7 @@ def aligned(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
 
 
 def _count_one_owner() -> int:
-    """What ``sys.getrefcount`` says of an element of a list that nothing else refers to."""
+    """What `sys.getrefcount` says of an element of a list that nothing else refers to."""
     blocks = [(np.empty(1), 0)]
     return sys.getrefcount(blocks[0][0])
 

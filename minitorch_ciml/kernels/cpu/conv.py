@@ -1,15 +1,15 @@
 """Convolution on the CPU, and its gradients: what the ops call.
 
 Two families of kernels do everything, for any number of spatial dimensions, strides, dilations,
-paddings and groups, as register-tiled matrix products (see ``simd`` and ``geometry``):
+paddings and groups, as register-tiled matrix products (see `simd` and `geometry`):
 
-- ``correlate``, and ``correlate_rows`` where outputs lie side by side: ``y[p, f] = act(b[f] + sum
-  over k of x[at(p, k)] w[k, f])``, where k counts taps and channels.  It is the forward pass, and
+- `correlate`, and `correlate_rows` where outputs lie side by side: `y[p, f] = act(b[f] + sum
+  over k of x[at(p, k)] w[k, f])`, where k counts taps and channels. It is the forward pass, and
   also the input gradient: the gradient correlated with the flipped kernel.
-- ``correlate_grad``: the kernel's gradient, and the bias' beside it (see ``conv_kernel_grad``).
+- `correlate_grad`: the kernel's gradient, and the bias' beside it (see `conv_kernel_grad`).
 
-Where they are faster, others do it: ``winograd`` for windows of 3 x 3, ``pointwise`` and
-``wide_product`` for 1 x 1.
+Where they are faster, others do it: `winograd` for windows of 3 x 3, `pointwise` and
+`wide_product` for 1 x 1.
 
 All mask g with ReLU's derivative while they read it, so no masked copy of it is ever stored.
 """
@@ -73,7 +73,7 @@ def _run(
     by: np.ndarray,
     depthwise: bool,
 ) -> None:
-    """The correlation that a plan describes; one along rows adds no ``plus``."""
+    """The correlation that a plan describes; one along rows adds no `plus`."""
     if isinstance(plan, RowPlan):
         chunks, places, apart, record, *tables = plan
         correlate_rows(
@@ -89,7 +89,7 @@ def _run(
 def conv(
     x: np.ndarray, w: np.ndarray, *, strides: Ints, padding: Pads, dilation: Ints, groups: int
 ) -> np.ndarray:
-    """``y = x * w``: x ``(N, *S, C)``, w ``(*K, C // groups, F)`` -> y ``(N, *O, F)``."""
+    """`y = x * w`: x `(N, *S, C)`, w `(*K, C // groups, F)` -> y `(N, *O, F)`."""
     return _conv(x, w, None, strides, padding, dilation, groups, False)
 
 
@@ -104,8 +104,8 @@ def conv_bias_act(
     groups: int,
     activation: str,
 ) -> np.ndarray:
-    """``y = activation(conv(x, w) + b)`` in one pass; b ``(F,)``; activation ``"linear"`` or
-    ``"relu"``.
+    """`y = activation(conv(x, w) + b)` in one pass; b `(F,)`; activation `"linear"` or
+    `"relu"`.
     """
     return _conv(x, w, b, strides, padding, dilation, groups, activation == "relu")
 
@@ -122,7 +122,7 @@ def conv_bias_add_act(
     groups: int,
     activation: str,
 ) -> np.ndarray:
-    """``y = activation(conv(x, w) + b + r)`` in one pass; r has y's shape."""
+    """`y = activation(conv(x, w) + b + r)` in one pass; r has y's shape."""
     return _conv(x, w, b, strides, padding, dilation, groups, activation == "relu", r)
 
 
@@ -176,8 +176,8 @@ def conv_input_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dx = dL/dx`` for ``y = conv(x, w)``: g ``(N, *O, F)``, w ``(*K, C // groups, F)`` -> dx
-    ``(N, *S, C)``.
+    """`dx = dL/dx` for `y = conv(x, w)`: g `(N, *O, F)`, w `(*K, C // groups, F)` -> dx
+    `(N, *S, C)`.
     """
     return _input_grad(g, None, w, input_shape, strides, padding, dilation, groups)
 
@@ -234,8 +234,8 @@ def conv_kernel_grad(
     dilation: Ints,
     groups: int,
 ) -> np.ndarray:
-    """``dw = dL/dw`` for ``y = conv(x, w)``: x ``(N, *S, C)``, g ``(N, *O, F)`` -> dw ``(*K, C //
-    groups, F)``.
+    """`dw = dL/dw` for `y = conv(x, w)`: x `(N, *S, C)`, g `(N, *O, F)` -> dw `(*K, C //
+    groups, F)`.
     """
     return kernel_grad(x, g, None, kernel_shape, strides, padding, dilation, groups)[0]
 
@@ -256,7 +256,7 @@ def _winograd_grads(
     padding: Pads,
     places: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(dx, dw, db)`` of such a convolution, in one pass."""
+    """`(dx, dw, db)` of such a convolution, in one pass."""
     dtype = np.result_type(x, w)
     dx, dw, db = empty(x.shape, dtype), np.empty(w.shape, dtype), np.zeros(w.shape[-1], dtype)
     no_mask = ready_or_empty(mask, dtype)
@@ -268,7 +268,7 @@ def _winograd_grads(
 def _product_grads(
     x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, w: np.ndarray, with_masked: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """The gradients ``(dx, dw, db)`` of such a convolution, and the masked g if it is wanted."""
+    """The gradients `(dx, dw, db)` of such a convolution, and the masked g if it is wanted."""
     channels, filters = w.shape[-2:]
     dtype = np.result_type(x, w)
     dx = empty(x.shape, dtype)
@@ -300,7 +300,7 @@ def conv_bias_act_grad(
     groups: int,
     activation: str,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """``(dx, dw, db)`` of :func:`conv_bias_act`, each None unless ``needs`` asks for it; y is its
+    """`(dx, dw, db)` of :func:`conv_bias_act`, each None unless `needs` asks for it; y is its
     output.
     """
     mask = y if activation == "relu" else None
@@ -329,7 +329,7 @@ def conv_bias_add_act_grad(
     activation: str,
     **how,
 ) -> tuple[np.ndarray | None, ...]:
-    """``(dx, dw, db, dr)`` of :func:`conv_bias_add_act`, each None unless ``needs`` asks for it."""
+    """`(dx, dw, db, dr)` of :func:`conv_bias_add_act`, each None unless `needs` asks for it."""
     mask = y if activation == "relu" else None
     dtype = np.result_type(x, w)
     if all(needs) and g.size and wide_product.fits(w.shape, how["padding"], how["groups"], dtype):
@@ -400,7 +400,7 @@ def conv_max_pool_grad(
     pool_padding: Pads,
     **how,
 ) -> tuple[np.ndarray | None, ...]:
-    """``(dx, dw, db)`` of :func:`conv_max_pool`, each None unless ``needs`` asks for it."""
+    """`(dx, dw, db)` of :func:`conv_max_pool`, each None unless `needs` asks for it."""
     pool = (pool_size, pool_strides, pool_padding)
     if all(needs) and _pools_blocks(x.shape, w.shape, np.result_type(x, w), pool, how):
         return _winograd_grads(x, g, None, w, how["padding"], saved)

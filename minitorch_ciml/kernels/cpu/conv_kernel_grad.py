@@ -24,7 +24,7 @@ from minitorch_ciml.kernels.cpu.vector import lanes_of
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 # Work units: their number depends on the shapes only, never on the threads, so that any number of
-# threads gives the same sums to the last bit.  Each part of the batch has sums of its own, which
+# threads gives the same sums to the last bit. Each part of the batch has sums of its own, which
 # must be worth their addition.
 UNITS = 32
 OUTPUTS_PER_PART = 1024
@@ -41,8 +41,8 @@ def kernel_grad(
     dilation: Ints,
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``(dw, db)``: x ``(N, *S, C)``, g and mask ``(N, *O, F)`` -> dw ``(*K, C // groups, F)``, db
-    ``(F,)``.
+    """`(dw, db)`: x `(N, *S, C)`, g and mask `(N, *O, F)` -> dw `(*K, C // groups, F)`, db
+    `(F,)`.
     """
     dtype = np.result_type(x, g)
     filters = kernel_shape[-1]
@@ -84,7 +84,7 @@ def _is_one(
 def _of_product(
     x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, kernel_shape: Ints, strides: Ints
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`kernel_grad` of a 1 x 1 convolution: ``dw = x^T g``, with x at the places that were met."""
+    """`kernel_grad` of a 1 x 1 convolution: `dw = x^T g`, with x at the places that were met."""
     dtype = np.result_type(x, g)
     channels, filters = kernel_shape[-2:]
     met = x[(slice(None), *(slice(None, None, step) for step in strides))]

@@ -30,7 +30,7 @@ Plan = Window | RowPlan  # how a correlation is done
 def output_shape(
     x_shape: Ints, w_shape: Ints, strides: Ints, padding: Pads, dilation: Ints
 ) -> Ints:
-    """``(N, *O, F)`` of y = x * w."""
+    """`(N, *O, F)` of y = x * w."""
     sizes = zip(x_shape[1:-1], w_shape[:-2], strides, padding, dilation, strict=True)
     return (x_shape[0], *(output_size(s, k, st, p, d) for s, k, st, p, d in sizes), w_shape[-1])
 
@@ -43,7 +43,7 @@ def is_depthwise(x_channels: int, groups: int) -> bool:
 def _axes(
     make: Callable, spatial: Ints, window: Ints, strides: Ints, padding: Pads, dilation: Ints
 ):
-    """One result of ``make`` for depth, height and width each."""
+    """One result of `make` for depth, height and width each."""
     sizes = zip(
         as_three(spatial, 1),
         as_three(window, 1),

@@ -2,7 +2,7 @@
 
     y[p, f] = act(b[f] + sum over k of x[at(p, k)] w[k, f] + plus[p, f])
 
-where k counts taps and channels, and ``geometry`` has the addresses.  It is the forward pass, and
+where k counts taps and channels, and `geometry` has the addresses. It is the forward pass, and
 also the input gradient: the gradient correlated with the flipped kernel.
 """
 
@@ -33,9 +33,9 @@ from minitorch_ciml.kernels.cpu.simd import (
 )
 from minitorch_ciml.kernels.cpu.threads import task
 
-# A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`.  Each row needs
+# A tile's rows: outputs in `_correlate`, places of the window in `_correlate_grad`. Each row needs
 # an address in one of 16 integer registers, and each sum a vector register; eight sums or more hide
-# the latency of the arithmetic.  Measured with 64 channels and AVX-512, GFLOP/s on one core whose
+# the latency of the arithmetic. Measured with 64 channels and AVX-512, GFLOP/s on one core whose
 # matrix product has 225: 6 x 2 vectors 246, 8 x 2 211, 12 x 2 211, 14 x 2 244 (but 60 for the
 # gradient: too few registers), 6 x 4 217; 8 x 1 182, 12 x 1 190, 14 x 1 155.
 WIDE = 6
@@ -45,7 +45,7 @@ ALONE = 8
 
 
 class Weights(NamedTuple):
-    """Where ``w[group, tap, i, o]`` lies in a kernel array, as element steps; ``i`` and ``o`` are
+    """Where `w[group, tap, i, o]` lies in a kernel array, as element steps; `i` and `o` are
     summed over and kept.
     """
 
@@ -77,7 +77,7 @@ def workspace(size, like):
 
 @kernel
 def copy_masked(to, i, source, j, n, mask):
-    """``to[i : i + n] = source[j : j + n]``, zero where a mask is given and is not > 0."""
+    """`to[i : i + n] = source[j : j + n]`, zero where a mask is given and is not > 0."""
     if mask.size == 0:
         copy(to, i, source, j, n)
         return
@@ -112,7 +112,7 @@ def fill_slab(slab, source, mask, plan, image, row):
 
 @kernel
 def pack_weights(w, order, bys):
-    """Weights in the order in which they are needed: per group, per panel of ``width`` outputs, tap
+    """Weights in the order in which they are needed: per group, per panel of `width` outputs, tap
     by tap.
     """
     by = bys[0]
@@ -136,7 +136,7 @@ def pack_weights(w, order, bys):
 
 
 def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
-    """Compiles the tile of ``pixels`` outputs x ``vectors`` vectors of filters, moved along the
+    """Compiles the tile of `pixels` outputs x `vectors` vectors of filters, moved along the
     outputs of a chunk.
     """
 
@@ -240,7 +240,7 @@ def chunk_outputs(plan, image, row):
 def _correlate_chunk(
     chunk, source, mask, w, bias, plus, clip, y, pix, to, taps, plans, bys, lanewise
 ):
-    """All outputs of one chunk; ``lanewise`` is None or True, and compiled for either."""
+    """All outputs of one chunk; `lanewise` is None or True, and compiled for either."""
     plan, by = plans[0], bys[0]
     image, row, base = chunk_start(plan, chunk)
     count = chunk_outputs(plan, image, row)

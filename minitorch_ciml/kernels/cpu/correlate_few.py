@@ -109,7 +109,7 @@ def _unit(unit, x, g, mask, sums, bias_sums, plans, tall, window):
 
 @entry
 def _correlate_few(most, x, g, mask, dw, db, sums, bias_sums, plans, tall, window):
-    """``tall`` and ``window`` are tuples as long as the window has lines and places (channels
+    """`tall` and `window` are tuples as long as the window has lines and places (channels
     included), for which it is compiled."""
     _unit(sums.shape[0], most, (x, g, mask, sums, bias_sums, plans, tall, window))
     step, filters = lanes(g), plans[0].filters

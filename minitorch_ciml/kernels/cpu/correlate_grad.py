@@ -1,9 +1,9 @@
-"""The kernel's gradient of convolution: ``dw[k, f] = sum over p of x[at(p, k)] g[p, f]``.
+"""The kernel's gradient of convolution: `dw[k, f] = sum over p of x[at(p, k)] g[p, f]`.
 
-k counts taps and channels, and ``geometry`` has the addresses.  The bias' gradient is added up
+k counts taps and channels, and `geometry` has the addresses. The bias' gradient is added up
 beside it, and g is masked with ReLU's derivative while it is read.
 
-The filters are cut into *panels* of one or two vectors.  For a panel, ``BLOCK`` outputs at a time,
+The filters are cut into *panels* of one or two vectors. For a panel, `BLOCK` outputs at a time,
 g is packed so that it lies side by side in the first-level cache, and then read by one *tile* of
 the window's places after the other, which keeps its sums in registers.
 """
@@ -40,7 +40,7 @@ from minitorch_ciml.kernels.cpu.simd import (
 from minitorch_ciml.kernels.cpu.threads import task
 
 # The tile where whole vectors of x lie side by side (16 channels, say): FILTERS numbers of g, which
-# are neighbours and share one address, times VECTORS vectors of x.  Measured with 16 filters of
+# are neighbours and share one address, times VECTORS vectors of x. Measured with 16 filters of
 # 3 x 3 x 16: 70% of the matrix product's speed, where 12 x 1 gives 55%; with 32 filters and more,
 # 6 x 2 is faster.
 FILTERS = 8
@@ -53,7 +53,7 @@ BLOCK = 192
 
 
 def _tile(places: int, vectors: int, lanewise: bool) -> Any:
-    """Compiles the tile of ``places`` of the window x ``vectors`` of filters."""
+    """Compiles the tile of `places` of the window x `vectors` of filters."""
     size = places * vectors
 
     @inlined
@@ -75,7 +75,7 @@ def _tile(places: int, vectors: int, lanewise: bool) -> Any:
 
 @inlined
 def _vector_tile(x, base, pix, first, end, at_vectors, k, g, g_at, sums, to):
-    """The tile of ``VECTORS`` vectors of places of the window x ``FILTERS`` filters."""
+    """The tile of `VECTORS` vectors of places of the window x `FILTERS` filters."""
     width = lanes(x)
     at = addresses(at_vectors, k, at_vectors.size - 1, VECTORS)
     acc = full(x, 0.0, _SUMS)
@@ -91,11 +91,11 @@ _lanewise_tile = _tile(NARROW, 1, True)
 
 
 def _packer(vectors: int) -> Any:
-    """Compiles the copy of ``vectors`` of filters of the (masked) g into a packed block."""
+    """Compiles the copy of `vectors` of filters of the (masked) g into a packed block."""
 
     @inlined
     def pack(g, mask, first, end, stride, packed, bias_sums, b):
-        """Also adds the block to db.  Lanes past the panel's last filter hold what comes after it
+        """Also adds the block to db. Lanes past the panel's last filter hold what comes after it
         in g, and are dropped in the end."""
         step, to = lanes(g), 0
         total = load(bias_sums, b, vectors)
@@ -135,7 +135,7 @@ def _panel_grad(
     x, base, pix, count, g, mask, g_at, stride, wide, valid, places, at_vectors, part, slices,
     packed, sums, to, bias_sums, b, lanewise,
 ):  # fmt: skip
-    """Adds what one panel of filters gets from one chunk; works on slice ``part`` of the tiles."""
+    """Adds what one panel of filters gets from one chunk; works on slice `part` of the tiles."""
     step = lanes(x)
     tiles, size = _layout(places.size, at_vectors.size, wide, valid, step)
     for p in range(0, count, BLOCK):
@@ -169,7 +169,7 @@ def _panel_grad(
 def _chunk_grad(
     chunk, x, g, mask, sums, bias_sums, part, slices, pix, places, at_vectors, plans, bys, lanewise
 ):
-    """Adds one chunk's part of dw and db; works on slice ``part`` of the window's places."""
+    """Adds one chunk's part of dw and db; works on slice `part` of the window's places."""
     plan, by = plans[0], bys[0]
     image, row, base = chunk_start(plan, chunk)
     count = chunk_outputs(plan, image, row)
@@ -200,7 +200,7 @@ def _chunk_grad(
 
 @kernel
 def _sum_parts(parts):
-    """``parts[0] += parts[1] + ...``, in this order whatever the number of threads."""
+    """`parts[0] += parts[1] + ...`, in this order whatever the number of threads."""
     step = lanes(parts)
     total = parts[0]
     for part in parts[1:]:

@@ -1,15 +1,15 @@
 """The correlation kernel for few outputs: along rows, where windows share what they read.
 
-With one vector of outputs (16 filters, say) a tile as in ``correlate`` loads one number of x for
-each multiplication, and the loads cannot keep up.  But windows that lie side by side in a row share
-most of their columns.  Here a number of x is loaded once and multiplied with all the places of the
+With one vector of outputs (16 filters, say) a tile as in `correlate` loads one number of x for
+each multiplication, and the loads cannot keep up. But windows that lie side by side in a row share
+most of their columns. Here a number of x is loaded once and multiplied with all the places of the
 window that meet it:
 
     y[t, f] += x[t + k, c] * w[k, c, f]        for t < tile and k < window; each x is read once
 
 For that the columns must be a constant number of elements apart: they are where there is one
 channel, or one vector of channels; otherwise the rows are copied into a *slab*, by vectors of
-channels.  Taps that meet only padding above or below the image are skipped.
+channels. Taps that meet only padding above or below the image are skipped.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from minitorch_ciml.kernels.cpu.simd import (
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.reference.conv import Ints
 
-# Outputs in a tile.  Its sums, the window's places and a number of x must fit the registers; fewer
-# than 8 sums leave the processor waiting.  Rows of any even length from 20 on are some of these.
+# Outputs in a tile. Its sums, the window's places and a number of x must fit the registers; fewer
+# than 8 sums leave the processor waiting. Rows of any even length from 20 on are some of these.
 SIZES = (14, 12, 8) if vector.REGISTERS == 32 else (10, 8, 8)
 LARGEST_OVERLAP = 0.15
 # Places of the window in a row.
@@ -89,7 +89,7 @@ class RowPlan(NamedTuple):
 
 
 def _cover(count: int) -> list[tuple[int, int]]:
-    """Start and size of the tiles for ``count`` outputs; the last may overlap the one before."""
+    """Start and size of the tiles for `count` outputs; the last may overlap the one before."""
     tiles, start = [], 0
     sizes = [s for s in SIZES if s <= count]
     while sizes and start < count:
@@ -101,9 +101,9 @@ def _cover(count: int) -> list[tuple[int, int]]:
 
 
 def fits(axes: Sequence[Axis], outputs: int, step: int) -> bool:
-    """Whether these axes, and so many outputs, are this kernel's; ``step`` is the vector's width.
+    """Whether these axes, and so many outputs, are this kernel's; `step` is the vector's width.
 
-    More than one vector of outputs reuse each number of x as it is.  In short rows too many outputs
+    More than one vector of outputs reuse each number of x as it is. In short rows too many outputs
     would be computed twice.
     """
     width = axes[2]
@@ -216,7 +216,7 @@ def _fill_line(slab, to, source, at, mask, channels, gap, left, inside, right):
 
 @inlined
 def _fill_slab(slab, source, mask, plan, columns, gap, image, first, end):
-    """Copies planes ``first`` to ``end`` of an image, with zeros left and right."""
+    """Copies planes `first` to `end` of an image, with zeros left and right."""
     left = min(columns, max(0, -plan.first))
     start = max(0, plan.first)
     inside = max(0, min(plan.width - start, columns - left))
@@ -247,7 +247,7 @@ def _met_lines(plan, depth_at, height_at, d, h, first, line_size, lines):
 
 
 def _tile(size: int) -> Any:
-    """Compiles the tile of ``size`` outputs in a row."""
+    """Compiles the tile of `size` outputs in a row."""
 
     @inlined
     def row_tile(x, base, lines, n, channel_at, w, bias, clip, y, to, plan, window, apart):
@@ -331,8 +331,8 @@ def correlate_rows(
     most, chunks, source, mask, w, bias, clip, y, depth_at, height_at, order, tiles, plans, bys,
     window, apart,
 ):  # fmt: skip
-    """``window`` is a tuple as long as the window is wide, and ``apart`` True or None (see
-    ``simd.row_fma``): the kernel is compiled for either."""
+    """`window` is a tuple as long as the window is wide, and `apart` True or None (see
+    `simd.row_fma`): the kernel is compiled for either."""
     plan = plans[0]
     packed = _pack(w, order, len(window), bys[0])
     gap = _gap(source, apart)

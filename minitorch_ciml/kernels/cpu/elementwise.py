@@ -228,7 +228,7 @@ def add(a: Array, b: Array) -> Array:
 
 
 def add_into(y: Array, a: Array, relu: bool) -> None:
-    """``y += a``, or ``y = max(y + a, 0)``, for a contiguous y."""
+    """`y += a`, or `y = max(y + a, 0)`, for a contiguous y."""
     _add_into(_pieces(y), ready(a, y.dtype), relu, y.reshape(-1))
 
 

@@ -1,12 +1,12 @@
 """Where a sliding window finds its input: plain integers and tables, computed once per shape.
 
-The convolution kernels know nothing of ranks, strides, dilation or padding.  They see a *source*
+The convolution kernels know nothing of ranks, strides, dilation or padding. They see a *source*
 array, and tables of addresses in it::
 
     y[to[p] + f] = sum over taps r and q < run of  source[pix[p] + taps[r] + q] * w[r, q, f]
 
-(the indirect convolution of M. Dukhan, 2019).  ``p`` runs over the outputs of a *chunk*, some whole
-images or some rows of one image, and the tables are the same for every chunk.  Where padding is
+(the indirect convolution of M. Dukhan, 2019). `p` runs over the outputs of a *chunk*, some whole
+images or some rows of one image, and the tables are the same for every chunk. Where padding is
 needed the chunk's part of the source is first copied into a small zero-framed *slab* that stays in
 the cache.
 
@@ -34,10 +34,10 @@ CHUNK_OUTPUTS = 256
 
 
 class Axis(NamedTuple):
-    """One spatial dimension: output i meets source places ``step * i + at[k]``.
+    """One spatial dimension: output i meets source places `step * i + at[k]`.
 
-    There, it is multiplied with the window's places ``taps[k]``.  Output i is stored at
-    ``out_start + out_step * i`` of ``out_size``.
+    There, it is multiplied with the window's places `taps[k]`. Output i is stored at
+    `out_start + out_step * i` of `out_size`.
     """
 
     size: int
@@ -55,12 +55,12 @@ class Axis(NamedTuple):
         return max(0, -min(self.at, default=0))
 
     def extent(self, count: int) -> int:
-        """Source places, zeros in front included, that ``count`` outputs in a row can meet."""
+        """Source places, zeros in front included, that `count` outputs in a row can meet."""
         return (count - 1) * self.step + max(self.at, default=0) + self.before + 1
 
 
 def forward_axis(size: int, window: int, stride: int, pads: tuple[int, int], dilation: int) -> Axis:
-    """The axis of ``conv(x, w)``: output i meets x at ``stride * i + dilation * k - before``."""
+    """The axis of `conv(x, w)`: output i meets x at `stride * i + dilation * k - before`."""
     count = output_size(size, window, stride, pads, dilation)
     taps = tuple(range(window))
     return Axis(size, taps, tuple(dilation * k - pads[0] for k in taps), stride, count, 0, 1, count)
@@ -69,11 +69,11 @@ def forward_axis(size: int, window: int, stride: int, pads: tuple[int, int], dil
 def backward_axes(
     size: int, window: int, stride: int, pads: tuple[int, int], dilation: int
 ) -> list[Axis]:
-    """The axes of ``dx = conv_input_grad(g, w)``, one per remainder of x's index modulo the stride.
+    """The axes of `dx = conv_input_grad(g, w)`, one per remainder of x's index modulo the stride.
 
-    ``x[i]`` met ``g[(i + before - dilation * k) / stride]`` for those k that divide.  For ``i =
-    start + stride * m`` these k are the same for all m, and g is met at ``m + (start + before -
-    dilation * k) / stride``: a convolution with stride 1, whose outputs are stored ``stride``
+    `x[i]` met `g[(i + before - dilation * k) / stride]` for those k that divide. For `i =
+    start + stride * m` these k are the same for all m, and g is met at `m + (start + before -
+    dilation * k) / stride`: a convolution with stride 1, whose outputs are stored `stride`
     apart.
     """
     outputs = output_size(size, window, stride, pads, dilation)
@@ -184,7 +184,7 @@ def window(
     Args:
         images: the batch.
         axes: depth, height and width.
-        window_shape: the whole window, for ``order``.
+        window_shape: the whole window, for `order`.
         channels: of the source.
         out_channels: of the result.
         groups: with one group, all channels of places side by side are read as one run.

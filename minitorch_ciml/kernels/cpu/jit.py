@@ -1,7 +1,7 @@
 """How kernels are compiled and cached.
 
-``kernel`` compiles a function that other kernels call, ``entry`` one that Python calls, and
-``threads.task`` one that runs on all threads.  Only entries are cached on disk (in ``__pycache__``
+`kernel` compiles a function that other kernels call, `entry` one that Python calls, and
+`threads.task` one that runs on all threads. Only entries are cached on disk (in `__pycache__`
 beside the source or, where that is read-only, in the user's cache directory): what they call is
 inside of them.
 """
@@ -52,8 +52,8 @@ class _PartLibrary(JITCodeLibrary):
     into machine code by itself.
 
     Numba would do both, link it into its caller, and do both again there with all of it, at each
-    level of calls.  Here an entry does it once, for all that it calls: measured, the course's CNN
-    compiles in half the time.  Simplified it must be: LLVM then inlines as before (without, an
+    level of calls. Here an entry does it once, for all that it calls: measured, the course's CNN
+    compiles in half the time. Simplified it must be: LLVM then inlines as before (without, an
     LSTM's step took 1.2 times as long, a convolution of one channel 1.9 times).
     """
 
@@ -91,8 +91,8 @@ class _EntryLibrary(JITCodeLibrary):
     """The code of an entry, whose parts no other entry can see.
 
     Numba names a function by its place, its types and a number that counts the functions of this
-    process.  Code from the cache was numbered in another process: two closures of one factory, such
-    as ``panel`` in ``correlate``, may have the same name then, and the one loaded first was called
+    process. Code from the cache was numbered in another process: two closures of one factory, such
+    as `panel` in `correlate`, may have the same name then, and the one loaded first was called
     for both.
     """
 
@@ -126,12 +126,12 @@ def _part(function: Callable, **options: Any) -> Any:
 
 
 def kernel(function: Callable) -> Any:
-    """Compiles a function for use in kernels.  As in NumPy, division does not check for zero."""
+    """Compiles a function for use in kernels. As in NumPy, division does not check for zero."""
     return _part(function)
 
 
 def inlined(function: Callable) -> Any:
-    """A kernel that becomes part of its caller.  An array is seven arguments: measured, a call with
+    """A kernel that becomes part of its caller. An array is seven arguments: measured, a call with
     eight arrays costs as much as a tile of 12 x 16 sums.
     """
     return _part(function, forceinline=True)
@@ -179,7 +179,7 @@ def entry(function: Callable, **options: Any) -> Any:
 
 
 def ready(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """``a`` flat, C-contiguous, aligned and writable: numba compiles for each kind of array."""
+    """`a` flat, C-contiguous, aligned and writable: numba compiles for each kind of array."""
     if a.dtype != dtype or not a.flags.carray:
         a = np.array(a, dtype, order="C")
     return a.reshape(-1)

@@ -1,4 +1,4 @@
-"""Maxima and their places, in vector registers: what pooling is built from, beside ``simd``."""
+"""Maxima and their places, in vector registers: what pooling is built from, beside `simd`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from minitorch_ciml.kernels.cpu.vector import (
 
 @intrinsic
 def keep_larger(typingctx, best, new, k):
-    """``best = (values, places)``: where ``new``, a tile of one, is larger than values, it and k.
+    """`best = (values, places)`: where `new`, a tile of one, is larger than values, it and k.
 
-    NaN counts as larger than any number, and the first of equals stays, as in ``np.argmax``.
+    NaN counts as larger than any number, and the first of equals stays, as in `np.argmax`.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -41,7 +41,7 @@ def keep_larger(typingctx, best, new, k):
 
 @intrinsic
 def positive_or(typingctx, best, none):
-    """The places of ``best = (values, places)``; ``none`` where the value is not > 0."""
+    """The places of `best = (values, places)`; `none` where the value is not > 0."""
 
     def codegen(context, builder, signature, arguments):
         values, places = items_of(builder, best, arguments[0])
@@ -55,7 +55,7 @@ def positive_or(typingctx, best, none):
 
 @intrinsic
 def store_integers(typingctx, y, i, vector):
-    """Writes a vector of whole numbers from ``y[i]`` on, as the integers of y."""
+    """Writes a vector of whole numbers from `y[i]` on, as the integers of y."""
 
     def codegen(context, builder, signature, arguments):
         array, start, value = arguments
@@ -70,7 +70,7 @@ def store_integers(typingctx, y, i, vector):
 
 @intrinsic
 def add_where(typingctx, acc, g, places, i, k):
-    """``acc + g[i : i + lanes]`` where ``places[i : ...] == k``."""
+    """`acc + g[i : i + lanes]` where `places[i : ...] == k`."""
 
     def codegen(context, builder, signature, arguments):
         total, array, integers, start, place = arguments

@@ -1,8 +1,8 @@
-"""The gradients of a 1 x 1 convolution: ``dw[c, f] = sum over p of x[p, c] g[p, f]``, and with it,
-where it is wanted, ``dx[p, c] = sum over f of g[p, f] w[c, f]``.
+"""The gradients of a 1 x 1 convolution: `dw[c, f] = sum over p of x[p, c] g[p, f]`, and with it,
+where it is wanted, `dx[p, c] = sum over f of g[p, f] w[c, f]`.
 
-The first is a matrix product with a small result and a very long sum.  Both arrays are read as they
-lie: the channels of a place are neighbours, so a tile of ``CHANNELS`` x one vector of filters needs
+The first is a matrix product with a small result and a very long sum. Both arrays are read as they
+lie: the channels of a place are neighbours, so a tile of `CHANNELS` x one vector of filters needs
 one address in x and one in g.  g is masked with ReLU's derivative, and added up for the bias, block
 by block of places that stay in the first-level cache: x, g and the mask are read from memory once
 for all three gradients.
@@ -52,7 +52,7 @@ _NO_WEIGHTS = as_record(Weights(0, 0, 0, 0, 0, 0, 0, 0))
 
 @kernel
 def _add_products(x, x_first, g, g_first, count, channels, filters, total):
-    """``total[c, f] += x[p, c] g[p, f]`` for some places p."""
+    """`total[c, f] += x[p, c] g[p, f]` for some places p."""
     for c in range(0, channels, CHANNELS):
         for f in range(0, filters, lanes(x)):
             to = c * filters + f
@@ -67,7 +67,7 @@ def _add_products(x, x_first, g, g_first, count, channels, filters, total):
 
 @kernel
 def _add_rows(g, first, count, filters, total):
-    """``total[f] += g[p, f]`` for some places p."""
+    """`total[f] += g[p, f]` for some places p."""
     for f in range(0, filters, lanes(g)):
         acc = load(total, f, 1)
         for at in range(first + f, first + f + count * filters, filters):
@@ -77,7 +77,7 @@ def _add_rows(g, first, count, filters, total):
 
 @kernel
 def _input_rows(g, g_first, count, filters, w, channels, dx, to):
-    """``dx[p, c] = sum over f of g[p, f] w[f, c]`` for some places p and packed weights."""
+    """`dx[p, c] = sum over f of g[p, f] w[f, c]` for some places p and packed weights."""
     step = lanes(g)
     from_, rows = rows_at(0, filters, count), rows_at(0, channels, count)
     zero, none, here = np.zeros(2 * step, g.dtype), g[:0], rows_at(0, 0, 1)
@@ -144,9 +144,9 @@ def product_grad(
     dx: Array | None = None,
     masked: Array | None = None,
 ) -> tuple[Array, Array]:
-    """``(dw, db)`` of (C, F) and (F,), for contiguous x (P, C), g (P, F) and mask (P * F or 0).
+    """`(dw, db)` of (C, F) and (F,), for contiguous x (P, C), g (P, F) and mask (P * F or 0).
 
-    With the weights w and how they lie (``by``), dx (P * C) is written, too; and so is the masked g
+    With the weights w and how they lie (`by`), dx (P * C) is written, too; and so is the masked g
     where an array for it is given.
     """
     (places, channels), filters = x.shape, g.shape[1]

@@ -36,14 +36,14 @@ class Axis(NamedTuple):
 
 @kernel
 def _meets(axis, o):
-    """``(first, last)`` places of the window at output o that lie inside the input."""
+    """`(first, last)` places of the window at output o that lie inside the input."""
     start = o * axis.stride - axis.before
     return max(0, -start), min(axis.window, axis.size - start)
 
 
 @kernel
 def _met_by(axis, i):
-    """``(first, last)`` outputs whose window contains input place i."""
+    """`(first, last)` outputs whose window contains input place i."""
     reach = i + axis.before
     return max(0, (reach - axis.window + axis.stride) // axis.stride), min(
         axis.outputs, reach // axis.stride + 1
@@ -336,10 +336,10 @@ def _threads(x: np.ndarray) -> int:
 def max_pool(
     x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads, clip: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``y[n, o, c]`` = maximum of x over the window at ``o``; padded places never win; NaN does.
+    """`y[n, o, c]` = maximum of x over the window at `o`; padded places never win; NaN does.
 
-    Also returns ``saved``, of y's shape: which place of the window (counted in C order) held the
-    first maximum, ``uint8`` when the window has at most 255 places, else ``int64``.  With ``clip``
+    Also returns `saved`, of y's shape: which place of the window (counted in C order) held the
+    first maximum, `uint8` when the window has at most 255 places, else `int64`. With `clip`
     it is the number of places, which is none of them, where the maximum is not > 0: x are results
     of a ReLU, through which no gradient flows there.
     """
@@ -360,7 +360,7 @@ def max_pool_scatter(
     strides: Ints,
     padding: Pads,
 ) -> np.ndarray:
-    """``dx``: g ``(N, *O, C)`` added at the places that `max_pool` saved -> ``input_shape``."""
+    """`dx`: g `(N, *O, C)` added at the places that `max_pool` saved -> `input_shape`."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _max_pool_scatter(
@@ -372,7 +372,7 @@ def max_pool_scatter(
 def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``y``: x ``(N, *S, C)`` read at the places that :func:`max_pool` saved; adjoint of
+    """`y`: x `(N, *S, C)` read at the places that :func:`max_pool` saved; adjoint of
     :func:`max_pool_scatter`.
     """
     y = empty(saved.shape, x.dtype)
@@ -384,7 +384,7 @@ def max_pool_gather(
 
 
 def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:
-    """``y[n, o, c]`` = mean of x over those places of the window at ``o`` that lie inside x."""
+    """`y[n, o, c]` = mean of x over those places of the window at `o` that lie inside x."""
     y = empty(_output_shape(x.shape, pool_size, strides, padding), x.dtype)
     _avg_pool(
         ready(x, x.dtype), y.reshape(-1), *_plan(x.shape, pool_size, strides, padding), _threads(x)
@@ -395,7 +395,7 @@ def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) ->
 def avg_pool_grad(
     g: np.ndarray, *, input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:
-    """``dx`` of :func:`avg_pool`: each output's gradient, shared by the places it averaged."""
+    """`dx` of :func:`avg_pool`: each output's gradient, shared by the places it averaged."""
     dx = empty(input_shape, g.dtype)
     plan = _plan(tuple(input_shape), pool_size, strides, padding)
     _avg_pool_grad(ready(g, g.dtype), dx.reshape(-1), *plan, _threads(dx))
@@ -407,7 +407,7 @@ def _repeats(x_shape: Ints, size: Ints) -> tuple[Ints, Ints, int, int]:
 
 
 def upsample(x: np.ndarray, *, size: Ints) -> np.ndarray:
-    """``y[n, i, c] = x[n, i // size, c]``: every place repeated along each spatial dimension."""
+    """`y[n, i, c] = x[n, i // size, c]`: every place repeated along each spatial dimension."""
     if x.dtype.char not in "fd":
         return reference.upsample(x, size=size)
     spatial = (n * times for n, times in zip(x.shape[1:-1], size, strict=True))
@@ -419,7 +419,7 @@ def upsample(x: np.ndarray, *, size: Ints) -> np.ndarray:
 def upsample_grad(
     g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, size: Ints
 ) -> tuple[np.ndarray]:
-    """``dx`` of :func:`upsample`: the sum of g over the places that repeat one of x."""
+    """`dx` of :func:`upsample`: the sum of g over the places that repeat one of x."""
     if g.dtype.char not in "fd":
         return reference.upsample_grad(g, y, x, needs=needs, size=size)
     dx = empty(x.shape, g.dtype)

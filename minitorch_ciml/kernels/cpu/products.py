@@ -112,11 +112,11 @@ def _pack_turned(b, first, row_step, column_step, inner, count, packed, to):
 
 
 def _tiles(height, vectors, fresh=False):
-    """Compiles what computes rows ``first`` to ``last`` of a panel's results, in tiles of that
+    """Compiles what computes rows `first` to `last` of a panel's results, in tiles of that
     height and of one or two vectors' width.
 
-    The panel of b begins at ``b_at``, one row of it every ``b_step``. A ``fresh`` one is not packed
-    yet: it is now, to ``panel``, which costs nothing beside the arithmetic.
+    The panel of b begins at `b_at`, one row of it every `b_step`. A `fresh` one is not packed
+    yet: it is now, to `panel`, which costs nothing beside the arithmetic.
     """
     sums = height * vectors
 
@@ -168,7 +168,7 @@ def _in_high_tiles(rows):
 def _rows_of_panel(
     a, a_rows, first, step, inner, packed, panel, spill, y, y_rows, start, count, add
 ):
-    """The results of one packed panel in the rows from ``first`` on."""
+    """The results of one packed panel in the rows from `first` on."""
     rows, width = a_rows.size, 2 * lanes(y)
     where = (packed, panel, width, packed, panel, spill, y, y_rows, start, count, add)
     if count <= lanes(y):
@@ -226,7 +226,7 @@ def _finish(y, to, count, width, row_step, bias, relu):
 
 @task
 def _multiply_part(i, a, row_step, step, b, b_row_step, b_column_step, sizes, y, bias, relu):
-    """Part of the rows and columns, and of the inner dimension: one of ``pieces`` sums."""
+    """Part of the rows and columns, and of the inner dimension: one of `pieces` sums."""
     rows, inner, columns, pieces, height, width = sizes
     across = (columns + width - 1) // width
     piece, part = i % pieces, i // pieces

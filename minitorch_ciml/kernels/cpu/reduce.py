@@ -1,7 +1,7 @@
 """The mean over neighbouring axes that are not the last, such as an image's height and width.
 
 NumPy adds row after row of a few channels with a call for each: the mean of 64 x 14 x 14 x 64
-numbers took 280 us, and its gradient, which spreads them again, 380 us.  Here each takes one pass.
+numbers took 280 us, and its gradient, which spreads them again, 380 us. Here each takes one pass.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _in_three(shape: Axes, axis: Axes) -> Axes | None:
 
 
 def mean(x: Array, *, axis: Axes, keepdims: bool) -> Array:
-    """``y`` = the mean of x along the axes."""
+    """`y` = the mean of x along the axes."""
     if x.size < SMALL or x.dtype.char not in "fd":
         return reference.mean(x, axis, keepdims)
     sizes = _in_three(x.shape, axis)
@@ -78,7 +78,7 @@ def mean(x: Array, *, axis: Axes, keepdims: bool) -> Array:
 def mean_grad(
     g: Array, y: Array, x: Array, *, needs: tuple, axis: Axes, keepdims: bool
 ) -> tuple[Array]:
-    """``dx`` = g / n at each of the n elements that a mean is of."""
+    """`dx` = g / n at each of the n elements that a mean is of."""
     dx = empty(x.shape, x.dtype)
     sizes = _in_three(x.shape, axis) if x.size >= SMALL else None
     if sizes is not None and x.dtype == g.dtype and x.dtype.char in "fd":

@@ -1,7 +1,7 @@
 """Vector registers for numba: one type, and the few operations the kernels are built from.
 
 LLVM turns plain loops into vector code only when it can prove that it may, and never keeps a whole
-block of results in registers.  The kernels of this package say what they want instead.  A *vector*
+block of results in registers. The kernels of this package say what they want instead. A *vector*
 is one register (16 floats with AVX-512, 8 with AVX2, 4 with SSE2 or NEON); a *tile* is a tuple of
 vectors that LLVM keeps in registers through a loop:
 
@@ -14,7 +14,7 @@ That is a matrix product at the machine's full speed: per step, ROWS numbers of 
 and multiplied with two vectors of w, and the sums never leave the registers.
 
 All addresses count elements of a contiguous array, without bounds checks: these functions trust
-their caller.  ``vector`` has the type, and its width on this machine.
+their caller. `vector` has the type, and its width on this machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from minitorch_ciml.kernels.cpu.vector import (
 def _read_tuple(
     context: Any, builder: ir.IRBuilder, result: Any, array_type: Any, array: Any, i: Any
 ) -> Any:
-    """The vectors that start at ``array[i]``, as many as the tuple ``result`` holds."""
+    """The vectors that start at `array[i]`, as many as the tuple `result` holds."""
     start = address_of(context, builder, array_type, array, i)
     values = [read_vector(context, builder, result.dtype, start, v) for v in range(result.count)]
     return context.make_tuple(builder, result, values)
@@ -60,7 +60,7 @@ def lanes(typingctx, x):
 
 @intrinsic(prefer_literal=True)
 def load(typingctx, x, i, n):
-    """The n vectors that start at ``x[i]``."""
+    """The n vectors that start at `x[i]`."""
     result = types.UniTuple(Vector(x.dtype), n.literal_value)
 
     def codegen(context, builder, signature, arguments):
@@ -71,7 +71,7 @@ def load(typingctx, x, i, n):
 
 @intrinsic
 def load_as_many(typingctx, x, i, places):
-    """The vectors that start at ``x[i]``, as many as the tuple ``places`` is long."""
+    """The vectors that start at `x[i]`, as many as the tuple `places` is long."""
     result = types.UniTuple(Vector(x.dtype), places.count)
 
     def codegen(context, builder, signature, arguments):
@@ -82,7 +82,7 @@ def load_as_many(typingctx, x, i, places):
 
 @intrinsic(prefer_literal=True)
 def load_at(typingctx, x, at, i, n):
-    """The n vectors that start at ``x[at[t] + i]``, for each t."""
+    """The n vectors that start at `x[at[t] + i]`, for each t."""
     width = n.literal_value
     result = types.UniTuple(Vector(x.dtype), at.count * width)
 
@@ -100,7 +100,7 @@ def load_at(typingctx, x, at, i, n):
 
 @intrinsic(prefer_literal=True)
 def load_grid(typingctx, x, i, line, lines, step, columns):
-    """The vectors that start at ``x[i + h * line + w * step]``, for h < lines and w < columns."""
+    """The vectors that start at `x[i + h * line + w * step]`, for h < lines and w < columns."""
     height, width = lines.literal_value, columns.literal_value
     result = types.UniTuple(Vector(x.dtype), height * width)
 
@@ -121,7 +121,7 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
 
 @intrinsic
 def load_turned(typingctx, x, i, step):
-    """A square of x, turned: vector k is ``x[i + k], x[i + step + k], x[i + 2 * step + k], ...``"""
+    """A square of x, turned: vector k is `x[i + k], x[i + step + k], x[i + 2 * step + k], ...`"""
     kind = Vector(x.dtype)
     result = types.UniTuple(kind, kind.lanes)
 
@@ -139,7 +139,7 @@ def load_turned(typingctx, x, i, step):
 
 @intrinsic
 def row_sums(typingctx, x, i):
-    """One vector whose element t is the sum of the vector that starts at ``x[i + t * lanes]``."""
+    """One vector whose element t is the sum of the vector that starts at `x[i + t * lanes]`."""
     kind = Vector(x.dtype)
     result = types.UniTuple(kind, 1)
 
@@ -172,7 +172,7 @@ def _turned(builder: ir.IRBuilder, rows: list) -> list:
 
 @intrinsic(prefer_literal=True)
 def full(typingctx, x, value, n):
-    """A tile of n vectors of x's dtype, every element of which is ``value``."""
+    """A tile of n vectors of x's dtype, every element of which is `value`."""
     result = types.UniTuple(Vector(x.dtype), n.literal_value)
 
     def codegen(context, builder, signature, arguments):
@@ -185,7 +185,7 @@ def full(typingctx, x, value, n):
 
 @intrinsic(prefer_literal=True)
 def tile(typingctx, vectors, n):
-    """``vectors`` repeated n times: (a, b) -> (a, b, a, b, ...)."""
+    """`vectors` repeated n times: (a, b) -> (a, b, a, b, ...)."""
     result = types.UniTuple(vectors.dtype, vectors.count * n.literal_value)
 
     def codegen(context, builder, signature, arguments):
@@ -197,7 +197,7 @@ def tile(typingctx, vectors, n):
 
 @intrinsic(prefer_literal=True)
 def addresses(typingctx, table, i, last, n):
-    """``table[min(i + t, last)]`` for t < n, as a tuple that stays in registers."""
+    """`table[min(i + t, last)]` for t < n, as a tuple that stays in registers."""
     result = types.UniTuple(types.intp, n.literal_value)
 
     def codegen(context, builder, signature, arguments):
@@ -214,7 +214,7 @@ def addresses(typingctx, table, i, last, n):
 
 @intrinsic
 def outer_fma(typingctx, acc, x, at, i, vectors):
-    """``acc[t, v] += x[at[t] + i] * vectors[v]``: numbers of x broadcast over vectors."""
+    """`acc[t, v] += x[at[t] + i] * vectors[v]`: numbers of x broadcast over vectors."""
 
     def codegen(context, builder, signature, arguments):
         sums, array, starts, offset, factors = arguments
@@ -233,7 +233,7 @@ def outer_fma(typingctx, acc, x, at, i, vectors):
 
 @intrinsic
 def lane_fma(typingctx, acc, x, at, i, vector):
-    """``acc[t] += x[at[t] + i : ... + lanes] * vector``: vectors of x, lane by lane."""
+    """`acc[t] += x[at[t] + i : ... + lanes] * vector`: vectors of x, lane by lane."""
 
     def codegen(context, builder, signature, arguments):
         sums, array, starts, offset, factor = arguments
@@ -252,10 +252,10 @@ def lane_fma(typingctx, acc, x, at, i, vector):
 
 @intrinsic
 def row_fma(typingctx, acc, x, i, apart, w, j, window):
-    """``acc[t] += sum over k of x[i + (t + k) * gap] * w[j + k * lanes : ...]``.
+    """`acc[t] += sum over k of x[i + (t + k) * gap] * w[j + k * lanes : ...]`.
 
-    k runs over the tuple ``window``, of which only the length counts, and each number of x is read
-    once.  The gap is one vector if ``apart`` is True, one element if it is None.
+    k runs over the tuple `window`, of which only the length counts, and each number of x is read
+    once. The gap is one vector if `apart` is True, one element if it is None.
     """
     gap = acc.dtype.lanes if apart == types.boolean else 1
 
@@ -279,9 +279,9 @@ def row_fma(typingctx, acc, x, i, apart, w, j, window):
 
 @intrinsic
 def window_fma(typingctx, acc, x, i, line, lines, vector):
-    """``acc[h * width + w] += x[i + h * line + w] * vector``: a window's places times a vector.
+    """`acc[h * width + w] += x[i + h * line + w] * vector`: a window's places times a vector.
 
-    h runs over the tuple ``lines``, of which only the length counts; the width is what is left.
+    h runs over the tuple `lines`, of which only the length counts; the width is what is left.
     """
     height, width = lines.count, acc.count // lines.count
 
@@ -310,7 +310,7 @@ def _pairs(builder: ir.IRBuilder, tile_type: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def add(typingctx, a, b):
-    """``a + b`` of two tiles."""
+    """`a + b` of two tiles."""
 
     def codegen(context, builder, signature, arguments):
         pairs = _pairs(builder, a, *arguments)
@@ -321,7 +321,7 @@ def add(typingctx, a, b):
 
 @intrinsic
 def maximum(typingctx, a, b):
-    """``a`` where it is larger, else ``b``, of two tiles: where a is NaN, b."""
+    """`a` where it is larger, else `b`, of two tiles: where a is NaN, b."""
 
     def codegen(context, builder, signature, arguments):
         pairs = _pairs(builder, a, *arguments)
@@ -350,8 +350,8 @@ def largest(typingctx, acc):
 
 
 def matrix(rows: tuple[tuple[float, ...], ...]) -> Any:
-    """Compiles ``times(tile)``: a small constant matrix times a tile whose vectors are the elements
-    of a matrix, row by row.  Zeros and ones cost nothing.
+    """Compiles `times(tile)`: a small constant matrix times a tile whose vectors are the elements
+    of a matrix, row by row. Zeros and ones cost nothing.
     """
 
     @intrinsic
@@ -393,7 +393,7 @@ def _combined(builder: ir.IRBuilder, factors: tuple[float, ...], values: list) -
 
 @intrinsic(prefer_literal=True)
 def transposed(typingctx, acc, columns):
-    """A tile of rows of ``columns`` vectors each, as the rows of its transpose."""
+    """A tile of rows of `columns` vectors each, as the rows of its transpose."""
 
     def codegen(context, builder, signature, arguments):
         values = items_of(builder, acc, arguments[0])
@@ -406,7 +406,7 @@ def transposed(typingctx, acc, columns):
 
 @intrinsic
 def relu(typingctx, acc):
-    """``max(acc, 0)``; NaN stays NaN."""
+    """`max(acc, 0)`; NaN stays NaN."""
 
     def codegen(context, builder, signature, arguments):
         zero = ir.Constant(context.get_value_type(acc.dtype), None)
@@ -421,7 +421,7 @@ def relu(typingctx, acc):
 
 @intrinsic
 def store(typingctx, y, i, acc):
-    """Writes the vectors of a tile one after the other from ``y[i]`` on."""
+    """Writes the vectors of a tile one after the other from `y[i]` on."""
 
     def codegen(context, builder, signature, arguments):
         start = address_of(context, builder, signature.args[0], *arguments[:2])
@@ -434,7 +434,7 @@ def store(typingctx, y, i, acc):
 
 @intrinsic
 def store_at(typingctx, y, to, i, acc):
-    """Writes row t of a tile from ``y[to[t] + i]`` on; a row is ``len(acc) / len(to)`` vectors."""
+    """Writes row t of a tile from `y[to[t] + i]` on; a row is `len(acc) / len(to)` vectors."""
 
     def codegen(context, builder, signature, arguments):
         array, starts, offset, values = arguments
@@ -451,7 +451,7 @@ def store_at(typingctx, y, to, i, acc):
 
 @intrinsic(prefer_literal=True)
 def prefetch_at(typingctx, y, to, i, n):
-    """Asks for the n vectors that start at ``y[to[t] + i]``, for each t: they are needed soon."""
+    """Asks for the n vectors that start at `y[to[t] + i]`, for each t: they are needed soon."""
 
     def codegen(context, builder, signature, arguments):
         array, starts, offset, _ = arguments
@@ -475,7 +475,7 @@ def prefetch_at(typingctx, y, to, i, n):
 
 @intrinsic
 def store_rows(typingctx, y, i, step, acc):
-    """Writes vector t of a tile from ``y[i + t * step]`` on."""
+    """Writes vector t of a tile from `y[i + t * step]` on."""
 
     def codegen(context, builder, signature, arguments):
         array, start, step, values = arguments
@@ -490,7 +490,7 @@ def store_rows(typingctx, y, i, step, acc):
 
 @intrinsic
 def store_parts(typingctx, y, i, step, acc, valid):
-    """The same for the first ``valid`` elements of each vector (slower, even where all are)."""
+    """The same for the first `valid` elements of each vector (slower, even where all are)."""
 
     def codegen(context, builder, signature, arguments):
         array, start, step, values, valid = arguments
@@ -536,7 +536,7 @@ def keep_positive(typingctx, values, mask):
 
 @intrinsic
 def copy(typingctx, y, i, x, j, n):
-    """``y[i : i + n] = x[j : j + n]`` for n >= 0."""
+    """`y[i : i + n] = x[j : j + n]` for n >= 0."""
 
     def codegen(context, builder, signature, arguments):
         target, i, source, j, n = arguments
@@ -555,7 +555,7 @@ def copy(typingctx, y, i, x, j, n):
 
 @intrinsic
 def clear(typingctx, y, i, n):
-    """``y[i : i + n] = 0`` for n >= 0."""
+    """`y[i : i + n] = 0` for n >= 0."""
 
     def codegen(context, builder, signature, arguments):
         target, i, n = arguments

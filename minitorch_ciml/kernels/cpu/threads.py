@@ -1,4 +1,4 @@
-"""A parallel loop on numba's threads, without ``parallel=True``.
+"""A parallel loop on numba's threads, without `parallel=True`.
 
     @task
     def scale_part(i, x, factor): ...
@@ -7,10 +7,10 @@
     def scale(x, factor):
         scale_part(PARTS, ALL, (x, factor))        # scale_part(0, x, factor), scale_part(1, ...
 
-``parallel=True`` finds and rewrites loops, and compiles their body a second time: measured, that
-made the compilation of the convolution twice as long.  Our loops are known, so a task hands its
+`parallel=True` finds and rewrites loops, and compiles their body a second time: measured, that
+made the compilation of the convolution twice as long. Our loops are known, so a task hands its
 function itself to the same threading layer (OpenMP, TBB or numba's own), through the entry point
-that ``prange`` uses.
+that `prange` uses.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ _TAKEN = ir.ArrayType(_INT, MOST_THREADS * _APART)
 
 
 def _body(context: Any, module: ir.Module, target: Any, data_type: ir.Type) -> ir.Function:
-    """``void body(char **args, size_t *dims, size_t *steps, void *data)``: what a thread does.
+    """`void body(char **args, size_t *dims, size_t *steps, void *data)`: what a thread does.
 
-    This is the form in which the threading layer wants its work: ``dims[0]`` calls, the first with
-    the index that ``args[0]``, a "pointer" with step 1, has reached.  Each stands for a thread.
-    ``data`` holds the task's arguments, a count of failures, how many calls of the task there are
+    This is the form in which the threading layer wants its work: `dims[0]` calls, the first with
+    the index that `args[0]`, a "pointer" with step 1, has reached. Each stands for a thread.
+    `data` holds the task's arguments, a count of failures, how many calls of the task there are
     and for how many threads, and up to where each thread's share is taken.
     """
     signature = ir.FunctionType(
@@ -120,12 +120,12 @@ def _start_of_share(builder: ir.IRBuilder, thread: Any, count: Any, threads: Any
 
 
 def task(function: Callable) -> Any:
-    """Compiles ``function(i, *arguments)`` as a parallel loop, ``name(count, most, arguments)``.
+    """Compiles `function(i, *arguments)` as a parallel loop, `name(count, most, arguments)`.
 
-    The loop calls the function for ``0 <= i < count`` on at most ``most`` threads; the calls must
-    not depend on each other.  Each thread begins with a share of its own, of neighbours; one that
+    The loop calls the function for `0 <= i < count` on at most `most` threads; the calls must
+    not depend on each other. Each thread begins with a share of its own, of neighbours; one that
     has finished takes what is left of the others' shares: they may have had harder parts, been
-    woken late, or share their core with another program.  One call, or one thread, runs in place,
+    woken late, or share their core with another program. One call, or one thread, runs in place,
     without any launch.
     """
     compiled = kernel(function)

@@ -1,7 +1,7 @@
 """A register full of numbers as a type for numba, and how LLVM reads, writes and multiplies it.
 
-What kernels say with it is in ``simd``.  The width follows the processor that numba compiles for,
-so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` (for example ``haswell`` and ``+avx2,+fma``) choose
+What kernels say with it is in `simd`. The width follows the processor that numba compiles for,
+so `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` (for example `haswell` and `+avx2,+fma`) choose
 a narrower one.
 """
 
@@ -36,7 +36,7 @@ def lanes_of(dtype: np.dtype) -> int:
 
 
 class Vector(types.Type):
-    """The type of one register full of ``dtype``, or of another number of lanes."""
+    """The type of one register full of `dtype`, or of another number of lanes."""
 
     def __init__(self, dtype: types.Type, lanes: int | None = None) -> None:
         self.dtype = dtype
@@ -61,7 +61,7 @@ def address_of(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any,
 
 
 def pointer_to(context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int) -> Any:
-    """Pointer to the ``i``-th vector after an address."""
+    """Pointer to the `i`-th vector after an address."""
     moved = builder.gep(address, [ir.Constant(INT64, i * vector.lanes)])
     return builder.bitcast(moved, context.get_value_type(vector).as_pointer())
 
@@ -69,7 +69,7 @@ def pointer_to(context: Any, builder: ir.IRBuilder, vector: Vector, address: Any
 def read_vector(
     context: Any, builder: ir.IRBuilder, vector: Vector, address: Any, i: int = 0
 ) -> Any:
-    """The ``i``-th vector after an address, which need not be a multiple of its size."""
+    """The `i`-th vector after an address, which need not be a multiple of its size."""
     value = builder.load(pointer_to(context, builder, vector, address, i))
     value.align = vector.dtype.bitwidth // 8
     return value
@@ -91,7 +91,7 @@ def splat(builder: ir.IRBuilder, vector_type: ir.VectorType, scalar: Any) -> Any
 
 
 def fma(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``: fused where the processor can, two instructions where it cannot."""
+    """`a * b + c`: fused where the processor can, two instructions where it cannot."""
     element = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
     name = f"llvm.fmuladd.v{a.type.count}{element}"
     function = cgutils.get_or_insert_function(
@@ -106,5 +106,5 @@ def items_of(builder: ir.IRBuilder, tuple_type: Any, value: Any) -> list:
 
 
 def larger_of(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    """``a`` where it is larger, else ``b``, of two vectors: where a is NaN, b."""
+    """`a` where it is larger, else `b`, of two vectors: where a is NaN, b."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)

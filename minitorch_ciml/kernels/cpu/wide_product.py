@@ -1,6 +1,6 @@
 """1 x 1 convolutions with many weights, as products of matrices that pack what they read again.
 
-The other kernels read the weights once for each of a few places.  That is free while the weights
+The other kernels read the weights once for each of a few places. That is free while the weights
 stay in a core's cache, and takes half of the time where they do not: 512 to 2048 channels on 8
 images of 5 x 5 ran at 44 GFLOP/s, and runs at 83 this way (on a busy machine).
 """
@@ -30,7 +30,7 @@ def fits(w_shape: Ints, padding: Pads, groups: int, dtype: np.dtype) -> bool:
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, strides: Ints, relu: bool
 ) -> np.ndarray:
-    """``y = x w + b`` at the places that are met, or ``max(y, 0)``."""
+    """`y = x w + b` at the places that are met, or `max(y, 0)`."""
     dtype = np.result_type(x, w)
     met = x[_met(strides)]
     bias = None if b is None else ready(b, dtype)
@@ -41,7 +41,7 @@ def forward(
 def gradients(
     x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, w: np.ndarray, strides: Ints
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``(dx, dw, db)``, and g where the mask is positive."""
+    """`(dx, dw, db)`, and g where the mask is positive."""
     dtype = np.result_type(x, w)
     if mask is not None:
         (g,) = relu_grad(g, mask, mask, needs=(True,))

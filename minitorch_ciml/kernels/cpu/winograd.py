@@ -1,14 +1,14 @@
 """3 x 3 convolutions with four times fewer multiplications (S. Winograd, 1980; A. Lavin and S.
 Gray, 2016).
 
-A *block* of 4 x 4 results depends on 6 x 6 pixels.  Directly it takes 16 * 9 multiplications per
+A *block* of 4 x 4 results depends on 6 x 6 pixels. Directly it takes 16 * 9 multiplications per
 channel and filter, but 36 are enough if something else than the pixels x is multiplied with
 something else than the weights w:
 
     block = A' [ (G w G') * (B' x B) ] A        * element by element, A' the transpose of A
 
-with the small matrices below.  At each of these 36 *positions* the sum over the channels is a
-matrix product, (blocks x channels) times (channels x filters).  There the time goes, and there all
+with the small matrices below. At each of these 36 *positions* the sum over the channels is a
+matrix product, (blocks x channels) times (channels x filters). There the time goes, and there all
 numbers lie side by side in the order in which they are read.
 
 The gradient of the input is such a convolution, too, with the flipped kernel; the kernel's is
@@ -18,8 +18,8 @@ The gradient of the input is such a convolution, too, with the flipped kernel; t
 All of it is done in *chunks*, some rows of blocks whose numbers stay in the second-level cache.
 
 The matrices come from polynomials: a block of results is a product of polynomials, which six values
-determine, at the points 0, p, -p, q, -q and infinity.  The values at p and at -p are the sum and
-the difference of an even and an odd part (`PAIRS`), so that each part is computed once.  Which p
+determine, at the points 0, p, -p, q, -q and infinity. The values at p and at -p are the sum and
+the difference of an even and an odd part (`PAIRS`), so that each part is computed once. Which p
 and q makes no difference to the work, but to rounding: against float64 the results differ by 0.8e-6
 of the largest with 3/4 and 3/2, and by 3e-6 with the usual 1 and 2.
 """
@@ -147,14 +147,14 @@ def half_step(blocks, filters):
 
 @kernel
 def rows_between(plan, first, last):
-    """Rows of blocks from ``first`` to ``last``, where every image counts as ``plan.grid``."""
+    """Rows of blocks from `first` to `last`, where every image counts as `plan.grid`."""
     before = first // plan.grid * plan.rows + min(first % plan.grid, plan.rows)
     return last // plan.grid * plan.rows + min(last % plan.grid, plan.rows) - before
 
 
 @kernel
 def frame(source, mask, places, plan, image, line, lines, columns, slab):
-    """Lines of an image, from ``line`` on, with zeros where there are no pixels; each pixel's
+    """Lines of an image, from `line` on, with zeros where there are no pixels; each pixel's
     channels are filled up to whole vectors.
 
     Returns an array, where they start in it, and the elements from one line to the next: the source
@@ -219,15 +219,15 @@ def _fill_from_pool(slab, to, source, places, plan, image, h, count):
 
 # --- pixels at the 36 positions -------------------------------------------------------------------
 #
-# First B' x, for all columns of pixels in a row of blocks: neighbours share two of six.  It is
-# stored as (row of positions, vector of channels, row of blocks, column, LANES).  Then (B' x) B,
+# First B' x, for all columns of pixels in a row of blocks: neighbours share two of six. It is
+# stored as (row of positions, vector of channels, row of blocks, column, LANES). Then (B' x) B,
 # for one row of positions at a time, which stays in the first-level cache, as (position, vector of
 # channels, block, LANES).
 
 
 @kernel
 def spread_columns(x, start, line, rows, columns, channels, half, to, all_rows):
-    """B' x for some of ``all_rows`` rows of blocks."""
+    """B' x for some of `all_rows` rows of blocks."""
     pixels, pitch = SIZE * columns + 2, round_up(channels, LANES)
     step = position_step(all_rows, pixels * pitch)
     for _ in range(rows):
@@ -245,7 +245,7 @@ def spread_columns(x, start, line, rows, columns, channels, half, to, all_rows):
 
 @kernel
 def spread_pixels(source, mask, plan, first, last, slab, half):
-    """B' x for the blocks of rows ``first`` to ``last``, counted through all images."""
+    """B' x for the blocks of rows `first` to `last`, counted through all images."""
     to, all_rows = 0, rows_between(plan, first, last)
     while first < last:
         image, h = first // plan.grid, first % plan.grid
@@ -345,7 +345,7 @@ def _gather_row(half, at, step, plan, image, h, f, bias, clip, y):
 
 @kernel
 def gather_columns(half, plan, first, last, bias, clip, y):
-    """act(A' (m A) + bias) for the blocks of rows ``first`` to ``last``."""
+    """act(A' (m A) + bias) for the blocks of rows `first` to `last`."""
     step = half_step(rows_between(plan, first, last) * plan.columns, plan.filters)
     at = 0
     for f in range(0, plan.filters, LANES):
@@ -507,9 +507,9 @@ def correlate(
     y: Array,
     places: Array | None = None,
 ) -> None:
-    """``y = act(conv(x, w) + bias)``, x masked with ``mask > 0`` unless that is empty.
+    """`y = act(conv(x, w) + bias)`, x masked with `mask > 0` unless that is empty.
 
-    ``bias`` has a vector's room behind it; y is contiguous, x need not be.  With ``places`` (of y's
+    `bias` has a vector's room behind it; y is contiguous, x need not be. With `places` (of y's
     shape, uint8) y is the maxima over windows of 2 x 2, the filters being whole vectors.
     """
     out_shape = y.shape

@@ -61,7 +61,7 @@ from minitorch_ciml.kernels.reference.conv import Ints, Pads
 Array = np.ndarray
 
 _CHANNELS = tuple(range(LANES))
-# Work units, each with sums of its own: as many for any number of threads.  Sums of many channels
+# Work units, each with sums of its own: as many for any number of threads. Sums of many channels
 # are large, so there are fewer of them.
 UNITS = 32
 FEWEST_UNITS = 4
@@ -70,7 +70,7 @@ SUMS_ELEMENTS = 1 << 22
 
 @kernel
 def _spread_gradient_columns(g, start, line, rows, columns, filters, half, to, all_rows, bias_sums):
-    """A dy for some of ``all_rows`` rows of blocks, and the sum of dy."""
+    """A dy for some of `all_rows` rows of blocks, and the sum of dy."""
     pixels, pitch = SIZE * columns, round_up(filters, LANES)
     step = position_step(all_rows, pixels * pitch)
     for _ in range(rows):
@@ -259,10 +259,10 @@ def gradients(
     dx: Array | None = None,
     places: Array | None = None,
 ) -> None:
-    """The gradients of the kernel and (added to ``db``) of the bias; and the input's, into dx, if
+    """The gradients of the kernel and (added to `db`) of the bias; and the input's, into dx, if
     the kernel w is given.
 
-    g is masked with ``mask > 0`` unless that is empty.  With ``places`` it is the gradient of the
+    g is masked with `mask > 0` unless that is empty. With `places` it is the gradient of the
     maxima that `winograd.correlate` found there.
     """
     out_shape = g.shape
