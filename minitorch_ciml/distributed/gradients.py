@@ -27,9 +27,9 @@ from minitorch_ciml.autograd import engine
 from minitorch_ciml.autograd.engine import Record, Variable
 from minitorch_ciml.autograd.flat import FlatBuffer, Message
 from minitorch_ciml.distributed import interruption, transfers
+from minitorch_ciml.distributed.bells import Arrival
 from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
-from minitorch_ciml.distributed.requests import wait
 from minitorch_ciml.distributed.sums import average_in_fixed_order
 
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
@@ -92,7 +92,6 @@ class GradientExchange:
                 self._faithful &= lane.send_rest(lane.buffer.bring(own), self._overlapped)
             for lane in self._lanes:
                 lane.receive()
-            communicator.node.barrier()
             for lane in self._lanes:
                 lane.buffer.take_back()
         interruption.agree(any(lane.buffer.flag[0] > 0 for lane in self._lanes))
@@ -304,7 +303,7 @@ class _Lane:
         self._next = count - 1  # the first parameter, in the order of the array, that is not there
         self._sent = 0  # where the next piece begins
         # Pieces that wait for other ranks' parts; and whether backward goes on meanwhile.
-        self._written: deque[tuple[Any, slice, bool]] = deque()
+        self._written: deque[tuple[Arrival, slice, bool]] = deque()
         self._parts: list[slice] = []
         self._transfers: list[Any] = []
         self.sending = False
@@ -318,7 +317,7 @@ class _Lane:
 
     def poll(self) -> None:
         """Sends what all ranks of the machine have written, and lets MPI move what is sent."""
-        while self._written and self._written[0][0].Test():
+        while self._written and self._written[0][0].done():
             self._add_up(*self._written.popleft()[1:])
         for transfer in self._transfers:
             transfer.poll()
@@ -351,13 +350,14 @@ class _Lane:
         """Waits for the sums."""
         while self._written:
             arrival, piece, overlapped = self._written.popleft()
-            wait(arrival)
+            arrival.wait()
             self._add_up(piece, overlapped)
         for transfer in self._transfers:
             transfer.wait()
         if self._memory is not None:
             for part in self._parts:
                 self._node.hand_out(self._memory, part)
+            self._node.arrive().wait()
         self.begin()
 
     def _put(self, i: int, gradient: np.ndarray | None) -> None:
@@ -391,6 +391,8 @@ class _Lane:
         """All ranks of this machine have written the piece."""
         assert self._memory is not None
         part = self._node.share(piece.start, piece.stop)
+        if part.start == part.stop:
+            return
         self._node.add_up(self._memory, part)
         self._parts.append(part)
         self._transfer(part, overlapped)

@@ -1,4 +1,4 @@
-"""Memory that the ranks of one machine share: they add up their gradients by reading it.
+"""The ranks of one machine: they add up their gradients in memory that they share.
 
 Four times as fast as messages between them: 300,000 float32 numbers of 2 ranks took 37 us, where
 MPI's Allreduce took 151 us. What is left for the network is one sum per machine.
@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
 from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.distributed.requests import wait
+from minitorch_ciml.distributed.bells import Arrival, Bells
 
 _SHARED = "/dev/shm"  # files in memory, on Linux
 _PAGE = 4096
+_SMALLEST = 1 << 13  # elements of a part: fewer are not worth a message
 _BLOCK = 1 << 16  # elements added at a time: they stay in the core's cache
 
 
 class Node:
-    """The ranks of this machine and the memory that they share.
+    """The ranks of this machine, the memory that they share, and how they wait for each other.
 
     Args:
         ranks: an MPI communicator of them.
@@ -30,39 +32,48 @@ class Node:
     def __init__(self, ranks: Any):
         self._ranks = ranks
         self.rank, self.size = ranks.rank, ranks.size
-
-    def arrive(self) -> Any:
-        """This rank is here: an MPI request that is done when all ranks of the machine are."""
-        return self._ranks.Ibarrier()
-
-    def barrier(self) -> None:
-        """Waits until all ranks of the machine are here."""
-        wait(self.arrive())
+        self._bells: Bells | None = None
 
     def allocate(self, size: int, dtype: np.dtype) -> list[np.ndarray] | None:
         """One array per rank, of shape (size,), that all of them see; None if there is no room.
 
-        Collective. The file has no name any more when this returns, so that it goes when the ranks
-        do, however they end.
+        Collective. The files have no names any more when this returns, so that they go when the
+        ranks do, however they end.
         """
         each = -(-size * dtype.itemsize // _PAGE) * _PAGE
-        path = self._ranks.bcast(_reserve(each * self.size) if self.rank == 0 else None)
-        if path is None:
+        made = _make_files(each * self.size, self.size) if self.rank == 0 else None
+        folder = self._ranks.bcast(made)
+        if folder is None:
             return None
-        with open(path, "r+b") as file:
-            memory = mmap.mmap(file.fileno(), each * self.size)
-        self.barrier()
+        memory = self._open(folder)
         if self.rank == 0:
-            os.unlink(path)
+            shutil.rmtree(folder)
+        if memory is None:
+            return None
         return [np.frombuffer(memory, dtype, size, each * r) for r in range(self.size)]
 
+    def _open(self, folder: str) -> mmap.mmap | None:
+        """Opens the memory and the bells; None if not all ranks see them, as in containers."""
+        if not all(self._ranks.allgather(os.path.exists(_memory(folder)))):
+            return None
+        with open(_memory(folder), "r+b") as file:
+            memory = mmap.mmap(file.fileno(), 0)
+        pipes = [_pipe(folder, rank) for rank in range(self.size)]
+        # While a rank waits for others here, MPI may have to send what it has for other machines.
+        self._bells = Bells(pipes, self.rank, self._ranks.Barrier, self._ranks.Iprobe)
+        return memory
+
+    def arrive(self) -> Arrival:
+        """This rank is here. Only after `allocate`."""
+        assert self._bells is not None
+        return self._bells.arrive()
+
     def share(self, start: int, stop: int) -> slice:
-        """The part of [start, stop) that this rank adds up."""
+        """The part of [start, stop) that this rank adds up; empty if others do it all."""
         length = stop - start
-        return slice(
-            start + length * self.rank // self.size,
-            start + length * (self.rank + 1) // self.size,
-        )
+        parts = min(self.size, -(-length // _SMALLEST))
+        first, last = (length * min(r, parts) // parts for r in (self.rank, self.rank + 1))
+        return slice(start + first, start + last)
 
     def add_up(self, arrays: list[np.ndarray], part: slice) -> None:
         """Replaces this rank's `part` by the sum over the ranks, in the order of the ranks."""
@@ -82,17 +93,29 @@ class Node:
                 other[part] = own[part]
 
 
-def _reserve(size: int) -> str | None:
-    """A file of so many bytes in memory; None if there is no room, or no such files."""
+def _make_files(size: int, ranks: int) -> str | None:
+    """A folder in memory with a file of so many bytes, and a pipe for each rank.
+
+    None if there is no room, or no such folders.
+    """
     if not os.path.isdir(_SHARED):
         return None
-    handle, path = tempfile.mkstemp(prefix="minitorch_ciml.", dir=_SHARED)
+    folder = tempfile.mkdtemp(prefix="minitorch_ciml.", dir=_SHARED)
     try:
-        # Without the reservation, writing beyond what there is would kill the process.
-        os.posix_fallocate(handle, 0, size)
+        with open(_memory(folder), "wb") as file:
+            # Without the reservation, writing beyond what there is would kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+        for rank in range(ranks):
+            os.mkfifo(_pipe(folder, rank))
     except OSError:
-        os.unlink(path)
+        shutil.rmtree(folder)
         return None
-    finally:
-        os.close(handle)
-    return path
+    return folder
+
+
+def _memory(folder: str) -> str:
+    return os.path.join(folder, "memory")
+
+
+def _pipe(folder: str, rank: int) -> str:
+    return os.path.join(folder, f"bell{rank}")
