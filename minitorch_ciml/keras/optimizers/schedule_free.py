@@ -7,12 +7,12 @@ from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Parameter
-from minitorch_ciml.keras.optimizers.rules import _Rule
+from minitorch_ciml.keras.optimizers.rules import Rule
 from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.optimizers")
-class ScheduleFreeAdamW(_Rule):
+class ScheduleFreeAdamW(Rule):
     """AdamW on z, the mean x of all z so far, and the weights between them. (Defazio et al., 2024.)
 
     In step t: z -= learning_rate g / (sqrt(v) + epsilon), x += (z - x) / t, and the weights become
