@@ -115,7 +115,9 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, or cuda for an NVIDIA GPU (default: %(default)s)"
+    )
 
 
 def _count(text: str) -> int:

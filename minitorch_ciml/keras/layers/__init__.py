@@ -4,7 +4,6 @@ from minitorch_ciml.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, 
 from minitorch_ciml.keras.layers.attention import (
     AdditiveAttention,
     Attention,
-    EinsumDense,
     MultiHeadAttention,
 )
 from minitorch_ciml.keras.layers.augmentation import (
@@ -53,6 +52,7 @@ from minitorch_ciml.keras.layers.core import (
     Masking,
     Rescaling,
 )
+from minitorch_ciml.keras.layers.einsum_dense import EinsumDense
 from minitorch_ciml.keras.layers.embedding import Embedding, ReversibleEmbedding
 from minitorch_ciml.keras.layers.features import (
     CategoryEncoding,

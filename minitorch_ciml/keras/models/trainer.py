@@ -231,8 +231,31 @@ class Trainer(Compiled, Placed):
         position.restore(crew.agree(self._resumed))
         source = crew.share(source, training=True)
         validation = None if validation is None else crew.share(validation)
+
+        def with_validation(epoch: int, logs: dict) -> dict:
+            if validation is None or not is_due(epoch, validation_freq):
+                return logs
+            return with_scores(logs, self._evaluate(validation, validation_steps, callbacks, crew))
+
         stream = Stream(source, steps_per_epoch)
+        logs = self._train_epochs(stream, epochs, callbacks, class_weight, with_validation, crew)
+        self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
+        callbacks.on_train_end(logs)
+        self._position = None
+        return self.history
+
+    def _train_epochs(
+        self,
+        stream: Stream,
+        epochs: int,
+        callbacks: CallbackList,
+        class_weight: Any,
+        with_validation: Callable[[int, dict], dict],
+        crew: Any,
+    ) -> dict:
+        """Trains until the last epoch, the end of the data or a callback's word."""
         logs: dict = {}
+        position: Any = self._position
         with self._keeping_inventory():  # type: ignore[attr-defined]
             while position.epoch < epochs and not self.stop_training:
                 epoch = position.epoch
@@ -244,18 +267,13 @@ class Trainer(Compiled, Placed):
                 position.epoch, position.step = epoch + 1, 0
                 if stream.exhausted and not logs:
                     break
-                if validation is not None and is_due(epoch, validation_freq):
-                    scores = self._evaluate(validation, validation_steps, callbacks, crew)
-                    logs = with_scores(logs, scores)
+                logs = with_validation(epoch, logs)
                 callbacks.on_epoch_end(epoch, logs)
-                source.end_epoch()
+                stream.source.end_epoch()
                 self.stop_training = crew.stops(self.stop_training)
                 if stream.exhausted:
                     break
-        self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
-        callbacks.on_train_end(logs)
-        self._position = None
-        return self.history
+        return logs
 
     def _train_epoch(
         self,

@@ -3,7 +3,8 @@
 `apply` gathers the gradients into one array (`FlatBuffer`), treats them (accumulation, clipping),
 and calls the rule's kernel once, over all parameters. Large gradients that need no treatment are
 used where they lie: then the kernel is called once per parameter, and nothing is copied.
-`gradients.py` has what happens before the rule, `averages.py` the moving averages.
+`gradients.py` has what happens before the rule, `averages.py` the moving averages, `own.py` what an
+optimizer of a user calls.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from minitorch_ciml.config import floatx
 from minitorch_ciml.distributed import average_in_fixed_order, exchange_for_part
 from minitorch_ciml.keras.optimizers.averages import MovingAverages
 from minitorch_ciml.keras.optimizers.gradients import Exchange, Gradients, kernel_of
+from minitorch_ciml.keras.optimizers.own import OwnUpdate
 from minitorch_ciml.keras.optimizers.schedules import InverseTimeDecay, LearningRateSchedule
 from minitorch_ciml.keras.serialization import (
     Configurable,
     deserialize_keras_object,
-    get,
     serialize_keras_object,
     snake_case,
 )
@@ -35,7 +36,7 @@ from minitorch_ciml.keras.symbolic import unique_name
 from minitorch_ciml.kernels import steps
 
 
-class Optimizer(Gradients, MovingAverages, Configurable):
+class Optimizer(Gradients, MovingAverages, OwnUpdate, Configurable):
     """The base of all optimizers. A rule gives `kernel`, `slots` and `hyperparameters(step)`.
 
     An optimizer of your own may instead give `update_step(gradient, variable, learning_rate)`, as
@@ -422,82 +423,6 @@ class Optimizer(Gradients, MovingAverages, Configurable):
                 if g is not None:
                     p, *slots = (a if a is None else a[part] for a in arrays)
                     kernel(p, g, *slots, *numbers[kind])
-
-    # --- optimizers of users ---------------------------------------------------------------------
-
-    def update_step(self, gradient: Tensor, variable: Parameter, learning_rate: Any) -> None:
-        """Changes one parameter by its gradient: for optimizers that have no kernel."""
-        raise NotImplementedError(
-            f"{type(self).__name__}: define update_step(self, gradient, variable, learning_rate)."
-        )
-
-    def _update_by_hand(self, rate: float, keep: float, missing: set[int]) -> None:
-        for buffer, members in zip(self._buffers, self._members):
-            for i, variable, g in zip(members, buffer.parameters, buffer.gradient_views):
-                if i in missing:
-                    continue
-                if keep != 1.0 and self._decays(variable):
-                    variable.assign_sub((1.0 - keep) * variable)
-                self.update_step(Tensor.constant(g), variable, rate)
-
-    def add_variable(
-        self,
-        shape: tuple[int, ...] = (),
-        initializer: Any = "zeros",
-        dtype: Any = None,
-        aggregation: str = "none",
-        layout: Any = None,
-        name: str | None = None,
-    ) -> Parameter:
-        """A variable of the optimizer's own, which is saved with it.
-
-        `aggregation` and `layout` are accepted as in Keras.
-        """
-        make = get("keras.initializers", initializer, "initializer")
-        value = make(tuple(shape), dtype=dtype or floatx())
-        variable = Parameter(value, trainable=False, name=name)
-        self._slot_variables.append(variable)
-        return variable
-
-    def add_variable_from_reference(
-        self, reference_variable: Parameter, name: str | None = None, initializer: Any = "zeros"
-    ) -> Parameter:
-        """A variable of the shape and dtype of `reference_variable`, which is saved."""
-        like = reference_variable
-        path = str(getattr(like, "path", like.name)).replace("/", "_")
-        with config.device(like.device):
-            return self.add_variable(like.shape, initializer, like.dtype.name,
-                                     name=f"{path}_{name or 'var'}")  # fmt: skip
-
-    def add_optimizer_variables(
-        self, trainable_variables: Sequence[Parameter], name: Any, initializer: Any = "zeros"
-    ) -> Any:
-        """A variable like each of `trainable_variables`; with a list of names, a list of lists."""
-        if isinstance(name, str):
-            return [self.add_variable_from_reference(v, name, initializer)
-                    for v in trainable_variables]  # fmt: skip
-        initializers = [initializer] * len(name) if isinstance(initializer, str) else initializer
-        pairs = list(zip(name, initializers))
-        rows = [
-            [self.add_variable_from_reference(v, n, i) for n, i in pairs]
-            for v in trainable_variables
-        ]
-        return tuple(map(list, zip(*rows)))
-
-    def _get_variable_index(self, variable: Parameter) -> int:
-        return self._positions[id(variable)]
-
-    def assign(self, variable: Parameter, value: Any) -> None:
-        """Gives a variable another value."""
-        variable.assign(value)
-
-    def assign_add(self, variable: Parameter, value: Any) -> None:
-        """Adds to a variable."""
-        variable.assign_add(value)
-
-    def assign_sub(self, variable: Parameter, value: Any) -> None:
-        """Subtracts from a variable."""
-        variable.assign_sub(value)
 
     def scale_loss(self, loss: Any) -> Any:
         """`loss` times `loss_scale_factor`: what to differentiate."""
