@@ -18,7 +18,7 @@ LAYERS = [
 ]  # fmt: skip
 
 # Imports inside functions that point upwards, on request of the user only.
-EXCEPTIONS = {("autograd.graph", "viz"), ("keras.utils", "viz")}
+EXCEPTIONS = {("autograd.graph", "viz"), ("keras.utils", "viz"), ("keras.visualization", "viz")}
 
 
 def _layer(module: str) -> str:

@@ -31,6 +31,7 @@ from minitorch_ciml.keras import (
     saving,
     tree,
     utils,
+    visualization,
 )
 from minitorch_ciml.keras.dtype_policies import DTypePolicy, FloatDTypePolicy
 from minitorch_ciml.keras.initializers import Initializer
@@ -50,7 +51,7 @@ __all__ = [
     "applications", "backend", "callbacks", "config", "constraints", "datasets", "device",
     "distribution", "dtype_policies", "initializers", "layers", "losses", "metrics",
     "mixed_precision", "models", "name_scope", "ops", "optimizers", "preprocessing", "random",
-    "regularizers", "saving", "tree", "utils", "version",
+    "regularizers", "saving", "tree", "utils", "version", "visualization",
 ]  # fmt: skip
 
 _ON_REQUEST = ("wrappers",)  # which imports scikit-learn

@@ -10,6 +10,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras import bounding_boxes
 from minitorch_ciml.keras.backend import is_keras_tensor, standardize_dtype
 from minitorch_ciml.keras.callbacks.progress import (
     Progbar,
@@ -237,7 +238,7 @@ def get_source_inputs(tensor: Any) -> list:
 
 __all__ = [
     "CustomObjectScope", "FeatureSpace", "Progbar", "PyDataset", "Sequence", "array_to_img",
-    "audio_dataset_from_directory", "clear_session", "custom_object_scope",
+    "audio_dataset_from_directory", "bounding_boxes", "clear_session", "custom_object_scope",
     "deserialize_keras_object", "disable_interactive_logging", "enable_interactive_logging",
     "get_custom_objects", "get_file", "get_registered_name", "get_registered_object",
     "get_source_inputs", "image_dataset_from_directory", "img_to_array",

@@ -72,7 +72,7 @@ class LayerGraph:
                 values.update(zip(map(id, flatten(node.outputs)), flatten(result)))
         if type(self.outputs) is KerasTensor:
             return values[id(self.outputs)]
-        return map_structure(lambda t: values[id(t)], self.outputs)
+        return self.pack_outputs([values[id(t)] for t in flatten(self.outputs)])
 
     def _in_order(self, inputs: Any) -> list:
         """The data in the order of the symbolic inputs; dictionaries are matched by name."""
@@ -94,8 +94,11 @@ class LayerGraph:
         return given
 
     def pack_outputs(self, leaves: list) -> Any:
-        """`leaves` in the structure of the outputs."""
-        return pack_as(self.outputs, leaves)
+        """`leaves` in the structure of the outputs; names are sorted, as in Keras."""
+        packed = pack_as(self.outputs, leaves)
+        if type(packed) is dict:
+            return {name: packed[name] for name in sorted(packed)}
+        return packed
 
 
 def _of_rank(expected: KerasTensor, x: Any) -> Any:
