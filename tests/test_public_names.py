@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 import minitorch_ciml
-from minitorch_ciml import keras
+from minitorch_ciml import Scalar, Tensor, keras
+from minitorch_ciml.ops.methods import METHODS
 
 APPLICATIONS = [
     name for name in keras.applications.__all__
@@ -89,6 +90,19 @@ def test_help_shows_all_arguments(cls):
                 assert ours[name].default == theirs[name].default, name
 
 
+@pytest.mark.parametrize("cls", [Tensor, Scalar])
+def test_editors_see_what_is_installed_later(cls):
+    """The block `if TYPE_CHECKING:` of a class declares it, and nothing that is not there."""
+    module = ast.parse(Path(inspect.getsourcefile(cls)).read_text())
+    (body,) = [n.body for n in module.body if getattr(n, "name", None) == cls.__name__]
+    (block,) = [n for n in body if isinstance(n, ast.If)]
+    declared = {n.name for n in block.body if isinstance(n, ast.FunctionDef)}
+    declared |= {n.target.id for n in block.body if isinstance(n, ast.AnnAssign)}
+    declared |= {t.id for n in block.body if isinstance(n, ast.Assign) for t in n.targets}
+    assert all(hasattr(cls, name) for name in declared)
+    assert cls is not Tensor or set(METHODS) <= declared
+
+
 def test_a_type_checker_accepts_a_users_script(tmp_path):
     pytest.importorskip("mypy")
     script = tmp_path / "script.py"
@@ -99,6 +113,8 @@ def test_a_type_checker_accepts_a_users_script(tmp_path):
         "x = ops.matmul(Tensor([[1.0]]), keras.ops.ones((1, 1)))\n"
         "model = Sequential([keras.Input((1,)), layers.Dense(2, activation='relu'), Dense(1)])\n"
         "model.compile('adam', keras.losses.MeanSquaredError(), metrics=['mae'])\n"
+        "losses: list[float] = model.fit([[1.0]], [[2.0]]).history['loss']\n"
+        "total: Tensor = (2 * Tensor([1.0])).sum()\n"
         "print(keras.metrics.mean_squared_error(x, x), keras.ops.image.resize)\n"
     )
     done = subprocess.run(

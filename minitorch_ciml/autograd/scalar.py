@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml.autograd.engine import Variable, serials
 
@@ -56,6 +56,18 @@ class Scalar(Variable):
 
     def ones_like(self) -> Scalar:
         return Scalar.constant(1.0)
+
+    if TYPE_CHECKING:  # what `arithmetic.py` installs, for editors
+        grad: Scalar | None  # type: ignore[assignment]
+
+        def __add__(self, other: Any) -> Scalar: ...
+        def __neg__(self) -> Scalar: ...
+        def __eq__(self, other: object) -> Scalar: ...  # type: ignore[override]
+        def __hash__(self) -> int: ...
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+        __pow__ = __rpow__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
+        __abs__ = __neg__
 
     def item(self) -> float:
         """The value as a Python number."""

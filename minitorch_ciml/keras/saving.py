@@ -17,7 +17,7 @@ from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from minitorch_ciml.keras.serialization import (
     serialize_keras_object,
     snake_case,
 )
+
+if TYPE_CHECKING:
+    from minitorch_ciml.keras.models.model import Model
 
 CustomObjectScope = custom_object_scope
 
@@ -98,7 +101,7 @@ def load_model(
     custom_objects: dict | None = None,
     compile: bool = True,
     safe_mode: bool = True,
-) -> Any:
+) -> Model:
     """The model in a `.keras` or `.h5` file, written here or by Keras.
 
     Args:

@@ -43,6 +43,9 @@ from minitorch_ciml.keras.symbolic import (
 from minitorch_ciml.keras.tree import flatten, map_structure
 from minitorch_ciml.ops import cast
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 # What `training` is for the layers called inside a layer, unless they are told otherwise.
 _training: ContextVar[bool | None] = ContextVar("training", default=None)
 
@@ -74,7 +77,7 @@ class Layer(HoldsWeights):
     _casts_outputs = True  # to the dtype that it computes in
     path: str | None = None  # its name after those of the layers around it, once it has weights
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         layer = super().__new__(cls)
         # As given: `get_config` falls back on them, for layers that keep no attribute.
         layer._init_args = bound_arguments(cls, layer, args, kwargs)

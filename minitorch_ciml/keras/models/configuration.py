@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.input import InputLayer
@@ -20,8 +20,11 @@ from minitorch_ciml.keras.serialization import (
 from minitorch_ciml.keras.symbolic import KerasTensor, any_symbolic
 from minitorch_ciml.keras.tree import flatten, map_structure
 
+if TYPE_CHECKING:
+    from minitorch_ciml.keras.models.model import Model
 
-def model_from_json(json_string: str, custom_objects: dict | None = None) -> Any:
+
+def model_from_json(json_string: str, custom_objects: dict | None = None) -> Model:
     """The model that `model.to_json()` described, with new weights.
 
     Args:
@@ -44,7 +47,7 @@ def clone_model(
     clone_function: Callable | None = None,
     call_function: Callable | None = None,
     recursive: bool = False,
-) -> Any:
+) -> Model:
     """A model of the same architecture with new layers and new weights, compiled like the old one.
 
     Args:

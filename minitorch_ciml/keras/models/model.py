@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.function import Function
@@ -19,6 +19,9 @@ from minitorch_ciml.keras.serialization import (
 )
 from minitorch_ciml.keras.symbolic import KerasTensor, infer_outputs
 from minitorch_ciml.keras.tree import flatten, map_structure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @serializable("keras")
@@ -41,9 +44,9 @@ class Model(Trainer, Layer):
 
     takes_text = True  # its first layer may
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if cls is Model and (args or "inputs" in kwargs):
-            cls = Functional
+            cls = Functional  # type: ignore[assignment]
         return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kw: Any):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.models.stepper import Stepper
 from minitorch_ciml.keras.tree import map_structure
 
+Method = TypeVar("Method", bound=Callable)
 
-def keeping_inventory(method: Callable) -> Callable:
+
+def keeping_inventory(method: Method) -> Method:
     """Within the method, the model's layers and weights are looked for once."""
 
     @wraps(method)
@@ -22,10 +24,10 @@ def keeping_inventory(method: Callable) -> Callable:
         with self._keeping_inventory():
             return method(self, *args, **kwargs)
 
-    return keeping
+    return cast(Method, keeping)
 
 
-def where_the_model_is(method: Callable) -> Callable:
+def where_the_model_is(method: Method) -> Method:
     """Within the method, the model's device is the current one."""
 
     @wraps(method)
@@ -36,7 +38,7 @@ def where_the_model_is(method: Callable) -> Callable:
         with config.device(device):
             return method(self, *args, **kwargs)
 
-    return on_its_device
+    return cast(Method, on_its_device)
 
 
 class Placed:

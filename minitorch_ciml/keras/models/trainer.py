@@ -19,7 +19,7 @@ from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Tensor, grad
 from minitorch_ciml.keras import distribution
 from minitorch_ciml.keras import metrics as metrics_module
-from minitorch_ciml.keras.callbacks import CallbackList
+from minitorch_ciml.keras.callbacks import CallbackList, History
 from minitorch_ciml.keras.models.compilation import Compiled
 from minitorch_ciml.keras.models.data import (
     Batches,
@@ -173,7 +173,7 @@ class Trainer(Compiled, Placed):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
-    ) -> Any:
+    ) -> History:
         """Trains the model.
 
         Args:
