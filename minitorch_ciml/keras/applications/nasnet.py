@@ -220,3 +220,7 @@ def NASNetLarge(
 ) -> Model:
     return _build(_LARGE, input_shape, include_top, weights, input_tensor, pooling, classes,
                   classifier_activation, name)  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
