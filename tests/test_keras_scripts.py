@@ -388,6 +388,26 @@ def test_plot_model_runs_down_as_in_keras_or_to_the_right():
         keras.utils.plot_model(model, None, rankdir="BT")
 
 
+def test_plot_model_looks_into_models_and_tells_more(tmp_path):
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, "tanh", name="a"), layers.ReLU()])
+    x, y = keras.Input((4,)), keras.Input((4,))
+    model = keras.Model([x, y], layers.Add()([inner(x), inner(y)]))
+    inner.trainable = False
+
+    def texts(**how):
+        figure = keras.utils.plot_model(model, tmp_path / "model.png", dpi=50, **how)
+        return [text.get_text() for text in figure.axes[0].texts], figure
+
+    closed, _ = texts()
+    assert closed.count("Sequential") == 2 and "Dense" not in closed
+    opened, figure = texts(expand_nested=True, show_layer_activations=True, show_trainable=True)
+    assert opened.count("Dense") == opened.count("activation: tanh") == 2
+    assert "Sequential" not in opened and opened.count("InputLayer") == 2
+    assert opened.count("not trainable") == 4 and opened.count("trainable") == 3
+    arrows = [type(patch).__name__ for patch in figure.axes[0].patches].count("FancyArrowPatch")
+    assert arrows == 6
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def convert_format(
     if relative[0] != relative[1]:
         sizes = (width, height, width, height)
         edges = [e * n if relative[0] else e / n for e, n in zip(edges, sizes)]
-    return _from_edges(*edges, target.removeprefix("rel_"))
+    return _from_edges(edges, target.removeprefix("rel_"))
 
 
 def _order(form: str) -> tuple[int, int, int, int]:
@@ -80,8 +80,8 @@ def _edges(boxes: Any, form: str) -> list:
     return [x, y, x + u, y + v] if form == "xywh" else [x, y, u, v]
 
 
-def _from_edges(left: Any, top: Any, right: Any, bottom: Any, form: str) -> Any:
-    numbers = [left, top, right, bottom]
+def _from_edges(edges: list, form: str) -> Any:
+    left, top, right, bottom = numbers = edges
     if form.startswith("center"):
         numbers = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
     elif form == "xywh":

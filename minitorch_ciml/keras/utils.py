@@ -195,7 +195,11 @@ def plot_model(
     show_dtype: bool = False,
     show_layer_names: bool = False,
     rankdir: str = "TB",
-    **as_in_keras: Any,
+    expand_nested: bool = False,
+    dpi: int = 200,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+    splines: str = "ortho",
 ) -> Any:
     """Draws a model's layers and their connections with matplotlib; Graphviz is not needed.
 
@@ -205,7 +209,11 @@ def plot_model(
         show_shapes, show_dtype: also the outputs' shapes, dtypes.
         show_layer_names: also the layers' names.
         rankdir: "TB" from top to bottom, "LR" from left to right.
-        **as_in_keras: `dpi`, `expand_nested` and so on, without effect.
+        expand_nested: draw the layers of models that are layers of this one, in their place.
+        dpi: dots per inch of a file of pixels.
+        show_layer_activations: also the layers' activations.
+        show_trainable: also whether they are trained.
+        splines: accepted as in Keras: lines are drawn in one way.
 
     Returns:
         The `matplotlib.figure.Figure`.
@@ -215,11 +223,13 @@ def plot_model(
     """
     if rankdir not in ("TB", "LR"):
         raise ValueError(f"plot_model: got rankdir={rankdir!r}, expected 'TB' or 'LR'.")
-    from minitorch_ciml.viz.model import draw_model  # pictures are on request
+    from minitorch_ciml.viz.model import Details, draw_model  # pictures are on request
     from minitorch_ciml.viz.style import finished
 
-    figure = draw_model(model, show_shapes, show_dtype, show_layer_names, rankdir == "TB")
-    return finished(figure, to_file)
+    details = Details(
+        show_layer_names, show_shapes, show_dtype, show_layer_activations, show_trainable
+    )
+    return finished(draw_model(model, details, rankdir == "TB", expand_nested), to_file, dpi)
 
 
 def get_source_inputs(tensor: Any) -> list:

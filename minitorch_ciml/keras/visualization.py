@@ -75,7 +75,8 @@ def draw_bounding_boxes(
     corners = as_array(boxes).astype("int32")
     labels = as_array(bounding_boxes["labels"]).astype("int32")
     confidences = bounding_boxes.get("confidences")
-    font = ImageFont.load_default(_TEXT * font_scale)
+    letters = _TEXT * font_scale
+    font = ImageFont.load_default(letters)
     drawn = []
     for n, image in enumerate(array):
         picture = Image.fromarray(image)
@@ -91,7 +92,7 @@ def draw_bounding_boxes(
             if text is not None:
                 if confidences is not None:
                     text = f"{text} | {float(as_array(confidences)[n, m]):.2f}"
-                above = y1 - 1.4 * font.size
+                above = y1 - 1.4 * letters
                 draw.text((x1 + 2, above if above > 0 else y1 + 2), text, tuple(color), font)
         drawn.append(np.asarray(picture))
     return np.stack(drawn)
@@ -259,7 +260,10 @@ def plot_bounding_box_gallery(
     if legend:
         if legend_handles:
             raise ValueError("plot_bounding_box_gallery: give legend or legend_handles, not both.")
-        legend_handles = [Patch(color=np.array(c) / 255, label=name) for name, _, c, _ in kinds]
+        legend_handles = [
+            Patch(color=tuple(n / 255 for n in c), label=name)  # type: ignore[arg-type]
+            for name, _, c, _ in kinds
+        ]
     return plot_image_gallery(
         array, value_range=value_range, legend_handles=legend_handles, rows=rows, cols=cols,
         data_format="channels_last", **kwargs,

@@ -35,8 +35,13 @@ def new_figure(width: float, height: float) -> "Figure":
     return Picture(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def finished(figure: "Figure", path: PathLike | None) -> "Figure":
+def finished(figure: "Figure", path: PathLike | None, dots: int = DOTS) -> "Figure":
     """`figure`, saved to `path` if there is one; the suffix names the format (none: PNG).
+
+    Args:
+        figure: what was drawn.
+        path: the file, if any.
+        dots: per inch, in a format of pixels.
 
     Raises:
         ValueError: if matplotlib does not write that format.
@@ -45,7 +50,7 @@ def finished(figure: "Figure", path: PathLike | None) -> "Figure":
     if path is not None:
         form = Path(path).suffix.removeprefix(".") or "png"
         with atomic_write(path) as file:
-            figure.savefig(file, format=form, dpi=DOTS)
+            figure.savefig(file, format=form, dpi=dots)
     return figure
 
 
