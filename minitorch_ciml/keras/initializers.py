@@ -8,7 +8,7 @@ number of inputs that each output sums over; gradients keep theirs if it is abou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,11 @@ from minitorch_ciml.ops.random import SeedGenerator
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
     "IdentityInitializer", "Initializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal",
-    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling",
-    "Zeros", "constant", "deserialize", "get", "glorot_normal", "glorot_uniform", "he_normal",
-    "he_uniform", "identity", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
-    "random_normal", "random_uniform", "serialize", "truncated_normal", "variance_scaling", "zeros",
+    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "STFT", "STFTInitializer",
+    "TruncatedNormal", "VarianceScaling", "Zeros", "constant", "deserialize", "get",
+    "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "identity", "lecun_normal",
+    "lecun_uniform", "ones", "orthogonal", "random_normal", "random_uniform", "serialize", "stft",
+    "truncated_normal", "variance_scaling", "zeros",
 ]  # fmt: skip
 
 
@@ -337,11 +338,77 @@ class Orthogonal(RandomInitializer):
         return {**super().get_config(), "gain": self.gain}
 
 
+_WINDOWS: dict[str, Callable] = {
+            "bartlett": np.bartlett, "blackman": np.blackman, "boxcar": np.ones,
+            "hamming": np.hamming, "hann": np.hanning}  # fmt: skip
+
+
+@serializable("keras.initializers", "STFTInitializer")
+class STFT(Initializer):
+    """Kernels (L, 1, F) whose convolution is a Fourier transform of frames of L numbers.
+
+    w[t, 0, k] = window[t] cos(-2 pi t k / (2 (F - 1))), or the sine.
+
+    Args:
+        side: "real" for the cosine, "imag" for the sine.
+        window: "hann", "hamming", "blackman", "bartlett" or "boxcar"; an array (L,); or None.
+        scaling: the window is divided by the root of the sum of its squares ("density"), by its sum
+            ("spectrum"), or by nothing (None).
+        periodic: whether the window goes on periodically.
+    """
+
+    def __init__(
+        self,
+        side: str = "real",
+        window: Any = "hann",
+        scaling: str | None = "density",
+        periodic: bool = False,
+    ):
+        if side not in ("real", "imag"):
+            raise ValueError(f"STFT: got side={side!r}, expected 'real' or 'imag'.")
+        if scaling not in ("density", "spectrum", None):
+            raise ValueError(f"STFT: got scaling={scaling!r}, expected 'density' or 'spectrum'.")
+        if isinstance(window, str) and window not in _WINDOWS:
+            raise ValueError(
+                f"STFT: got window={window!r}, expected one of {', '.join(_WINDOWS)}; pass the "
+                "numbers of any other, such as scipy.signal.get_window gives them."
+            )
+        self.side = side
+        self.window = window
+        self.scaling = scaling
+        self.periodic = periodic
+
+    def __call__(self, shape: tuple, dtype: Any = None) -> Tensor:
+        length, _, frequencies = shape
+        angles = -np.pi * np.outer(np.arange(length), np.arange(frequencies)) / (frequencies - 1)
+        kernel = np.cos(angles) if self.side == "real" else np.sin(angles)
+        if self.window is not None:
+            kernel = kernel * self._weights(length)[:, None]
+        return ops.convert_to_tensor(kernel[:, None], dtype or floatx())
+
+    def _weights(self, length: int) -> np.ndarray:
+        if isinstance(self.window, str):
+            more = 1 if self.periodic else 0
+            window = _WINDOWS[self.window](length + more)[:length]
+        else:
+            window = np.asarray(self.window, "float64")
+        if window.shape != (length,):
+            raise ValueError(f"STFT: got a window of shape {window.shape}, expected ({length},).")
+        if self.scaling == "density":
+            return window / np.sqrt(np.sum(window**2))
+        return window / np.sum(np.abs(window)) if self.scaling == "spectrum" else window
+
+    def get_config(self) -> dict:
+        return {"side": self.side, "window": self.window, "periodic": self.periodic,
+                "scaling": self.scaling}  # fmt: skip
+
+
 # Registered here because `ops` knows nothing of the facade.
 serializable("keras.random")(SeedGenerator)
 
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
 IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal
+STFTInitializer = stft = STFT
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 variance_scaling, orthogonal = VarianceScaling, Orthogonal
 glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform

@@ -9,6 +9,7 @@ import numpy as np
 
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.ops.table import (
+    CALLED_WITH,
     FUNCTIONS,
     SIZED_BY_VALUES,
     function_of,
@@ -42,6 +43,10 @@ class Function(Layer):
     def call(self, *args: Any, **kwargs: Any) -> Any:
         if self.function == "get_item" and isinstance(args[1], list):
             args = (args[0], tuple(args[1]))  # in files an index such as [:, -1] is a list
+        if self.function == "einsum":
+            return FUNCTIONS["einsum"](self.params["subscripts"], *args, **kwargs)
+        if self.function in CALLED_WITH:
+            args, kwargs = (), {**dict(zip(CALLED_WITH[self.function], args)), **kwargs}
         return FUNCTIONS[self.function](*args, **kwargs, **self.params)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -65,7 +70,13 @@ def apply(name: str, *args: Any, **kwargs: Any) -> Any:
     """`keras.ops.<name>` on arguments some of which are symbolic: a new layer in their graph."""
     if name in ("getitem", "get_item"):  # as in Keras, the index is an argument of the call
         return Function("get_item")(*args, **kwargs)
+    if name == "einsum":  # as in Keras, the inputs are those behind the letters
+        return Function(name, {"subscripts": args[0]})(*args[1:], **kwargs)
     parameters = inspect.signature(FUNCTIONS[name]).parameters
+    if name in CALLED_WITH:
+        given = dict(zip(parameters, args)) | kwargs
+        inputs = [given.pop(n, None) for n in CALLED_WITH[name]]
+        return Function(name, given)(*inputs)
     kinds = {p.kind for p in parameters.values()}
     if inspect.Parameter.VAR_POSITIONAL in kinds or len(args) > len(parameters):
         inputs, named = list(args), kwargs
@@ -90,6 +101,8 @@ def _from_keras(record: dict) -> Function:
     """The layer for a function in a model that Keras has saved."""
     params = dict(record.get("config") or {})
     name = params.pop("name", None) or record.get("name")
+    if params.pop("rms_scaling", False):
+        raise ValueError("layer_normalization: rms_scaling is not there; use rms_normalization.")
     params = {
         key: deserialize_keras_object(value) if isinstance(value, dict) else value
         for key, value in params.items()

@@ -94,11 +94,18 @@ _INPUTS = frozenset({
     "transform", "translation", "updates", "value", "values", "x1", "x2", "xs",
 })  # fmt: skip
 _OWN_INPUTS = {
-    "average": ("weights",), "batch_normalization": ("mean", "variance", "offset"),
-    "cdist": ("y",), "digitize": ("bins",), "full_like": ("fill_value",),
+    "average": ("weights",), "cdist": ("y",), "digitize": ("bins",), "full_like": ("fill_value",),
     "isclose": ("rtol", "atol"), "lstsq": ("b",),
     "scale_and_translate": ("output_shape",), "solve": ("b",), "solve_triangular": ("b",),
 }  # fmt: skip
+
+
+# What Keras' classes are called with, in this order, where that is not how their functions begin;
+# what is not given is None.
+CALLED_WITH = {
+    "batch_normalization": ("x", "mean", "variance", "offset", "scale"),
+    "layer_normalization": ("x", "gamma", "beta"),
+}
 
 
 def is_input(function: str, argument: str) -> bool:
