@@ -35,9 +35,9 @@ def check_grads(
     """Checks the derivatives of `f` at `xs` up to `order`, in float64.
 
     The results of `f` are weighted at random and summed to one number s. Its gradient is compared
-    with central differences along random directions and, for inputs of at most 32 elements, in
-    each element. For the next order, s becomes its own derivative along a random direction,
-    computed with `create_graph=True`, and is checked in the same way.
+    with central differences: for inputs of at most 32 elements by each element, for larger ones
+    along three random directions. For the next order, s becomes its own derivative along a random
+    direction, computed with `create_graph=True`, and is checked in the same way.
 
     Args:
         f: a function from variables to a variable (or several) of floats.
@@ -164,12 +164,12 @@ def _compare(
 
 
 def _directions(x: np.ndarray, rng: np.random.Generator):
-    """Where to step, and what to call it: each element of a small x, and random directions."""
+    """Where to step, and what to call it: each element of a small x, else random directions."""
     if x.size <= SMALL:
         for index in np.ndindex(x.shape):
             step = np.zeros(x.shape)
             step[index] = 1.0
             yield f"at {list(index)}" if index else "at its value", step
-    if x.size > 1:
+    else:
         for k in range(DIRECTIONS):
             yield f"along random direction {k}", rng.standard_normal(x.shape)
