@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minitorch_ciml import Tensor, keras, set_floatx
+from minitorch_ciml import Tensor, grad, keras, set_floatx
 
 layers = keras.layers
 RNG = np.random.default_rng(0)
@@ -24,6 +24,13 @@ def fit(x, y, units=10, loss="sparse_categorical_crossentropy", **options):
 
 def uncompiled():
     return keras.Sequential([layers.Flatten(), layers.Dense(2)])
+
+
+def two_outputs():
+    inputs = keras.Input((6, 6))
+    network = keras.Model(inputs, [layers.Dense(6)(inputs), layers.Dense(6)(inputs)])
+    network.compile("sgd", "mse")
+    return network
 
 
 class ReturnsNothing(keras.Model):
@@ -71,7 +78,25 @@ MISTAKES = {
     "reshape": (lambda: layers.Reshape((3, 4))(keras.Input((10,))), "cannot be reshaped"),
     "word number": (lambda: layers.Embedding(5, 3)(np.array([[7]])), "between 0 and .*= 4, got 7"),
     "no return": (returns_nothing, "returned None, not a tensor: end it with return"),
+    "two unknown sizes": (lambda: layers.Reshape((-1, -1)), "one size at most may be -1"),
+    "negative size": (lambda: keras.Input((-3,)), r"got shape \(-3,\), expected whole numbers"),
+    "axis": (
+        lambda: layers.BatchNormalization(axis=5)(keras.Input((3,))),
+        "got axis 5 for 2 dimensions",
+    ),
+    "kernel size": (lambda: layers.Conv2D(3, "3"), "kernel_size is '3', expected an integer"),
+    "optimizer's argument": (
+        lambda: keras.optimizers.Adam(learning_rat=1.0),
+        "unknown argument 'learning_rat'; known: learning_rate, beta_1",
+    ),
+    "loss in NumPy": (
+        lambda: fit(X, Y, loss=lambda y, p: np.mean(np.asarray(p))),
+        "does not depend on the model's weights.*keras.ops",
+    ),
+    "a layer's clone": (lambda: keras.models.clone_model(layers.Dense(3)), "expected a model"),
     # data
+    "one array": (lambda: two_outputs().fit(X, X), "has 2 outputs, got one array"),
+    "numbers": (lambda: keras.utils.pad_sequences([1, 2]), "expected a list of sequences"),
     "not compiled": (lambda: uncompiled().fit(X, Y), r"call compile\(optimizer=..., loss=...\)"),
     "lengths": (lambda: fit(X, Y[:5]), r"the same number of samples, got \[8, 5\]"),
     "no targets": (lambda: fit(X, None), r"the loss needs targets"),
@@ -94,6 +119,7 @@ MISTAKES = {
     # tensors
     "assignment": (assigns_to_a_tensor, "tensors are immutable"),
     "broadcast": (lambda: Tensor(np.ones(3)) + Tensor(np.ones(4)), r"got shapes \(3,\), \(4,\)"),
+    "number": (lambda: grad(3.0, Tensor([1.0], requires_grad=True)), "must be a variable or"),
     "nothing to do": (lambda: Tensor([1.0]).sum().backward(), "set requires_grad=True on its in"),
     "many values": (
         lambda: (Tensor([1.0, 2.0], requires_grad=True) * 2).backward(),

@@ -347,6 +347,10 @@ def grad(
     Returns:
         One gradient for one input, otherwise a list.
     """
+    if not isinstance(outputs, (Variable, list, tuple)):
+        raise TypeError(
+            f"grad: the outputs must be a variable or several, got {type(outputs).__name__}."
+        )
     single = isinstance(inputs, Variable)
     targets = [inputs] if isinstance(inputs, Variable) else list(inputs)
     sources = [outputs] if isinstance(outputs, Variable) else list(outputs)

@@ -124,6 +124,8 @@ def pad_sequences(
         if given not in ("pre", "post"):
             raise ValueError(f"pad_sequences: got {argument}={given!r}, expected 'pre' or 'post'.")
     arrays = [np.asarray(s) for s in sequences]
+    if any(a.ndim == 0 for a in arrays):
+        raise ValueError("pad_sequences: expected a list of sequences, got a list of numbers.")
     length = max(map(len, arrays), default=0) if maxlen is None else maxlen
     inner = next((a.shape[1:] for a in arrays if len(a)), ())
     padded = np.full((len(arrays), length, *inner), value, dtype=dtype)

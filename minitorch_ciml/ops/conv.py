@@ -391,7 +391,8 @@ def window_pads(
 def per_dimension(name: str, argument: str, value: Any, rank: int, least: int = 1) -> Ints:
     """`value` as one int per spatial dimension."""
     try:
-        values = (int(value),) * rank if np.ndim(value) == 0 else tuple(int(v) for v in value)
+        given = [value] * rank if np.ndim(value) == 0 else value
+        values = () if isinstance(value, str) else tuple(int(v) for v in given)
     except (TypeError, ValueError):
         values = ()
     if len(values) != rank or min(values, default=least) < least:

@@ -20,7 +20,7 @@ __all__ = [
 
 def _concatenate_rule(g, y, *xs, needs, axis):
     front = (ALL,) * (axis % y.ndim)
-    parts: list[Any] = []
+    parts = []
     start = 0
     for x, need in zip(xs, needs):
         stop = start + x.shape[axis]

@@ -49,6 +49,11 @@ class InputLayer(Layer):
             inner = (shape,) if isinstance(shape, int) else shape
             batch_shape = self._first_input_shape if inner is None else (batch_size, *inner)
         self.batch_shape = tuple(batch_shape)
+        if not all(n is None or (hasattr(n, "__index__") and n >= 0) for n in self.batch_shape):
+            raise ValueError(
+                f"Input: got shape {self.batch_shape[1:]}, expected whole numbers, or None for an "
+                "unknown size."
+            )
         self.built = True
         tensor = KerasTensor(self.batch_shape, self.dtype, name=self.name)
         Node(self, (), {}, tensor)

@@ -12,6 +12,7 @@ from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.kernels.halves import is_half
+from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.normalization import normalize_batch
 
 
@@ -126,6 +127,7 @@ class BatchNormalization(ScaleAndShift):
         self.synchronized = synchronized
 
     def build(self, input_shape: tuple) -> None:
+        check_axis(self.axis, len(input_shape), "BatchNormalization")
         channels = input_shape[self.axis]
         if channels is None:
             raise ValueError(

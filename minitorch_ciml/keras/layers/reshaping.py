@@ -22,6 +22,10 @@ class Reshape(Layer):
         super().__init__(**kwargs)
         shape = (target_shape,) if isinstance(target_shape, int) else target_shape
         self.target_shape = tuple(int(n) for n in shape)
+        if self.target_shape.count(-1) > 1:
+            raise ValueError(
+                f"Reshape: one size at most may be -1, got target_shape={self.target_shape}."
+            )
         self.built = True
 
     def call(self, inputs: Any) -> Any:

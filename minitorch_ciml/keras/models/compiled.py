@@ -207,8 +207,13 @@ def _targets(given: Any, n: int, names: Names, what: str) -> list:
     """The targets (or weights) of each output."""
     if n == 1 and not _is_nested(given):
         return [given]
-    if given is None or not _is_nested(given):
+    if given is None or (not _is_nested(given) and what == "sample_weight"):
         return [given] * n
+    if not _is_nested(given):
+        raise ValueError(
+            f"{what}: the model has {n} outputs, got one array; give a list with one for each, or "
+            f"a dictionary by the outputs' names: {names}."
+        )
     return _per_output(given, n, names, what)
 
 

@@ -62,6 +62,11 @@ def clone_model(
     Raises:
         ValueError: the model is a subclass with a `call` of its own, which cannot be looked into.
     """
+    if not hasattr(model, "_graph"):
+        raise ValueError(
+            f"clone_model: expected a model, got a {type(model).__name__}; a layer is made anew by "
+            "type(layer).from_config(layer.get_config())."
+        )
     if model._graph is None and not hasattr(model, "_tensors"):
         raise ValueError(
             f"clone_model: {type(model).__name__} computes in a call() of its own; make another "

@@ -68,8 +68,13 @@ class Trainer(Compiled, Placed):
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
             gradients: list = [None] * len(weights)
-            if loss.requires_grad or _has_rows():
+            if loss.requires_grad:
                 gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
+            elif _has_rows():
+                raise ValueError(
+                    "the loss does not depend on the model's weights, so there is nothing to "
+                    "train; compute it from y_pred with keras.ops, and not with NumPy."
+                )
             self.optimizer.apply(gradients, weights)
         self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)

@@ -9,6 +9,7 @@ optimizer of a user calls.
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +94,8 @@ class Optimizer(Gradients, MovingAverages, OwnUpdate, Configurable):
     ):
         kind = type(self).__name__
         if unknown:
-            raise TypeError(f"{kind}: unknown argument {sorted(unknown)[0]!r}.")
+            known = ", ".join(inspect.signature(type(self)).parameters)
+            raise TypeError(f"{kind}: unknown argument {sorted(unknown)[0]!r}; known: {known}.")
         given = [clipnorm, clipvalue, global_clipnorm]
         if sum(limit is not None for limit in given) > 1:
             raise ValueError(
