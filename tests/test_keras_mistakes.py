@@ -95,7 +95,7 @@ MISTAKES = {
     ),
     "a layer's clone": (lambda: keras.models.clone_model(layers.Dense(3)), "expected a model"),
     # data
-    "one array": (lambda: two_outputs().fit(X, X), "has 2 outputs, got one array"),
+    "one array": (lambda: two_outputs().fit(X, X), "2 outputs have a loss, got one array"),
     "numbers": (lambda: keras.utils.pad_sequences([1, 2]), "expected a list of sequences"),
     "not compiled": (lambda: uncompiled().fit(X, Y), r"call compile\(optimizer=..., loss=...\)"),
     "lengths": (lambda: fit(X, Y[:5]), r"the same number of samples, got \[8, 5\]"),

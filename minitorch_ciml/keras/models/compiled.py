@@ -81,6 +81,11 @@ class CompiledLoss:
         outputs = flatten(y_pred)
         if self.losses is None:
             self.build(len(outputs), names)
+        if len(self.trackers) > 1 and y_true is not None and not _is_nested(y_true):
+            raise ValueError(
+                f"y: {len(self.trackers)} outputs have a loss, got one array; give a list with one "
+                f"for each output, or a dictionary by their names: {names}."
+            )
         targets = _targets(y_true, len(outputs), names, "y")
         sample_weights = _targets(sample_weight, len(outputs), names, "sample_weight")
         if len(outputs) == 1 and self.weights[0] == 1.0:
@@ -207,13 +212,8 @@ def _targets(given: Any, n: int, names: Names, what: str) -> list:
     """The targets (or weights) of each output."""
     if n == 1 and not _is_nested(given):
         return [given]
-    if given is None or (not _is_nested(given) and what == "sample_weight"):
+    if given is None or not _is_nested(given):
         return [given] * n
-    if not _is_nested(given):
-        raise ValueError(
-            f"{what}: the model has {n} outputs, got one array; give a list with one for each, or "
-            f"a dictionary by the outputs' names: {names}."
-        )
     return _per_output(given, n, names, what)
 
 
