@@ -104,13 +104,15 @@ class Variable:
         return values
 
     @staticmethod
-    def match(gradient: Variable, x: Variable) -> Variable:
-        """`gradient` brought to the shape and dtype of `x`: where broadcasting is undone."""
+    def unbroadcast(gradient: Variable, x: Variable) -> Variable:
+        """`gradient` in the shape and dtype of `x`: summed over what was broadcast."""
         return gradient
 
     @staticmethod
-    def fit(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> Sequence:
-        """`match` for all gradients of an op at once, as plain values; some may be None."""
+    def unbroadcast_values(
+        gradients: Sequence, inputs: Sequence[Variable], needs: tuple
+    ) -> Sequence:
+        """The same for all gradients of an op, as plain values; some may be None."""
         return gradients
 
     # The sum of two gradients, as plain values of one shape and dtype.
@@ -471,7 +473,7 @@ def _seed(y: Variable, seed: Any) -> Variable:
         raise ValueError(
             f"backward: the gradient has shape {given}, the output {expected}; they must be equal."
         )
-    return y.kind.match(seed, y)
+    return y.kind.unbroadcast(seed, y)
 
 
 def _lineage(outputs: list[Variable], targets: list[Variable] | None) -> list[Variable]:
@@ -539,14 +541,14 @@ def _plain_gradients(v: Variable, record: Record, g: Any, needs: tuple) -> Seque
         found = kernel(g, v.value, *record.values, needs=needs, saved=record.saved, **record.params)
     else:
         found = kernel(g, v.value, *record.values, needs=needs, **record.params)
-    return kind.fit(found, record.inputs, needs)
+    return kind.unbroadcast_values(found, record.inputs, needs)
 
 
 def _recorded_gradients(v: Variable, record: Record, g: Variable, needs: tuple) -> Sequence:
     """Gradients that can be differentiated again: from rules, which are recorded."""
     found = _by_rules(v, record, g, needs, create_graph=True)
     return [
-        v.kind.match(gx, x) if need and gx is not None else None
+        v.kind.unbroadcast(gx, x) if need and gx is not None else None
         for x, gx, need in zip(record.inputs, found, needs)
     ]
 

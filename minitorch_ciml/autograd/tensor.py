@@ -104,7 +104,7 @@ class Tensor(Variable):
         return [v if v.dtype == dtype else v.astype(dtype) for v in values]
 
     @staticmethod
-    def match(gradient: Variable, x: Variable) -> Variable:
+    def unbroadcast(gradient: Variable, x: Variable) -> Variable:
         g, value = gradient.value, x.value
         if g.shape != value.shape:
             gradient = sum_to(gradient, shape=value.shape)
@@ -113,13 +113,13 @@ class Tensor(Variable):
         return gradient
 
     @staticmethod
-    def fit(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> list:
+    def unbroadcast_values(gradients: Sequence, inputs: Sequence[Variable], needs: tuple) -> list:
         fitted = []
         for g, x, need in zip(gradients, inputs, needs):
             if not need or g is None:
                 g = None
             elif g.shape != x.value.shape or g.dtype != x.value.dtype:
-                g = Tensor.match(Tensor.constant(g), x).value
+                g = Tensor.unbroadcast(Tensor.constant(g), x).value
             elif isinstance(g, np.generic):
                 g = np.asarray(g)
             fitted.append(g)
