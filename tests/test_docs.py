@@ -160,7 +160,7 @@ def test_what_the_keras_page_says_is_there():
     text = (DOCS / "keras.md").read_text().partition("## What is there\n")[2].partition("\n## ")[0]
     places = [
         keras, keras.Model, keras.layers, keras.layers.Normalization, keras.optimizers,
-        keras.callbacks, keras.models, keras.datasets, keras.utils,
+        keras.callbacks, keras.models, keras.datasets, keras.utils, keras.visualization,
     ]  # fmt: skip
     # Not keras.ops, arguments, suffixes of files, or what PyTorch has.
     names = set(re.findall(r"`([A-Za-z]\w*)`", text)) - {"call", "DataLoader"}

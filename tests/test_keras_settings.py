@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,42 @@ def test_old_and_small_names():
     assert again.get_config() == schedule.get_config()
     keras.config.disable_traceback_filtering()
     assert not keras.config.is_traceback_filtering_enabled()
+
+
+def test_dtypes_of_results_are_those_of_keras():
+    kinds = ["bool", "int8", "uint8", "int32", "float16", "float32", int, float, bool, None]
+    for a, b in product(kinds, kinds):
+        expected = keras_peer.backend.result_type(a, b)
+        assert keras.backend.result_type(a, b) == expected, (a, b)
+    assert keras.backend.result_type("int32", "float64", float) == "float64"
+
+
+def test_limits_end_training_early():
+    x = np.ones((40, 2), "float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    how = {"epochs": 5, "batch_size": 10, "verbose": 0}
+    keras.config.set_max_epochs(2)
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        assert (keras.config.max_epochs(), keras.config.max_steps_per_epoch()) == (2, 3)
+        with pytest.warns(UserWarning, match="keras.config limits"):
+            history = model.fit(x, x[:, :1], validation_split=0.5, **how)
+        assert len(history.epoch) == 2 and int(model.optimizer.iterations) == 4
+        with pytest.warns(UserWarning, match="limits steps_per_epoch to 3"):
+            assert len(model.predict(x, batch_size=10, verbose=0)) == 30
+    finally:
+        keras.config.set_max_epochs(None)
+        keras.config.set_max_steps_per_epoch(None)
+
+
+def test_what_there_is_only_one_of():
+    with pytest.raises(ValueError, match="there is one engine"):
+        keras.config.set_backend("jax")
+    with pytest.raises(NotImplementedError, match="register your functions"):
+        keras.config.enable_unsafe_deserialization()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(NotImplementedError, match=r"load_model\('name.keras'\).export"):
+        model.export("somewhere")
+    with pytest.raises(NotImplementedError, match="quantise it in Keras"):
+        model.quantize("int8")

@@ -14,7 +14,7 @@ from minitorch_ciml.keras.symbolic import unique_name as get_uid
 
 __all__ = [
     "backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format",
-    "is_float_dtype", "is_int_dtype", "is_keras_tensor", "set_epsilon", "set_floatx",
+    "is_float_dtype", "is_int_dtype", "is_keras_tensor", "result_type", "set_epsilon", "set_floatx",
     "set_image_data_format", "standardize_dtype",
 ]  # fmt: skip
 
@@ -70,6 +70,23 @@ def standardize_data_format(data_format: str | None) -> str:
 def standardize_dtype(dtype: Any) -> str:
     """A dtype's name; `floatx()` for None."""
     return config.floatx() if dtype is None else np.dtype(dtype).name
+
+
+def result_type(*dtypes: Any) -> str:
+    """The dtype of what is computed from these dtypes (names, tensors' dtypes, `int`, `float`)."""
+    if not dtypes:
+        return config.floatx()
+    # As in Keras, an integer makes no float wider, and Python's numbers make nothing wider.
+    python = [dtype for dtype in dtypes if dtype in (bool, int, float)]
+    arrays = [np.dtype(standardize_dtype(d)) for d in dtypes if d not in (bool, int, float)]
+    floats = [dtype for dtype in arrays if is_float_dtype(dtype)]
+    if floats:
+        return np.result_type(*floats).name
+    if float in python:
+        return config.floatx()
+    if int in python and all(dtype.kind == "b" for dtype in arrays):
+        return "int32"
+    return np.result_type(*arrays).name if arrays else "bool"
 
 
 def is_float_dtype(dtype: Any) -> bool:

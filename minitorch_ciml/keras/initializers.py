@@ -339,8 +339,9 @@ class Orthogonal(RandomInitializer):
 
 
 _WINDOWS: dict[str, Callable] = {
-            "bartlett": np.bartlett, "blackman": np.blackman, "boxcar": np.ones,
-            "hamming": np.hamming, "hann": np.hanning}  # fmt: skip
+    "bartlett": np.bartlett, "blackman": np.blackman, "boxcar": np.ones, "hamming": np.hamming,
+    "hann": np.hanning,
+}  # fmt: skip
 
 
 @serializable("keras.initializers", "STFTInitializer")

@@ -22,8 +22,8 @@ def unique_name(prefix: str) -> str:
     return prefix if n == 0 else f"{prefix}_{n}"
 
 
-def clear_session() -> None:
-    """Starts the numbering of unnamed layers again."""
+def clear_session(free_memory: bool = True) -> None:
+    """Starts the numbering of unnamed layers again; `free_memory` is accepted as in Keras."""
     _counters.clear()
 
 

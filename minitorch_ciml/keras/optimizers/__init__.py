@@ -20,6 +20,7 @@ from minitorch_ciml.keras.optimizers.rules import (
     RMSprop,
 )
 from minitorch_ciml.keras.optimizers.schedule_free import ScheduleFreeAdamW
+from minitorch_ciml.keras.optimizers.several import MultiOptimizer, OptimizerMap
 from minitorch_ciml.keras.serialization import (
     deserialize_keras_object,
     serialize_keras_object,
@@ -28,8 +29,8 @@ from minitorch_ciml.keras.serialization import get as _get
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
-    "LossScaleOptimizer", "Muon", "Nadam", "Optimizer", "RMSprop", "SGD", "ScheduleFreeAdamW",
-    "deserialize", "get", "legacy", "schedules", "serialize",
+    "LossScaleOptimizer", "MultiOptimizer", "Muon", "Nadam", "Optimizer", "OptimizerMap", "RMSprop",
+    "SGD", "ScheduleFreeAdamW", "deserialize", "get", "legacy", "schedules", "serialize",
 ]  # fmt: skip
 
 deserialize, serialize = deserialize_keras_object, serialize_keras_object
