@@ -18,17 +18,16 @@ class WholeSignature:
     def parameters(self, cls: type) -> list[inspect.Parameter]:
         """The parameters of `__init__`, along the chain of `**kwargs`."""
         found: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__:
-            if "__init__" not in vars(base):
-                continue
-            inherited = bool(found)
+        bases = [base for base in cls.__mro__ if "__init__" in vars(base)]
+        for base in bases:
+            inherited = base is not bases[0]
             given = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
             for p in given:
-                if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                if p.kind is p.VAR_KEYWORD:
                     continue
                 if not inherited:
                     found[p.name] = p.replace(annotation=p.empty)
-                elif p.default is not p.empty:  # without a default, the class gives it itself
+                elif p.default is not p.empty:  # otherwise it is the class that gives it
                     p = p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty)
                     found.setdefault(p.name, p)
             if not any(p.kind is p.VAR_KEYWORD for p in given):
