@@ -307,6 +307,10 @@ def _torch_train(x, scale=None, offset=None, axis=-1, epsilon=1e-3):
     return y.movedim(1, axis)
 
 
+def _torch_relu(z, activation):
+    return torch.relu(z) if activation == "relu" else torch.nn.functional.relu6(z)
+
+
 def _train(*inputs, **params):
     """The result alone; the moments are constants (see `test_normalization.py`)."""
     return normalization.normalize_batch(*inputs, **params)[0]
@@ -377,6 +381,33 @@ _NORMALIZATION = [
         torch=_torch_train,
     ),
     Row(normalization.normalize_batch, shaped(REAL, (33, 3)), call=_train, torch=_torch_train),
+    *[
+        Row(
+            normalization.normalize_batch,
+            shaped(REAL, (9, 3), (3,), (3,)),
+            {"activation": activation},
+            call=lambda x, s, o, activation: _train(2 * x, s, 5 * o, activation=activation),
+            torch=lambda x, s, o, activation: _torch_relu(
+                _torch_train(2 * x, s, 5 * o), activation
+            ),
+        )
+        for activation in ("relu", "relu6")
+    ],
+    *[
+        Row(
+            normalization.batch_normalization,
+            shaped(_five, (4, 2, 3), (2,), (2,), (2,), (2,)),
+            {"axis": 1, "activation": activation},
+            call=lambda x, m, v, o, s, axis, activation: normalization.batch_normalization(
+                x, m, v, axis, 5 * o, s, activation=activation
+            ),
+            torch=lambda x, m, v, o, s, axis, activation: _torch_relu(
+                _torch_batch(x, m, v, 5 * o, s, axis), activation
+            ),
+            integers=False,
+        )
+        for activation in ("relu", "relu6")
+    ],
     Row(normalization.layer_normalization, shaped(REAL, (4, 5), (5,), (5,)), torch=_torch_layer),
     Row(
         normalization.layer_normalization,

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from minitorch_ciml.kernels.cpu import normalization, rows
+from minitorch_ciml.kernels.cpu import layer_normalization, rows
 from minitorch_ciml.kernels.reference import nn as reference
 from minitorch_ciml.kernels.reference import normalization as reference_normalization
 
@@ -63,10 +63,10 @@ def test_layer_normalization(shape, dtype):
     x, g = 3 + _normal(0, *shape, dtype=dtype), _normal(1, *shape, dtype=dtype)
     gamma, beta = _normal(2, 2, shape[1], dtype=dtype)
     wide = [a.astype("float64") for a in (g, x, gamma, beta)]
-    y, saved = normalization.layer_normalization(x, gamma, beta, epsilon=EPSILON)
+    y, saved = layer_normalization.layer_normalization(x, gamma, beta, epsilon=EPSILON)
     expected, wide_saved = reference_normalization.layer_normalization(*wide[1:], epsilon=EPSILON)
     _assert_close(y, expected, dtype)
-    ours = normalization.layer_normalization_grad(
+    ours = layer_normalization.layer_normalization_grad(
         g, y, x, gamma, beta, needs=EACH, saved=saved, epsilon=EPSILON
     )
     meant = reference_normalization.layer_normalization_grad(
@@ -81,8 +81,8 @@ def test_any_number_of_threads_gives_the_same():
     gamma = _normal(1, 100, dtype="float32")
 
     def compute():
-        y, saved = normalization.layer_normalization(x, gamma, gamma, epsilon=EPSILON)
-        return rows.softmax(x, axis=-1), *normalization.layer_normalization_grad(
+        y, saved = layer_normalization.layer_normalization(x, gamma, gamma, epsilon=EPSILON)
+        return rows.softmax(x, axis=-1), *layer_normalization.layer_normalization_grad(
             g, y, x, gamma, gamma, needs=EACH, saved=saved, epsilon=EPSILON
         )
 

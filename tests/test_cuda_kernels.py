@@ -498,6 +498,12 @@ def test_batch_normalization(sizes, axis):
     vectors = (*moments, scale, offset)
     agree("batch_normalization", x, *vectors, how=how)
     agree("batch_normalization_grad", g, x, x, *vectors, how={**how, "needs": (True,) * 5})
+    for activation in ("relu", "relu6"):
+        more = {**how, "activation": activation}
+        agree("batch_normalization", x, *moments, 9 * scale, offset, how=more)
+        y = reference_normalization.batch_normalization(x, *moments, 9 * scale, offset, **more)
+        more["needs"] = (True,) * 4
+        agree("normalize_batch_grad", g, y, x, 9 * scale, offset, moments, how=more)
 
 
 @pytest.mark.parametrize("sizes, axis", [((600, 5), 1), ((9, 3, 70), 1)])

@@ -244,3 +244,112 @@ def test_attention_of_many_steps_or_of_16_bits_is_computed_one_by_one():
     (call,) = fused_calls(model)
     half = steps(1, 4, 4, dtype="float16")
     assert call.layer(half, half, half).record.op.name == "matmul"
+
+
+RELUS = {
+    "relu": lambda: layers.ReLU(),
+    "relu6": lambda: layers.ReLU(6.0),
+    "activation": lambda: layers.Activation("relu6"),
+    "none": None,
+    "leaky": lambda: layers.LeakyReLU(),
+}
+
+
+def normalized(depthwise, relu, added, padded):
+    """Twice a convolution, its normalisation and what may follow; the scale is far from 1."""
+    x = y = keras.Input((6, 5, 8))
+    for _ in range(2):
+        before = y
+        if padded:
+            y = layers.ZeroPadding2D(((0, 2), (1, 1)))(y)
+        how = {"kernel_size": 3, "padding": "valid" if padded else "same"}
+        conv = layers.DepthwiseConv2D(**how) if depthwise else layers.Conv2D(8, **how)
+        y = layers.BatchNormalization(momentum=0.5, gamma_initializer="random_normal")(conv(y))
+        if added:
+            y = layers.Add()([before, y])
+        y = RELUS[relu]()(y) if RELUS[relu] else y
+    return keras.Model(x, y)
+
+
+def histories(model, eager):
+    """What three kinds of use give: training, use, and training with frozen statistics."""
+    x, targets = data(), np.ones((3, 6, 5, 8), "float32")
+    model.compile("sgd", "mse", run_eagerly=eager)
+    losses = [model.train_on_batch(x, targets) for _ in range(3)]
+    outputs = [model.predict(x, verbose=0)]
+    model.layers[2].trainable = False
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    model.compile("sgd", "mse", run_eagerly=eager)
+    losses += [model.train_on_batch(x, targets) for _ in range(2)]
+    outputs += [model.predict(x, verbose=0), *(w.numpy() for w in model.weights)]
+    return losses, outputs
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("relu", RELUS)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_convolution_and_its_normalisation_are_one_call(depthwise, relu, added, padded):
+    keras.utils.set_random_seed(1)
+    model = normalized(depthwise, relu, added, padded)
+    ends = relu not in ("none", "leaky")
+    assert len(fused_calls(model)) == 2
+    expected = len(model.layers) - 1
+    removed = 1 + padded + ends + (added and ends)  # of each of the two
+    assert len(model._graph.calls) == expected - 2 * removed
+    weights = model.get_weights()
+    losses, outputs = histories(model, False)
+    again = keras.models.clone_model(model)
+    again.set_weights(weights)
+    for layer in again.layers:
+        layer.trainable = True
+    slow_losses, slow_outputs = histories(again, True)
+    np.testing.assert_allclose(losses, slow_losses, rtol=1e-5)
+    for fast, slow in zip(outputs, slow_outputs, strict=True):
+        np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-5)
+
+
+def test_normalisation_before_the_convolution_takes_its_relu():
+    x = keras.Input((6, 5, 8))
+    y = layers.ReLU()(layers.BatchNormalization()(x))
+    model = keras.Model(x, layers.Conv2D(4, 3)(y))
+    assert [len(fused_calls(model)), len(model._graph.calls)] == [1, 2]
+    model.layers[1].set_weights([np.full(8, 2.0), np.ones(8), np.zeros(8), np.ones(8)])
+    images = keras.ops.convert_to_tensor(data())
+    for training in (False, True):
+        expected = model.layers[3](model.layers[2](model.layers[1](images, training=training)))
+        np.testing.assert_allclose(
+            model(images, training=training).numpy(), expected.numpy(), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_normalisation_that_is_told_how_stays_alone():
+    x = keras.Input((6, 5, 8))
+    y = layers.BatchNormalization()(layers.Conv2D(8, 3)(x), training=True)
+    assert not fused_calls(keras.Model(x, layers.ReLU()(y)))
+    y = layers.BatchNormalization(axis=1)(layers.Conv2D(8, 3)(x))
+    assert not fused_calls(keras.Model(x, layers.ReLU()(y)))
+
+
+def test_the_kernel_that_normalises_is_made_anew_when_a_weight_changes():
+    x = keras.Input((6, 5, 8))
+    conv, normalization = layers.Conv2D(4, 3), layers.BatchNormalization()
+    model = keras.Model(x, normalization(conv(x)))
+    images = data()
+    first, made = model.predict(images, verbose=0), model._graph.calls[0].layer._folded
+    model.predict(images, verbose=0)
+    assert model._graph.calls[0].layer._folded is made
+    for weight, change in (
+        (conv.kernel, 2.0), (conv.bias, 1.0), (normalization.gamma, 3.0),
+        (normalization.beta, 1.0), (normalization.moving_mean, 0.5),
+        (normalization.moving_variance, 2.0),
+    ):  # fmt: skip
+        weight.assign(weight.numpy() + change)
+        second = model.predict(images, verbose=0)
+        np.testing.assert_allclose(
+            second, normalization(conv(images)).numpy(), rtol=1e-4, atol=1e-4
+        )
+        assert np.abs(second - first).max() > 1e-3
+        first = second

@@ -19,13 +19,13 @@ from minitorch_ciml.kernels.cpu import (
     correlate_few,
     correlate_rows,
     vector,
-    wide_product,
     winograd,
 )
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.wide_product import FORWARD, wide_product
 from minitorch_ciml.kernels.reference import conv as reference
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
@@ -306,9 +306,27 @@ def test_one_place_with_many_weights(stride, dtype):
     how = {
         "strides": (stride,) * 2, "dilation": (1, 1), "padding": ((0, 0),) * 2, "groups": 1,
     }  # fmt: skip
-    assert wide_product.fits(w.shape, how["padding"], 1, x.dtype)
+    assert wide_product(x.shape, w.shape, **how, dtype=x.dtype, patience=FORWARD)
     check_convolution(x, w, b, how)
     check_convolution(x[:, ::-1].swapaxes(1, 2), w, b, how)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding"),
+    [
+        ((3, 3), (3, 3), 1, ((1, 1), (1, 1))),
+        ((5, 4), (3, 2), 2, ((0, 1), (2, 0))),
+        ((4, 4), (4, 4), 1, ((0, 0), (0, 0))),
+        ((2, 1), (1, 1), 1, ((1, 0), (1, 1))),
+    ],
+)
+def test_few_places_with_many_weights(size, window, stride, padding, dtype):
+    weights = (*window, 132, 1000), (1000,)
+    x, w, b = random_arrays(0, dtype, (3, *size, 132), *weights)
+    how = {"strides": (stride,) * 2, "padding": padding, "dilation": (1, 1), "groups": 1}
+    assert wide_product(x.shape, w.shape, **how, dtype=x.dtype, patience=FORWARD)
+    check_convolution(x, w, b, how)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

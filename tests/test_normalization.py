@@ -63,6 +63,7 @@ X = np.ones((2, 3, 4))
         (lambda: ops.batch_normalization(X, np.ones(4), np.ones(3), -1), "variance has shape"),
         (lambda: ops.batch_normalization(X, np.ones(4), np.ones(4), 5), "got axis 5 for"),
         (lambda: ops.normalize_batch(X, np.ones((4, 1))), "scale has shape"),
+        (lambda: ops.normalize_batch(X, activation="tanh"), "'tanh', expected one of 'linear', "),
         (lambda: ops.normalize_batch(X, None, np.ones(1)), "offset has shape"),
         (lambda: ops.layer_normalization(X, np.ones(3)), r"gamma has shape \(3,\), expected \(4,"),
         (lambda: ops.layer_normalization(X, None, np.ones(3), (0, 1)), "beta has shape"),

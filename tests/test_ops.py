@@ -203,6 +203,15 @@ def test_kernels_agree_with_the_reference(row, data):
         assert_close(gradients, plain_gradients, 1e-9)
 
 
+def test_no_gradient_kernel_is_forgotten():
+    names = {op.name for op in OPS}
+    for op in OPS:
+        name = f"{op.name}_grad"
+        exists = any(kernels.find(device, name) for device in ("cpu", "python"))
+        if exists and name not in names:  # otherwise an op of its own, which the rules use
+            assert isinstance(op._gradient_kernels, kernels.OpKernels), op.name
+
+
 def spread(x):
     """The same numbers, with a gap behind each in memory."""
     if not is_float(x) or not x.ndim:

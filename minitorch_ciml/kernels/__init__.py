@@ -57,10 +57,11 @@ _CPU = {
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),
-    "normalization": (
-        "batch_moments", "batch_normalization", "batch_normalization_grad", "layer_normalization",
-        "layer_normalization_grad", "normalize_batch", "normalize_batch_grad",
+    "batch_normalization": (
+        "batch_moments", "batch_normalization", "batch_normalization_grad", "normalize_batch",
+        "normalize_batch_grad",
     ),
+    "layer_normalization": ("layer_normalization", "layer_normalization_grad"),
     "random": ("dropout", "random_words"),
     "attention": (
         "attention", "attention_grad", "one_head_attention", "one_head_attention_grad",

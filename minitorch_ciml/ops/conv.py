@@ -115,7 +115,7 @@ def conv_bias_act(
     bias: Any = None,
     activation: str | Callable | None = None,
     strides: int | Ints = 1,
-    padding: str = "valid",
+    padding: str | Pads = "valid",
     data_format: str | None = None,
     dilation_rate: int | Ints = 1,
     residual: Any = None,
@@ -129,7 +129,7 @@ def conv_bias_act(
         activation: None, "linear", "relu", or any function of a tensor. Linear and ReLU are
             computed with the convolution, others after it.
         strides: as for `conv`.
-        padding: as for `conv`.
+        padding: as for `conv`, or the zeros (before, after) in each dimension.
         data_format: as for `conv`.
         dilation_rate: as for `conv`.
         residual: floats of the result's shape, or None: what a residual block goes past it.
@@ -251,7 +251,9 @@ def conv_transpose(
 # --- windows and sizes --------------------------------------------------------------------------
 
 
-def conv_geometry(inputs: Any, kernel: Any, strides: Any, padding: str, dilation: Any) -> dict:
+def conv_geometry(
+    inputs: Any, kernel: Any, strides: Any, padding: str | Pads, dilation: Any
+) -> dict:
     return _conv_geometry(
         shape_of(inputs), shape_of(kernel), frozen(strides), padding, frozen(dilation)
     )
@@ -259,7 +261,7 @@ def conv_geometry(inputs: Any, kernel: Any, strides: Any, padding: str, dilation
 
 @lru_cache(maxsize=1024)
 def _conv_geometry(
-    inputs: Ints, kernel: Ints, strides: int | Ints, padding: str, dilation: int | Ints
+    inputs: Ints, kernel: Ints, strides: int | Ints, padding: str | Pads, dilation: int | Ints
 ) -> dict:
     """The normalised parameters of `_conv`, after all checks. Cached: a script uses few of them."""
     rank = _spatial_rank("conv", inputs, kernel)
@@ -359,13 +361,17 @@ def _spatial_rank(name: str, inputs: Ints, kernel: Ints) -> int:
 
 
 def window_pads(
-    name: str, spatial: Ints, window: Ints, strides: Ints, padding: str, dilation: Ints
+    name: str, spatial: Ints, window: Ints, strides: Ints, padding: str | Pads, dilation: Ints
 ) -> Pads:
     """The zeros (before, after) in each dimension that `padding` stands for.
 
     Raises:
         ValueError: the padding is unknown, or the window does not fit into the padded input.
     """
+    if isinstance(padding, tuple):
+        inner = tuple(size + sum(pads) for size, pads in zip(spatial, padding, strict=True))
+        window_pads(name, inner, window, strides, "valid", dilation)
+        return padding
     if padding not in ("valid", "same") and not (padding == "causal" and len(spatial) == 1):
         raise ValueError(
             f"{name}: padding is {padding!r}, expected 'valid' or 'same' ('causal' in 1-D only)."

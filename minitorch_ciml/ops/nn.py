@@ -69,6 +69,7 @@ _leaky_relu = Op(
 _clipped_relu = Op(
     "clipped_relu",
     lambda g, y, x, max_value: where((x > 0) & (x < max_value), g, 0),
+    gradient_kernel=True,
     dtypes="float",
     doc="y = min(max(x, 0), max_value).",
 )

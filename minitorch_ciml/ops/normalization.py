@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, sqrt
+from minitorch_ciml.autograd.arithmetic import add, maximum, multiply, relu, sqrt
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.axes import check_axes
 from minitorch_ciml.ops.indexing import _getitem
+from minitorch_ciml.ops.nn import relu6
 from minitorch_ciml.ops.norms import norm
 from minitorch_ciml.ops.reduce import mean as _mean
 from minitorch_ciml.ops.reduce import var as _var
@@ -33,16 +34,20 @@ EPSILON = 1e-7  # Keras' default where a function does not say another
 # --- the ops ------------------------------------------------------------------------------------
 
 
-def _batch_normalization_ref(x, mean, variance, scale, offset, axis, epsilon):
+_ACTIVATIONS = {"linear": lambda z: z, "relu": relu, "relu6": relu6}
+
+
+def _batch_normalization_ref(x, mean, variance, scale, offset, axis, epsilon, activation):
     shape = [-1 if a == axis else 1 for a in range(x.ndim)]
     factor = reshape(scale / sqrt(variance + epsilon), shape)
-    return (x - reshape(mean, shape)) * factor + reshape(offset, shape)
+    z = (x - reshape(mean, shape)) * factor + reshape(offset, shape)
+    return _ACTIVATIONS[activation](z)
 
 
-def _normalize_batch_ref(x, scale, offset, moments, axis, epsilon):
+def _normalize_batch_ref(x, scale, offset, moments, axis, epsilon, activation):
     others = tuple(a for a in range(x.ndim) if a != axis)
     own = _mean(x, others), _var(x, others)
-    return _batch_normalization_ref(x, *own, scale, offset, axis, epsilon)
+    return _batch_normalization_ref(x, *own, scale, offset, axis, epsilon, activation)
 
 
 def _layer_normalization_ref(x, gamma, beta, epsilon):
@@ -57,7 +62,7 @@ _batch_normalization = Op(
     "batch_normalization",
     ref=_batch_normalization_ref,
     dtypes="float",
-    doc="y = scale (x - mean) / sqrt(variance + epsilon) + offset, per channel.",
+    doc="y = activation(scale (x - mean) / sqrt(variance + epsilon) + offset), per channel.",
 )
 _normalize_batch = Op(
     "normalize_batch",
@@ -84,8 +89,9 @@ def batch_normalization(
     offset: Any = None,
     scale: Any = None,
     epsilon: float = 1e-3,
+    activation: str = "linear",
 ) -> Tensor:
-    """y = scale (x - mean) / sqrt(variance + epsilon) + offset, for every channel.
+    """y = activation(scale (x - mean) / sqrt(variance + epsilon) + offset), for every channel.
 
     Args:
         x: floats with C channels along `axis`.
@@ -95,17 +101,25 @@ def batch_normalization(
         offset: floats (C,); 0 if left out.
         scale: floats (C,); 1 if left out.
         epsilon: keeps the root from 0.
+        activation: "linear", "relu" or "relu6", done in the same pass.
 
     Raises:
-        ValueError: the axis does not exist, or a shape is not (C,).
+        ValueError: the axis does not exist, or a shape is not (C,); another activation.
     """
+    _check_activation("batch_normalization", activation)
     x, axis = _with_channels("batch_normalization", x, axis)
     per_channel = _per_channel("batch_normalization", x, axis, mean, variance, scale, offset)
-    return _batch_normalization(x, *per_channel, axis=axis, epsilon=float(epsilon))
+    how = dict(axis=axis, epsilon=float(epsilon), activation=activation)
+    return _batch_normalization(x, *per_channel, **how)
 
 
 def normalize_batch(
-    x: Any, scale: Any = None, offset: Any = None, axis: int = -1, epsilon: float = 1e-3
+    x: Any,
+    scale: Any = None,
+    offset: Any = None,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+    activation: str = "linear",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Batch normalisation with the moments of the batch itself (Ioffe and Szegedy 2015).
 
@@ -115,18 +129,21 @@ def normalize_batch(
         offset: floats (C,); 0 if left out.
         axis: the axis of the channels.
         epsilon: keeps the root from 0.
+        activation: "linear", "relu" or "relu6", done in the same pass.
 
     Returns:
         The result, and as constants the mean (C,) and the variance (C,) of the batch, for the
         moving averages. The variance is not corrected for the sample size.
 
     Raises:
-        ValueError: the axis does not exist, or a shape is not (C,).
+        ValueError: the axis does not exist, or a shape is not (C,); another activation.
     """
+    _check_activation("normalize_batch", activation)
     x, axis = _with_channels("normalize_batch", x, axis)
     _, _, scale, offset = _per_channel("normalize_batch", x, axis, None, None, scale, offset)
     moments = _batch_moments(x, axis=axis)
-    y = _normalize_batch(x, scale, offset, moments, axis=axis, epsilon=float(epsilon))
+    how = dict(axis=axis, epsilon=float(epsilon), activation=activation)
+    y = _normalize_batch(x, scale, offset, moments, **how)
     mean, variance = [Tensor.constant(_getitem(moments, index=i).value) for i in (0, 1)]
     return y, mean, variance
 
@@ -219,6 +236,12 @@ def normalize(
 
 
 # --- checks -------------------------------------------------------------------------------------
+
+
+def _check_activation(name: str, activation: str) -> None:
+    if activation not in _ACTIVATIONS:
+        expected = ", ".join(map(repr, _ACTIVATIONS))
+        raise ValueError(f"{name}: got activation={activation!r}, expected one of {expected}.")
 
 
 def _with_channels(name: str, x: Any, axis: int) -> tuple[Tensor, int]:

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 _training: ContextVar[bool | None] = ContextVar("training", default=None)
 
 
+def is_training() -> bool:
+    """Whether the layers that are called here are being trained."""
+    return bool(_training.get())
+
+
 class Layer(HoldsWeights):
     """The base of all layers.
 

@@ -144,19 +144,28 @@ class BatchNormalization(ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return self.normalize(inputs, training, mask)
+
+    def normalize(
+        self, inputs: Any, training: bool | None, mask: Any = None, activation: str = "linear"
+    ) -> Any:
+        """What `call` gives, with an activation behind it, as `ops.batch_normalization` has them.
+
+        No activation if there is a mask, or if ranks share their statistics.
+        """
         inputs = wide(inputs)
         rows = config.part.get()
         synchronized = self.synchronized and rows is not None
         if not (training and self.trainable) or (not synchronized and rows and not rows.own):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
-                self.epsilon,
+                self.epsilon, activation,
             )  # fmt: skip
         if synchronized or mask is not None:
             y, mean, variance = self._normalize_stepwise(inputs, mask, synchronized)
         else:
             y, mean, variance = normalize_batch(
-                inputs, self.gamma, self.beta, self.axis, self.epsilon
+                inputs, self.gamma, self.beta, self.axis, self.epsilon, activation
             )
         self._follow(self.moving_mean, mean)
         self._follow(self.moving_variance, variance)

@@ -107,11 +107,12 @@ class _Margins(Layer):
         return pairs
 
     @property
-    def _pairs(self) -> tuple:
+    def pairs(self) -> tuple:
+        """The margins (before, after) of each spatial dimension."""
         raise NotImplementedError
 
     def _all_pairs(self) -> list:
-        spatial = list(self._pairs)
+        spatial = list(self.pairs)
         if self.data_format == "channels_last":
             return [(0, 0), *spatial, (0, 0)]
         return [(0, 0), (0, 0), *spatial]
@@ -144,7 +145,7 @@ class _ZeroPadding(_Margins):
         self.padding = pairs[0] if self.rank == 1 else pairs
 
     @property
-    def _pairs(self) -> tuple:
+    def pairs(self) -> tuple:
         return (self.padding,) if self.rank == 1 else self.padding
 
     def call(self, inputs: Any) -> Any:
@@ -167,7 +168,7 @@ class _Cropping(_Margins):
         self.cropping = pairs[0] if self.rank == 1 else pairs
 
     @property
-    def _pairs(self) -> tuple:
+    def pairs(self) -> tuple:
         return (self.cropping,) if self.rank == 1 else self.cropping
 
     def call(self, inputs: Any) -> Any:

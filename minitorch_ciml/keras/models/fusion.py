@@ -2,6 +2,7 @@
 
     Conv -> Add -> ReLU    the end of a residual block: the sum and the ReLU are part of the
                            convolution's last instructions, and what it adds to is read there
+    Conv -> BatchNormalization -> ReLU    see `normalized`; also in front of an Add, as above
     Conv -> MaxPooling     what is pooled is never stored, only where its maxima are
     softmax(q k^T) v       written with functions: the weights are never stored
 
@@ -12,7 +13,7 @@ that is an output of the model, is computed as always.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,22 +23,28 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.activations import linear, relu
 from minitorch_ciml.keras.layers.activation import ReLU
 from minitorch_ciml.keras.layers.convolutional import BaseConv, Conv1D, Conv2D, Conv3D
+from minitorch_ciml.keras.layers.convolutional_relatives import DepthwiseConv1D, DepthwiseConv2D
 from minitorch_ciml.keras.layers.core import Activation
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.merging import Add
+from minitorch_ciml.keras.layers.normalization import BatchNormalization
 from minitorch_ciml.keras.layers.pooling import (
     BasePooling,
     MaxPooling1D,
     MaxPooling2D,
     MaxPooling3D,
 )
-from minitorch_ciml.keras.masks import any_mask
+from minitorch_ciml.keras.layers.reshaping import ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
+from minitorch_ciml.keras.models.normalized import NormalizedConv, are_simple, relu_of
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten
 from minitorch_ciml.ops.attention import one_head_attention
 
 _CONVOLUTIONS = (Conv1D, Conv2D, Conv3D)
+_DEPTHWISE = (DepthwiseConv1D, DepthwiseConv2D)
+_ACTIVATIONS = (Activation, ReLU)
+_PADDINGS = (ZeroPadding1D, ZeroPadding2D, ZeroPadding3D)
 
 
 class Call(NamedTuple):
@@ -68,9 +75,9 @@ class _ResidualEnd:
 
     def _is_simple(self, x: Any, other: Any) -> bool:
         return (
-            _are_simple((self.conv, self.add, self.activation), (x, other))
+            are_simple((self.conv, self.add, self.activation), (x, other))
             and self.conv.activation is linear
-            and _is_relu(self.activation)
+            and relu_of(self.activation) == "relu"
         )
 
 
@@ -82,7 +89,7 @@ class _PooledConv:
 
     def __call__(self, x: Any) -> Any:
         conv, pool = self.conv, self.pool
-        if _are_simple((conv, pool), (x,)) and conv.activation in (linear, relu):
+        if are_simple((conv, pool), (x,)) and conv.activation in (linear, relu):
             return ops.conv_max_pool(
                 x, conv.kernel, conv.bias, None if conv.activation is linear else "relu",
                 conv.strides, conv.padding, conv.dilation_rate,
@@ -122,23 +129,6 @@ class _AttentionByHand:
         )
 
 
-def _are_simple(layers: tuple[Layer, ...], inputs: tuple) -> bool:
-    """Whether the layers do nothing beside their formula; a user may change them any time."""
-    dtype = layers[0].compute_dtype
-    return (
-        all(type(t) is Tensor and t.value.dtype == dtype for t in inputs)
-        and all(a.compute_dtype == dtype and not a.dtype_policy.mixed for a in layers)
-        and all(a.activity_regularizer is None for a in layers)
-        and not any_mask(inputs, {})
-    )
-
-
-def _is_relu(layer: Layer) -> bool:
-    if type(layer) is ReLU:
-        return layer.max_value is None and not layer.negative_slope and not layer.threshold
-    return type(layer) is Activation and layer.activation is relu
-
-
 def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
     """The calls of a model, in order, with one `Call` where one kernel does several."""
     uses = Counter(id(x) for node in nodes for x in node.inputs)
@@ -153,43 +143,99 @@ def fused(nodes: list[Node], outputs: Any) -> list[Node | Call]:
         return node if is_one else None
 
     for node in nodes:
-        attention = _attention_by_hand(node, maker)
-        if attention is not None:
-            calls[node] = Call(attention, attention.inputs, {}, node.outputs)
-            for inner in attention.nodes[:-1]:
-                del calls[inner]
-            continue
-        if type(node.layer) in (MaxPooling1D, MaxPooling2D, MaxPooling3D):
-            conv = maker(node.inputs[0], _CONVOLUTIONS)
-            if conv is not None and _has_bias(conv.layer) and _is_channels_last(node.layer):
-                calls[node] = Call(
-                    _PooledConv(conv.layer, node.layer), (conv.inputs[0],), {}, node.outputs
-                )
-                del calls[conv]
-            continue
-        add = maker(node.inputs[0], (Add,)) if type(node.layer) in (Activation, ReLU) else None
-        if add is None or len(add.inputs) != 2 or add.inputs[0].shape != add.inputs[1].shape:
-            continue
-        for place, x in enumerate(add.inputs):
-            conv = maker(x, _CONVOLUTIONS)
-            if conv is not None and _has_bias(conv.layer):
-                end = _ResidualEnd(conv.layer, add.layer, node.layer, place == 0)
-                args = (conv.inputs[0], add.inputs[1 - place])
-                calls[node] = Call(end, args, {}, node.outputs)
-                del calls[conv], calls[add]
+        for matching in (_attention_by_hand, _pooled_conv, _residual_end, _normalized_conv):
+            match = matching(node, maker)
+            if match is not None:
+                calls[node] = Call(match.layer, match.inputs, {}, node.outputs)
+                for inner in match.inner:
+                    calls.pop(inner, None)
                 break
     return list(calls.values())
+
+
+class Match(NamedTuple):
+    """What stands for a call and the `inner` ones before it."""
+
+    layer: Callable
+    inputs: tuple
+    inner: Sequence[Node]
+
+
+def _pooled_conv(node: Node, maker: Callable) -> Match | None:
+    if type(node.layer) not in (MaxPooling1D, MaxPooling2D, MaxPooling3D):
+        return None
+    conv = maker(node.inputs[0], _CONVOLUTIONS)
+    if conv is None or not _has_bias(conv.layer) or not _is_channels_last(node.layer):
+        return None
+    return Match(_PooledConv(conv.layer, node.layer), (conv.inputs[0],), [conv])
+
+
+def _addition(node: Node, maker: Callable) -> Node | None:
+    """The sum of two equal shapes that an activation gets."""
+    add = maker(node.inputs[0], (Add,)) if type(node.layer) in _ACTIVATIONS else None
+    if add is None or len(add.inputs) != 2 or add.inputs[0].shape != add.inputs[1].shape:
+        return None
+    return add
+
+
+def _residual_end(node: Node, maker: Callable) -> Match | None:
+    add = _addition(node, maker)
+    for place, x in enumerate(add.inputs if add else ()):
+        conv = maker(x, _CONVOLUTIONS)
+        if conv is not None and _has_bias(conv.layer):
+            end = _ResidualEnd(conv.layer, add.layer, node.layer, place == 0)  # type: ignore
+            return Match(end, (conv.inputs[0], add.inputs[1 - place]), [conv, add])  # type: ignore
+    return None
+
+
+def _normalized_conv(node: Node, maker: Callable) -> Match | None:
+    """A convolution, its normalisation, and an activation; or what there is of these."""
+    if type(node.layer) is BatchNormalization:
+        return _ending_with(node, [], maker)
+    if relu_of(node.layer) is None:
+        return None
+    add = _addition(node, maker)
+    for place, x in enumerate(add.inputs if add else ()):
+        layers = dict(activation=node.layer, add=add.layer, comes_first=place == 0)  # type: ignore
+        normalization = maker(x, (BatchNormalization,))
+        inner, other = [normalization, add], add.inputs[1 - place]  # type: ignore
+        if match := _ending_with(normalization, inner, maker, other, **layers):
+            return match
+    normalization = maker(node.inputs[0], (BatchNormalization,))
+    return _ending_with(normalization, [normalization], maker, activation=node.layer)
+
+
+def _ending_with(
+    normalization: Node | None, inner: Sequence, maker: Callable, *others: Any, **layers: Any
+) -> Match | None:
+    """The match with this normalisation; what is added comes with a convolution only."""
+    if normalization is None or normalization.kwargs:
+        return None
+    if normalization.layer.axis not in (-1, len(normalization.outputs.shape) - 1):
+        return None
+    conv = maker(normalization.inputs[0], (*_CONVOLUTIONS, *_DEPTHWISE))
+    if conv is not None and _is_channels_last(conv.layer):
+        x, inner, pad = conv.inputs[0], [conv, *inner], maker(conv.inputs[0], _PADDINGS)
+        if pad is not None and conv.layer.padding == "valid" and _is_channels_last(pad.layer):
+            x, inner, layers = pad.inputs[0], [pad, *inner], {**layers, "pad": pad.layer}
+        fused = NormalizedConv(conv.layer, normalization.layer, **layers)
+        return Match(fused, (x, *others), inner)
+    if others or not layers:
+        return None
+    return Match(
+        NormalizedConv(None, normalization.layer, **layers), (normalization.inputs[0],), inner
+    )
 
 
 def _has_bias(conv: BaseConv) -> bool:
     return conv.use_bias and _is_channels_last(conv)
 
 
-def _is_channels_last(layer: BaseConv | BasePooling) -> bool:
+def _is_channels_last(layer: Any) -> bool:
     return layer.data_format == "channels_last"
 
 
-def _attention_by_hand(node: Node, maker: Callable) -> _AttentionByHand | None:
+def _attention_by_hand(node: Node, maker: Callable) -> Match | None:
     """The attention of which this is the last call: softmax(q k^T) v, or of a multiple of q k^T."""
 
     def call_of(x: Any, *functions: str) -> Any:
@@ -210,9 +256,8 @@ def _attention_by_hand(node: Node, maker: Callable) -> _AttentionByHand | None:
     inputs = product.args[0], turned.args[0], node.args[1]
     if not all([isinstance(x, KerasTensor) and x.ndim >= 3 for x in inputs]):
         return None
-    return _AttentionByHand(
-        [n for n in (turned, product, scaled, shares, node) if n], inputs, scale
-    )
+    nodes = [n for n in (turned, product, scaled, shares, node) if n]
+    return Match(_AttentionByHand(nodes, inputs, scale), inputs, nodes[:-1])
 
 
 def _is_call_of(node: Node, *functions: str) -> bool:

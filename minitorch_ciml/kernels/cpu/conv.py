@@ -8,8 +8,8 @@ paddings and groups, as register-tiled matrix products (see `simd` and `geometry
   also the input gradient: the gradient correlated with the flipped kernel.
 - `correlate_grad`: the kernel's gradient, and the bias' beside it (see `conv_kernel_grad`).
 
-Where they are faster, others do it: `winograd` for windows of 3 x 3, `pointwise` and
-`wide_product` for 1 x 1.
+Where they are faster, others do it: `winograd` for windows of 3 x 3, `pointwise` for 1 x 1, and
+`wide_product` for many weights.
 
 All mask g with ReLU's derivative while they read it, so no masked copy of it is ever stored.
 """
@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import pointwise, wide_product, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import pointwise, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.conv_kernel_grad import kernel_grad
 from minitorch_ciml.kernels.cpu.conv_plan import (
@@ -42,6 +42,7 @@ from minitorch_ciml.kernels.cpu.jit import ready, ready_or_empty
 from minitorch_ciml.kernels.cpu.pool import max_pool, max_pool_scatter
 from minitorch_ciml.kernels.cpu.threads import threads_for
 from minitorch_ciml.kernels.cpu.vector import lanes_of
+from minitorch_ciml.kernels.cpu.wide_product import BACKWARD, FORWARD, wide_product
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 
@@ -144,9 +145,13 @@ def _conv(
     shape = output_shape(x.shape, w.shape, strides, padding, dilation)
     if 0 in shape:
         return empty(shape, dtype)
-    if plus is None and wide_product.fits(w.shape, padding, groups, dtype):
-        return wide_product.forward(x, w, b, strides, clip)
     how = (x.shape, w.shape, strides, padding, dilation, groups)
+    wide = wide_product(*how, dtype, FORWARD)
+    if wide is not None:
+        y = wide.forward(x, w, b, clip and plus is None)
+        if plus is not None:
+            add_into(y, plus, clip)
+        return y
     most = threads_for(math.prod(shape) * w.size // shape[-1])
     nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
     by_winograd = winograd.fits(w.shape, strides, dilation, groups, dtype)
@@ -205,6 +210,9 @@ def _input_grad(
     if g.size == 0:
         dx.fill(0)
         return dx
+    wide = wide_product(input_shape, w.shape, strides, padding, dilation, groups, dtype, BACKWARD)
+    if wide is not None:
+        return wide.input_grad(_passed(g, mask), w)
     flat_g, flat_w = ready(g, dtype), ready(w, dtype)
     flat_mask = ready_or_empty(mask, dtype)
     by = backward_weights(w.shape, groups, depthwise)
@@ -237,7 +245,16 @@ def conv_kernel_grad(
     """`dw = dL/dw` for `y = conv(x, w)`: x `(N, *S, C)`, g `(N, *O, F)` -> dw `(*K, C //
     groups, F)`.
     """
-    return kernel_grad(x, g, None, kernel_shape, strides, padding, dilation, groups)[0]
+    how = (strides, padding, dilation, groups)
+    wide = wide_product(x.shape, kernel_shape, *how, np.result_type(x, g), BACKWARD)
+    if wide is not None:
+        return wide.kernel_grad(x, g)
+    return kernel_grad(x, g, None, kernel_shape, *how)[0]
+
+
+def _passed(g: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """g where the mask is positive, otherwise 0."""
+    return g if mask is None else relu_grad(g, mask, mask, needs=(True,))[0]
 
 
 def _is_product(
@@ -304,8 +321,9 @@ def conv_bias_act_grad(
     output.
     """
     mask = y if activation == "relu" else None
-    if all(needs) and g.size and wide_product.fits(w.shape, padding, groups, y.dtype):
-        return wide_product.gradients(x, g, mask, w, strides)[:3]
+    wide = wide_product(x.shape, w.shape, strides, padding, dilation, groups, y.dtype, BACKWARD)
+    if wide is not None and all(needs):
+        return wide.gradients(x, _passed(g, mask), w)
     if all(needs) and _is_product(x.shape, w.shape, strides, padding, groups, y.dtype):
         return _product_grads(x, g, mask, w, False)[:3]
     by_winograd = winograd.fits(w.shape, strides, dilation, groups, np.result_type(x, w))
@@ -332,14 +350,15 @@ def conv_bias_add_act_grad(
     """`(dx, dw, db, dr)` of :func:`conv_bias_add_act`, each None unless `needs` asks for it."""
     mask = y if activation == "relu" else None
     dtype = np.result_type(x, w)
-    if all(needs) and g.size and wide_product.fits(w.shape, how["padding"], how["groups"], dtype):
-        return wide_product.gradients(x, g, mask, w, how["strides"])
+    wide = wide_product(x.shape, w.shape, **how, dtype=dtype, patience=BACKWARD)
+    if wide is not None and all(needs):
+        g = _passed(g, mask)
+        return *wide.gradients(x, g, w), g
     kinds = (x.shape, w.shape, how["strides"], how["padding"], how["groups"])
     if needs[0] and needs[3] and _is_product(*kinds, dtype):
         return _product_grads(x, g, mask, w, True)
     if activation == "relu" and needs[3]:  # what the masked g is needed for itself
-        (g,) = relu_grad(g, y, y, needs=(True,))
-        activation = "linear"
+        g, activation = _passed(g, y), "linear"
     grads = conv_bias_act_grad(g, y, x, w, b, needs=needs[:3], activation=activation, **how)
     return (*grads, g if needs[3] else None)
 

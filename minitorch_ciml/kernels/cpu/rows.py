@@ -64,6 +64,14 @@ def parts_of(rows: int, n: int) -> int:
 
 
 @reordered
+def accumulate(a, i, b):
+    """a[i] += b, of matrices."""
+    for k in range(b.shape[0]):
+        for j in range(b.shape[1]):
+            a[i, k, j] += b[k, j]
+
+
+@reordered
 def top(x, first, n):
     """The largest of n elements. A NaN is none, but -inf is."""
     width, best = lanes(x), x.dtype.type(-np.inf)

@@ -14,6 +14,7 @@ from typing import Any
 
 from numba import cuda
 
+from minitorch_ciml.kernels.cuda import functions
 from minitorch_ciml.kernels.cuda.channels import gradient_sums, moments
 from minitorch_ciml.kernels.cuda.elements import read, write
 from minitorch_ciml.kernels.cuda.elementwise import FLOATS, THREADS, Elementwise, blocks_for, cast
@@ -50,9 +51,9 @@ def batch_moments(x: CudaArray, *, axis: int) -> CudaArray:
 
 def batch_normalization(
     x: CudaArray, mean: CudaArray, variance: CudaArray, scale: CudaArray, offset: CudaArray, *,
-    axis: int, epsilon: float,
+    axis: int, epsilon: float, activation: str = "linear",
 ) -> CudaArray:  # fmt: skip
-    """y = scale (x - mean) / sqrt(variance + epsilon) + offset."""
+    """y = activation(scale (x - mean) / sqrt(variance + epsilon) + offset)."""
     dtype = x.dtype
     x, mean, variance, scale, offset = _singles(x, mean, variance, scale, offset)
     factor, channels = empty(scale.shape, x.dtype), scale.size
@@ -60,7 +61,20 @@ def batch_normalization(
         _factors(*blocks_for(channels), factor, scale, variance, _number(x, epsilon), channels)
     along = [-1 if a == axis else 1 for a in range(x.ndim)]
     vectors = [v.reshape(along) for v in (mean, factor, offset)]
-    return cast(_normalized(*vectors, x), dtype)
+    return cast(_activated(_normalized(*vectors, x), activation), dtype)
+
+
+def _activated(z: CudaArray, activation: str) -> CudaArray:
+    if activation == "relu6":
+        return functions.clipped_relu(z, max_value=6.0)
+    return functions.relu(z) if activation == "relu" else z
+
+
+def _passed(g: CudaArray, y: CudaArray, activation: str) -> CudaArray:
+    """The gradient before the activation."""
+    if activation == "relu6":
+        return functions.clipped_relu_grad(g, y, y, needs=(True,), max_value=6.0)[0]  # type: ignore
+    return functions.relu_grad(g, y, y, needs=(True,))[0] if activation == "relu" else g  # type: ignore
 
 
 def _singles(*arrays: CudaArray) -> list[CudaArray]:
@@ -144,9 +158,10 @@ _variance_slope = Elementwise(
 
 def batch_normalization_grad(
     g: CudaArray, y: CudaArray, x: CudaArray, mean: CudaArray, variance: CudaArray,
-    scale: CudaArray, offset: CudaArray, *, needs: Needs, axis: int, epsilon: float,
+    scale: CudaArray, offset: CudaArray, *,
+    needs: Needs, axis: int, epsilon: float, activation: str = "linear",
 ) -> Gradients:  # fmt: skip
-    dtype = x.dtype
+    dtype, g = x.dtype, _passed(g, y, activation)
     g, x, mean, variance, scale = _singles(g, x, mean, variance, scale)
     dx, d_scale, d_offset, factor = _gradients(g, x, mean, variance, scale, axis, epsilon, False)
     d_mean = _mean_slope(factor, d_offset)
@@ -156,11 +171,11 @@ def batch_normalization_grad(
 
 def normalize_batch(
     x: CudaArray, scale: CudaArray, offset: CudaArray, moments: CudaArray, *,
-    axis: int, epsilon: float,
+    axis: int, epsilon: float, activation: str = "linear",
 ) -> CudaArray:  # fmt: skip
     """`batch_normalization` with the moments of x itself: mean, variance = moments."""
-    mean, variance = _apart(moments)
-    return batch_normalization(x, mean, variance, scale, offset, axis=axis, epsilon=epsilon)
+    how: Any = dict(axis=axis, epsilon=epsilon, activation=activation)
+    return batch_normalization(x, *_apart(moments), scale, offset, **how)
 
 
 def _apart(moments: CudaArray) -> list[CudaArray]:
@@ -169,9 +184,10 @@ def _apart(moments: CudaArray) -> list[CudaArray]:
 
 def normalize_batch_grad(
     g: CudaArray, y: CudaArray, x: CudaArray, scale: CudaArray, offset: CudaArray,
-    moments: CudaArray, *, needs: Needs, axis: int, epsilon: float,
+    moments: CudaArray, *,
+    needs: Needs, axis: int, epsilon: float, activation: str = "linear",
 ) -> Gradients:  # fmt: skip
-    dtype = x.dtype
+    dtype, g = x.dtype, _passed(g, y, activation)
     g, x, scale, moments = _singles(g, x, scale, moments)
     mean, variance = _apart(moments)
     dx, d_scale, d_offset, _ = _gradients(g, x, mean, variance, scale, axis, epsilon, True)

@@ -12,6 +12,9 @@ Array = np.ndarray
 Needs = tuple[bool, ...]
 Gradients = tuple[Array | None, ...]
 
+# What follows a batch normalisation: y = min(max(z, low), high).
+BOUNDS = {"linear": (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
+
 
 def _others(x: Array, axis: int) -> tuple[int, ...]:
     """All axes but one."""
@@ -21,6 +24,14 @@ def _others(x: Array, axis: int) -> tuple[int, ...]:
 def _along(v: Array, x: Array, axis: int) -> Array:
     """(C,) in a shape that broadcasts along `axis` of x."""
     return v.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+
+
+def _passed(g: Array, y: Array, activation: str) -> Array:
+    """The gradient before the activation."""
+    if activation == "linear":
+        return g
+    low, high = BOUNDS[activation]
+    return np.where((y > low) & (y < high), g, g.dtype.type(0))
 
 
 # --- per channel --------------------------------------------------------------------------------
@@ -34,17 +45,19 @@ def batch_moments(x: Array, *, axis: int) -> Array:
 
 def batch_normalization(
     x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
-    axis: int, epsilon: float,
+    axis: int, epsilon: float, activation: str = "linear",
 ) -> Array:  # fmt: skip
-    """y = scale (x - mean) / sqrt(variance + epsilon) + offset."""
+    """y = activation(scale (x - mean) / sqrt(variance + epsilon) + offset)."""
     factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
-    return (x - _along(mean, x, axis)) * _along(factor, x, axis) + _along(offset, x, axis)
+    z = (x - _along(mean, x, axis)) * _along(factor, x, axis) + _along(offset, x, axis)
+    return z if activation == "linear" else np.clip(z, *map(x.dtype.type, BOUNDS[activation]))
 
 
 def batch_normalization_grad(
     g: Array, y: Array, x: Array, mean: Array, variance: Array, scale: Array, offset: Array, *,
-    needs: Needs, axis: int, epsilon: float,
+    needs: Needs, axis: int, epsilon: float, activation: str = "linear",
 ) -> Gradients:  # fmt: skip
+    g = _passed(g, y, activation)
     rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
     centred, others = x - _along(mean, x, axis), _others(x, axis)
     d_offset = g.sum(axis=others)
@@ -55,18 +68,20 @@ def batch_normalization_grad(
 
 
 def normalize_batch(
-    x: Array, scale: Array, offset: Array, moments: Array, *, axis: int, epsilon: float
-) -> Array:
+    x: Array, scale: Array, offset: Array, moments: Array, *,
+    axis: int, epsilon: float, activation: str = "linear",
+) -> Array:  # fmt: skip
     """`batch_normalization` with the moments of x itself: mean, variance = moments."""
-    mean, variance = moments
-    return batch_normalization(x, mean, variance, scale, offset, axis=axis, epsilon=epsilon)
+    how = dict(axis=axis, epsilon=epsilon, activation=activation)
+    return batch_normalization(x, moments[0], moments[1], scale, offset, **how)
 
 
 def normalize_batch_grad(
     g: Array, y: Array, x: Array, scale: Array, offset: Array, moments: Array, *,
-    needs: Needs, axis: int, epsilon: float,
+    needs: Needs, axis: int, epsilon: float, activation: str = "linear",
 ) -> Gradients:  # fmt: skip
     """As the moments depend on x, what g has in common with 1 and with x does not arrive."""
+    g = _passed(g, y, activation)
     rstd = 1 / np.sqrt(moments[1] + x.dtype.type(epsilon))
     z = (x - _along(moments[0], x, axis)) * _along(rstd, x, axis)
     others, n = _others(x, axis), max(x.size // x.shape[axis], 1)
