@@ -107,8 +107,16 @@ def _attention(keras: Any, layers: Any, x: Any) -> Any:
     return layers.Dense(1)(layers.GlobalAveragePooling1D()(y))
 
 
+def _resnet50(keras: Any, layers: Any, x: Any) -> Any:
+    return keras.applications.ResNet50(weights=None, input_tensor=x, classes=CLASSES).output
+
+
+def _mobilenet_v2(keras: Any, layers: Any, x: Any) -> Any:
+    return keras.applications.MobileNetV2(weights=None, input_tensor=x, classes=CLASSES).output
+
+
 _BUILDERS = {
     "cnn": _cnn, "cifar": _cifar, "mlp": _mlp, "residual": _residual,
     "autoencoder": _autoencoder, "transformer": _transformer, "lstm": _lstm, "xor": _xor,
-    "attention": _attention,
+    "attention": _attention, "resnet50": _resnet50, "mobilenet_v2": _mobilenet_v2,
 }  # fmt: skip

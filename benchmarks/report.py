@@ -14,7 +14,7 @@ GROUPS = {
     "a": "(a) CNN", "b": "(b) CIFAR CNN", "c": "(c) MLP", "d": "(d) residual CNN",
     "e": "(e) convolutional autoencoder", "f": "(f) transformer block", "g": "(g) LSTM",
     "h": "(h) toy models", "i": "(i) inference", "j": "(j) kernels", "k": "(k) start-up",
-    "l": "(l) scalar engine",
+    "l": "(l) scalar engine", "m": "(m) ready-made networks",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.torch_networks import mobilenet_v2, resnet50
 from benchmarks.workloads import CLASSES, MODELS, initial_weights
 
 LOSSES = {
@@ -118,7 +119,7 @@ class _Attention(nn.Module):
 _BUILDERS = {
     "cnn": _cnn, "cifar": _cifar, "mlp": _mlp, "residual": _residual,
     "autoencoder": _autoencoder, "transformer": _Transformer, "lstm": _LSTM, "xor": _xor,
-    "attention": _Attention,
+    "attention": _Attention, "resnet50": resnet50, "mobilenet_v2": mobilenet_v2,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ of the weights and those of the inputs; the first layer's inputs need none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
@@ -78,6 +79,40 @@ def dense(inputs: int, outputs: int, rows: int = 1) -> float:
     return 2.0 * rows * inputs * outputs
 
 
+# The groups of ResNet50: filters, blocks, stride, and the size of the results for 96 x 96 images.
+RESNET_GROUPS = ((64, 3, 1, 24), (128, 4, 2, 12), (256, 6, 2, 6), (512, 3, 2, 3))
+# The blocks of MobileNetV2: expansion, filters, how many, stride, and the same size.
+MOBILENET_BLOCKS = (
+    (1, 16, 1, 1, 48), (6, 24, 2, 2, 24), (6, 32, 3, 2, 12), (6, 64, 4, 2, 6), (6, 96, 3, 1, 6),
+    (6, 160, 3, 2, 3), (6, 320, 1, 1, 3),
+)  # fmt: skip
+
+
+def _resnet50() -> Iterator[float]:
+    yield conv(48, 7, 3, 64)
+    channels = 64
+    for width, count, _, size in RESNET_GROUPS:
+        yield conv(size, 1, channels, 4 * width)
+        for _ in range(count):
+            yield from (conv(size, 1, channels, width), conv(size, 3, width, width))
+            yield conv(size, 1, width, 4 * width)
+            channels = 4 * width
+    yield dense(channels, CLASSES)
+
+
+def _mobilenet_v2() -> Iterator[float]:
+    yield conv(48, 3, 3, 32)
+    channels, before = 32, 48
+    for expansion, width, count, _, size in MOBILENET_BLOCKS:
+        for _ in range(count):
+            inner = channels * expansion
+            if expansion > 1:
+                yield conv(before, 1, channels, inner)
+            yield from (conv(size, 3, 1, inner), conv(size, 1, inner, width))
+            channels, before = width, size
+    yield from (conv(3, 1, channels, 1280), dense(1280, CLASSES))
+
+
 _BLOCK = (conv(14, 1, 64, 16), conv(14, 3, 16, 16), conv(14, 1, 16, 64))
 _ATTENTION = (dense(128, 384, 128), dense(128, 128, 128), dense(128, 128, 128))
 
@@ -97,6 +132,8 @@ MODELS = {
         dense(128, CLASSES))),
     "lstm": Model((28, 28), "class", (
         dense(28, 512, 28), dense(128, 512, 28), dense(128, CLASSES))),
+    "resnet50": Model((96, 96, 3), "class", tuple(_resnet50())),
+    "mobilenet_v2": Model((96, 96, 3), "class", tuple(_mobilenet_v2())),
     "xor": Model((2,), "xor", (dense(2, 8), dense(8, 1))),
     "attention": Model((8, 16), "number", (
         dense(16, 48, 8), dense(16, 8, 8), dense(8, 16, 8), dense(16, 1))),
@@ -129,6 +166,16 @@ def _inference() -> list[Workload]:
         Workload("CNN, 1 image, model(x)", "i", "call", "cnn", 1, flop=flop),
         Workload("CNN, 1 image, predict", "i", "predict", "cnn", 1, flop=flop),
         Workload(f"CNN, {many:,} images, predict", "i", "predict", "cnn", many, flop=many * flop),
+    ]
+
+
+def _network(title: str, model: str, batch: int) -> list[Workload]:
+    """A ready-made network: trained, and used."""
+    step, use = batch * MODELS[model].training, batch * sum(MODELS[model].forward)
+    peers = ("torch", "keras-torch", "keras-jax")
+    return [
+        Workload(f"{title}, step", "m", "step", model, batch, flop=step, peers=peers),
+        Workload(f"{title}, predict", "m", "predict", model, batch, flop=use, peers=peers),
     ]
 
 
@@ -229,6 +276,8 @@ WORKLOADS = [
     *_inference(),
     *_kernels(),
     *_scalar(),
+    *_network("ResNet50, 8 images of 96x96", "resnet50", 8),
+    *_network("MobileNetV2, 16 images of 96x96", "mobilenet_v2", 16),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 

@@ -13,7 +13,7 @@ from benchmarks.framework import FRAMEWORKS, OURS, NotAvailable
 from benchmarks.runner import Settings, add_shares, higher, run_group
 from benchmarks.scalar_peer import Value
 from benchmarks.worker import Service, Worker, WorkerError
-from minitorch_ciml import Scalar, ops
+from minitorch_ciml import Scalar, keras, ops
 
 TINY = Settings(rounds=2, seconds=0.0, compiled=False, threads=1)
 FORWARD = workloads.BY_NAME["scalar MLP, forward"]
@@ -128,6 +128,22 @@ def test_all_compute_the_same(peer, name):
         losses = peers[peer]().losses(workload, 3)
     # Adam's first steps divide by roots of tiny numbers, which enlarges rounding.
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
+def test_ready_made_networks_are_the_same(name):
+    pytest.importorskip("torch", reason="the peer torch is not installed")
+    from benchmarks.keras_models import build_model
+    from benchmarks.torch_models import build_model as build_torch_model
+
+    model, peer = build_model(keras, name, 1e-3), build_torch_model(name)
+    assert sum(w.size for w in model.trainable_weights) == sum(w.numel() for w in peer.parameters())
+    # The arithmetic of Keras' layers, of which the dense one is the last.
+    total = 2 * model.layers[-1].kernel.size
+    for layer in model.layers:
+        if "Conv" in type(layer).__name__:
+            total += 2 * np.prod(layer.output.shape[1:3]) * layer.kernel.size
+    assert total == sum(workloads.MODELS[name].forward)
 
 
 @pytest.mark.parametrize("name", [w.name for w in workloads.WORKLOADS if w.group == "h"])
