@@ -87,6 +87,11 @@ def _run(
         )  # fmt: skip
 
 
+def _operations(y_shape: Ints, w_shape: Ints, depthwise: bool) -> int:
+    """What a convolution costs, in multiplications; those of depthwise ones share nothing."""
+    return math.prod(y_shape) * math.prod(w_shape[:-1]) * (4 if depthwise else 1)
+
+
 def conv(
     x: np.ndarray, w: np.ndarray, *, strides: Ints, padding: Pads, dilation: Ints, groups: int
 ) -> np.ndarray:
@@ -152,7 +157,7 @@ def _conv(
         if plus is not None:
             add_into(y, plus, clip)
         return y
-    most = threads_for(math.prod(shape) * w.size // shape[-1])
+    most = threads_for(_operations(shape, w.shape, depthwise))
     nothing, bias = np.empty(0, dtype), _padded_bias(b, shape[-1], dtype)
     by_winograd = winograd.fits(w.shape, strides, dilation, groups, dtype)
     plan = None if by_winograd else forward_rows(*how, lanes_of(dtype)) or forward_window(*how)
@@ -216,7 +221,7 @@ def _input_grad(
     flat_g, flat_w = ready(g, dtype), ready(w, dtype)
     flat_mask = ready_or_empty(mask, dtype)
     by = backward_weights(w.shape, groups, depthwise)
-    most = threads_for(g.size * w.size // filters)
+    most = threads_for(_operations(g.shape, w.shape, depthwise))
     bias = _padded_bias(None, channels, dtype)
     if winograd.fits(w.shape, strides, dilation, groups, dtype):
         flipped = w[::-1, ::-1].swapaxes(2, 3)

@@ -56,7 +56,7 @@ def kernel_grad(
     one_place = max(*kernel_shape[:-2], groups) == 1 and not any(map(any, padding))
     if one_place and pointwise.fits(x.shape[-1], filters, dtype):
         return _of_product(x, g, mask, kernel_shape, strides)
-    most = threads_for(g.size * dw.size // filters)
+    most = threads_for(g.size * dw.size // filters * (4 if depthwise else 1))
     if winograd.fits(kernel_shape, strides, dilation, groups, dtype):
         winograd_grad.gradients(most, x, g, ready_or_empty(mask, dtype), padding, dw, db)
     elif correlate_few.fits(kernel_shape, dilation, groups, dtype):
