@@ -115,8 +115,16 @@ def _mobilenet_v2(keras: Any, layers: Any, x: Any) -> Any:
     return keras.applications.MobileNetV2(weights=None, input_tensor=x, classes=CLASSES).output
 
 
+def _transfer(keras: Any, layers: Any, x: Any) -> Any:
+    how = {"weights": None, "include_top": False, "pooling": "avg"}
+    base = keras.applications.MobileNetV2(input_shape=x.shape[1:], **how)
+    base.trainable = False
+    return _classes(layers, base(x, training=False))
+
+
 _BUILDERS = {
     "cnn": _cnn, "cifar": _cifar, "mlp": _mlp, "residual": _residual,
     "autoencoder": _autoencoder, "transformer": _transformer, "lstm": _lstm, "xor": _xor,
     "attention": _attention, "resnet50": _resnet50, "mobilenet_v2": _mobilenet_v2,
+    "transfer": _transfer,
 }  # fmt: skip

@@ -134,6 +134,7 @@ MODELS = {
         dense(28, 512, 28), dense(128, 512, 28), dense(128, CLASSES))),
     "resnet50": Model((96, 96, 3), "class", tuple(_resnet50())),
     "mobilenet_v2": Model((96, 96, 3), "class", tuple(_mobilenet_v2())),
+    "transfer": Model((96, 96, 3), "class", tuple(_mobilenet_v2())),
     "xor": Model((2,), "xor", (dense(2, 8), dense(8, 1))),
     "attention": Model((8, 16), "number", (
         dense(16, 48, 8), dense(16, 8, 8), dense(8, 16, 8), dense(16, 1))),
@@ -177,6 +178,13 @@ def _network(title: str, model: str, batch: int) -> list[Workload]:
         Workload(f"{title}, step", "m", "step", model, batch, flop=step, peers=peers),
         Workload(f"{title}, predict", "m", "predict", model, batch, flop=use, peers=peers),
     ]
+
+
+def _transfer() -> Workload:
+    """MobileNetV2 as it is, under a dense layer that is trained."""
+    flop = 16 * sum(MODELS["transfer"].forward)
+    title, peers = "MobileNetV2, only the top trained, step", ("keras-torch", "keras-jax")
+    return Workload(title, "m", "step", "transfer", 16, flop=flop, peers=peers)
 
 
 # --- kernels ------------------------------------------------------------------------------------
@@ -278,6 +286,7 @@ WORKLOADS = [
     *_scalar(),
     *_network("ResNet50, 8 images of 96x96", "resnet50", 8),
     *_network("MobileNetV2, 16 images of 96x96", "mobilenet_v2", 16),
+    _transfer(),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
