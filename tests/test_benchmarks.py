@@ -65,7 +65,7 @@ def test_arithmetic_of_the_cnn():
 
 @pytest.mark.parametrize("name", workloads.MODELS)
 def test_data_fit_the_model(name):
-    workload = next(w for w in workloads.WORKLOADS if w.model == name and w.task == "fit")
+    workload = next(w for w in workloads.WORKLOADS if w.model == name and w.task in ("fit", "step"))
     x, y = workloads.make_data(workload)
     assert x.shape == (workload.batch, *workloads.MODELS[name].input)
     assert x.dtype == np.float32 and len(y) == len(x)
