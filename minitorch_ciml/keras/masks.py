@@ -8,6 +8,7 @@ out. Functions of `ops` make tensors without a mask.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from minitorch_ciml.autograd import Tensor
@@ -36,3 +37,48 @@ def set_mask(outputs: Any, masks: Any) -> None:
     for y, mask in zip(flatten(outputs), flatten(masks)):
         if mask is not None and isinstance(y, Tensor) and mask_of(y) is None:
             y._keras_mask = as_tensor(mask)
+
+
+class CarriesMasks:
+    """A base of `Layer`: which masks a call gets, and what becomes of them."""
+
+    name: str
+    _call_names: tuple[str, ...]  # the arguments of `call`
+    supports_masking = False
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the output (or one for each) from that of the first argument.
+
+        A subclass that overrides it, or says `supports_masking = True`, passes masks on.
+        """
+        return previous_mask
+
+    def _fill_in_masks(self, args: tuple, kwargs: dict) -> Any:
+        """Puts the tensors' masks into `kwargs` where `call` takes them.
+
+        As in Keras: the mask of the only tensor goes to `mask`; of several tensors, that of the
+        argument `query` to `query_mask`, and so on.
+
+        Returns:
+            The mask of the first argument.
+        """
+        given = {**dict(zip(self._call_names, args)), **kwargs}
+        tensors = {name: value for name, value in given.items()
+                   if any(isinstance(x, Tensor) for x in flatten(value))}  # fmt: skip
+        for name, value in tensors.items():
+            name = "mask" if len(tensors) == 1 else f"{name}_mask"
+            if name in self._call_names[len(args) :] and kwargs.get(name) is None:
+                if any_mask((value,), {}):
+                    kwargs[name] = mask_of(value)
+        mask = kwargs.get("mask", given.get("mask"))
+        return mask_of(args[0]) if mask is None else mask
+
+    def _pass_mask_on(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        if self.supports_masking:
+            set_mask(outputs, self.compute_mask(inputs, mask))
+        elif any(m is not None for m in flatten(mask)):
+            warnings.warn(
+                f"layer {self.name!r} ({type(self).__name__}) does not support masking: the layers "
+                "after it do not see the mask of its input.",
+                stacklevel=4,
+            )

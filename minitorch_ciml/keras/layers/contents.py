@@ -1,4 +1,4 @@
-"""What is in a layer: the layers and the weights that its attributes hold.
+"""What is in a layer: the layers, weights and metrics that its attributes hold.
 
 They are found by walking the attributes, so that a list of layers, or one that is put in later, is
 noticed too. A training step asks for them often: within `_keeping_inventory` they are found once.
@@ -135,6 +135,41 @@ class HoldsWeights(Configurable):
                 f"count_params: {self.name!r} has no weights yet; call it on data or build() first."
             )
         return sum(w.size for w in self.weights)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the weights made in this layer into `store`, a mapping, as "0", "1", ..."""
+        for i, weight in enumerate(self._own_weights()):
+            store[str(i)] = weight.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the weights made in this layer from `store`.
+
+        Raises:
+            ValueError: the store has others, or of other shapes.
+        """
+        weights = {str(i): weight for i, weight in enumerate(self._own_weights())}
+        found = {key: np.shape(store[key]) for key in store.keys()}
+        if {key: w.shape for key, w in weights.items()} != found:
+            shapes = [w.shape for w in weights.values()]
+            raise ValueError(
+                f"layer {self.name!r} has weights of shapes {shapes}, the file has "
+                f"{list(found.values())}; load into the same architecture, or pass "
+                "skip_mismatch=True."
+            )
+        for key, weight in weights.items():
+            weight.assign(np.asarray(store[key]))
+
+    @property
+    def metrics(self) -> list:
+        """The metrics that this layer, and those inside it, hold as attributes."""
+        from minitorch_ciml.keras.metrics import Metric  # which are made of layers' parts
+
+        return self._inventory().held(Metric, ())
+
+    @property
+    def metrics_variables(self) -> list[Parameter]:
+        """The variables of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
 
 
 class Inventory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,7 +24,7 @@ from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.shapes import as_lists, as_shapes, shapes_of, symbolic
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
-from minitorch_ciml.keras.masks import any_mask, mask_of, set_mask
+from minitorch_ciml.keras.masks import CarriesMasks, any_mask, mask_of, set_mask
 from minitorch_ciml.keras.serialization import (
     get,
     plain_arguments,
@@ -55,7 +54,7 @@ def is_training() -> bool:
     return bool(_training.get())
 
 
-class Layer(HoldsWeights):
+class Layer(HoldsWeights, CarriesMasks):
     """The base of all layers.
 
     A subclass keeps the arguments of `__init__` as attributes of the same names (`get_config` reads
@@ -76,7 +75,6 @@ class Layer(HoldsWeights):
     _build_names: tuple[str, ...] = ()  # the arguments of `build` that are needed, or are shapes
     _takes_training = False  # whether one of them is `training`
     _makes_masks = False  # whether its `compute_mask` gives one also where none comes in
-    supports_masking = False
     acts_in_training = False  # whether it is another function then than in `predict`
     takes_text = False  # whether `call` takes strings
     _casts_outputs = True  # to the dtype that it computes in
@@ -208,41 +206,6 @@ class Layer(HoldsWeights):
     def input_dtype(self) -> str:
         """What floats that come in are cast to."""
         return self.dtype_policy.compute_dtype
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the weights made in this layer into `store`, a mapping, as "0", "1", ..."""
-        for i, weight in enumerate(self._own_weights()):
-            store[str(i)] = weight.numpy()
-
-    def load_own_variables(self, store: Any) -> None:
-        """Takes the weights made in this layer from `store`.
-
-        Raises:
-            ValueError: the store has others, or of other shapes.
-        """
-        weights = {str(i): weight for i, weight in enumerate(self._own_weights())}
-        found = {key: np.shape(store[key]) for key in store.keys()}
-        if {key: w.shape for key, w in weights.items()} != found:
-            shapes = [w.shape for w in weights.values()]
-            raise ValueError(
-                f"layer {self.name!r} has weights of shapes {shapes}, the file has "
-                f"{list(found.values())}; load into the same architecture, or pass "
-                "skip_mismatch=True."
-            )
-        for key, weight in weights.items():
-            weight.assign(np.asarray(store[key]))
-
-    @property
-    def metrics(self) -> list:
-        """The metrics that this layer, and those inside it, hold as attributes."""
-        from minitorch_ciml.keras.metrics import Metric  # which are made of layers' parts
-
-        return self._inventory().held(Metric, ())
-
-    @property
-    def metrics_variables(self) -> list[Parameter]:
-        """The variables of `metrics`."""
-        return [variable for metric in self.metrics for variable in metric.variables]
 
     # --- losses ---------------------------------------------------------------------------------
 
@@ -425,45 +388,6 @@ class Layer(HoldsWeights):
         """The shape of the output for an input of `input_shape`, None where unknown."""
         outputs = infer_outputs(self.__call__, (symbolic(as_shapes(input_shape)),), {})
         return map_structure(lambda y: y.shape, outputs)
-
-    # --- masks ----------------------------------------------------------------------------------
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
-        """The mask of the output (or one for each) from that of the first argument.
-
-        A subclass that overrides it, or says `supports_masking = True`, passes masks on.
-        """
-        return previous_mask
-
-    def _fill_in_masks(self, args: tuple, kwargs: dict) -> Any:
-        """Puts the tensors' masks into `kwargs` where `call` takes them.
-
-        As in Keras: the mask of the only tensor goes to `mask`; of several tensors, that of the
-        argument `query` to `query_mask`, and so on.
-
-        Returns:
-            The mask of the first argument.
-        """
-        given = {**dict(zip(self._call_names, args)), **kwargs}
-        tensors = {name: value for name, value in given.items()
-                   if any(isinstance(x, Tensor) for x in flatten(value))}  # fmt: skip
-        for name, value in tensors.items():
-            name = "mask" if len(tensors) == 1 else f"{name}_mask"
-            if name in self._call_names[len(args) :] and kwargs.get(name) is None:
-                if any_mask((value,), {}):
-                    kwargs[name] = mask_of(value)
-        mask = kwargs.get("mask", given.get("mask"))
-        return mask_of(args[0]) if mask is None else mask
-
-    def _pass_mask_on(self, inputs: Any, outputs: Any, mask: Any) -> None:
-        if self.supports_masking:
-            set_mask(outputs, self.compute_mask(inputs, mask))
-        elif any(m is not None for m in flatten(mask)):
-            warnings.warn(
-                f"layer {self.name!r} ({type(self).__name__}) does not support masking: the layers "
-                "after it do not see the mask of its input.",
-                stacklevel=4,
-            )
 
     # --- in a model -----------------------------------------------------------------------------
 
