@@ -58,6 +58,22 @@ def test_gradients_flow_through_resizing_within_a_model():
     np.testing.assert_allclose(grad((y * seed).sum(), x), tensor.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["Resizing", "CenterCrop"])
+@pytest.mark.parametrize("size", [(4, 5), (10, 12)])
+def test_masks_and_labels_go_with_their_images(name, size):
+    masks = np.random.default_rng(2).integers(0, 4, (3, 7, 9, 1)).astype("float32")
+    data = {"images": IMAGES, "segmentation_masks": masks, "labels": np.arange(3)}
+    ours, theirs = (getattr(k.layers, name)(*size)(dict(data)) for k in (keras, keras_peer))
+    np.testing.assert_allclose(ours["images"], to_numpy(theirs["images"]), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(ours["labels"], np.arange(3))
+    found = np.asarray(ours["segmentation_masks"])
+    assert found.shape == (3, *size, 1) and set(found.ravel()) <= {0, 1, 2, 3}
+    if name == "Resizing" or size == (4, 5):  # Keras mixes the classes where it enlarges a middle
+        np.testing.assert_array_equal(found, to_numpy(theirs["segmentation_masks"]))
+    with pytest.raises(ValueError, match="takes images or a dictionary with"):
+        getattr(keras.layers, name)(*size)({"images": IMAGES, "bounding_boxes": {}})
+
+
 def test_resizing_keeps_bytes():
     y, y_peer, *_ = both("Resizing", BYTES, height=5, width=4)
     assert y.dtype == y_peer.dtype == np.uint8

@@ -73,8 +73,46 @@ class ImageLayer(Layer):
         return (*input_shape[:first], height, width, *input_shape[first + 2 :])
 
 
+class _Sized(ImageLayer):
+    """A base of what brings images to a size, and with them what belongs to them.
+
+    Besides images it takes a dictionary with "images" and, along with them, "segmentation_masks",
+    which come to the same size, and "labels".
+    """
+
+    height: int
+    width: int
+
+    def fitted(self, images: Any, is_mask: bool) -> Any:
+        """The images, or masks, whose numbers are classes, in the size."""
+        raise NotImplementedError
+
+    def call(self, inputs: Any) -> Any:
+        if not isinstance(inputs, dict):
+            return self.fitted(inputs, is_mask=False)
+        unknown = inputs.keys() - {"images", "labels", "segmentation_masks"}
+        if unknown or "images" not in inputs:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes images or a dictionary with "
+                f"'images', 'labels' and 'segmentation_masks', got {sorted(inputs)}."
+            )
+        results = {**inputs, "images": self.fitted(inputs["images"], is_mask=False)}
+        if "segmentation_masks" in inputs:
+            masks = self.fitted(inputs["segmentation_masks"], is_mask=True)
+            results["segmentation_masks"] = masks
+        return results
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if isinstance(input_shape, dict):
+            return {
+                name: shape if name == "labels" else self.compute_output_shape(shape)
+                for name, shape in input_shape.items()
+            }
+        return self._sized(input_shape, self.height, self.width)
+
+
 @serializable("keras.layers")
-class Resizing(ImageLayer):
+class Resizing(_Sized):
     """Images of any size -> images of `height` x `width`.
 
     Args:
@@ -115,16 +153,17 @@ class Resizing(ImageLayer):
         self.pad_to_aspect_ratio = pad_to_aspect_ratio
         self.fill_value = fill_value
 
-    def call(self, inputs: Any) -> Any:
+    def fitted(self, inputs: Any, is_mask: bool) -> Any:
         size = self.height, self.width
         crop, pad = self.crop_to_aspect_ratio, self.pad_to_aspect_ratio
+        interpolation = "nearest" if is_mask else self.interpolation
         if isinstance(inputs, Tensor) and inputs.requires_grad:  # within a model
             return ops.image.resize(
-                inputs, size, self.interpolation, self.antialias, crop, pad,
+                inputs, size, interpolation, self.antialias, crop, pad,
                 fill_value=self.fill_value, data_format=self.data_format,
             )  # fmt: skip
         resized = resize_in_proportion(
-            self._images(inputs), size, self.interpolation, crop, pad, self.fill_value,
+            self._images(inputs), size, interpolation, crop, pad, self.fill_value,
             self.antialias,
         )  # fmt: skip
         dtype = inputs.dtype
@@ -133,12 +172,9 @@ class Resizing(ImageLayer):
             resized = np.clip(np.rint(resized), limits.min, limits.max).astype(dtype)
         return self._outputs(resized, inputs)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self._sized(input_shape, self.height, self.width)
-
 
 @serializable("keras.layers")
-class CenterCrop(ImageLayer):
+class CenterCrop(_Sized):
     """The middle of the images, `height` x `width`; smaller images are cropped and enlarged.
 
     Args:
@@ -151,7 +187,7 @@ class CenterCrop(ImageLayer):
         self.height = positive("CenterCrop", "height", height)
         self.width = positive("CenterCrop", "width", width)
 
-    def call(self, inputs: Any) -> Any:
+    def fitted(self, inputs: Any, is_mask: bool) -> Any:
         images, size = self._images(inputs), (self.height, self.width)
         top, left = (n - m for n, m in zip(images.shape[1:3], size))
         if top >= 0 and left >= 0:
@@ -159,7 +195,5 @@ class CenterCrop(ImageLayer):
             middle = images[:, top : top + self.height, left : left + self.width]
             return self._outputs(middle, inputs)
         rows, columns = centre_box(images.shape[1:3], size)
-        return self._outputs(resize(images[:, rows, columns], size, "bilinear"), inputs)
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self._sized(input_shape, self.height, self.width)
+        how = "nearest" if is_mask else "bilinear"
+        return self._outputs(resize(images[:, rows, columns], size, how), inputs)

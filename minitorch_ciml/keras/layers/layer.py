@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 
 # What `training` is for the layers called inside a layer, unless they are told otherwise.
 _training: ContextVar[bool | None] = ContextVar("training", default=None)
+
+# The number of the call that is running of a layer that no other layer calls; 0: there is none.
+_outermost: ContextVar[int] = ContextVar("outermost", default=0)
+_call_numbers = count(1)
 
 
 def is_training() -> bool:
@@ -120,6 +125,8 @@ class Layer(HoldsWeights, CarriesMasks):
         self._trainable = bool(trainable)
         self._inbound_nodes: list[Node] = []
         self._added_losses: list = []
+        self._loss_call = 0  # the outermost call that added them
+        self._own_call = 0  # the last outermost call that was of this layer
         self._roles = {}
         self._build_shape: Any = None
         self._build_shapes: dict[str, Any] = {}  # where `build` takes several, by name
@@ -211,13 +218,18 @@ class Layer(HoldsWeights, CarriesMasks):
 
     def add_loss(self, loss: Any) -> None:
         """Adds a term to the loss of this step; to be called within `call`."""
+        call = _outermost.get()
+        if call and call != self._loss_call:  # what is there belongs to another call
+            self._added_losses.clear()
+        self._loss_call = call or self._own_call
         self._added_losses.extend(flatten(loss))
 
     @property
     def losses(self) -> list[Tensor]:
         """The terms that layers have added in the last call, and the weights' regularizers'."""
-        inventory = self._inventory()
-        terms = [term for layer in inventory.layers for term in layer._added_losses]
+        inventory, last = self._inventory(), self._own_call
+        terms = [t for layer in inventory.layers if layer._loss_call >= last
+                 for t in layer._added_losses]  # fmt: skip
         return terms + [w.regularizer(w) for w in inventory.regularized if w.trainable]
 
     def _clear_losses(self) -> None:
@@ -232,6 +244,13 @@ class Layer(HoldsWeights, CarriesMasks):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs).")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _outermost.get():
+            self._own_call = next(_call_numbers)
+            before = _outermost.set(self._own_call)
+            try:
+                return self(*args, **kwargs)
+            finally:
+                _outermost.reset(before)
         if not args and kwargs.keys() & set(self._call_names[:1]):  # layer(inputs=x)
             args = (kwargs.pop(self._call_names[0]),)
         if not self._fit(args):
@@ -369,6 +388,7 @@ class Layer(HoldsWeights, CarriesMasks):
             self._check_inputs(args)
         kwargs = {k: v for k, v in kwargs.items() if v is not None}
         outputs = self.compute_output_spec(*args, **kwargs)
+        self._clear_losses()  # those of the zeros that told the shapes
         Node(self, args, kwargs, outputs)
         return outputs
 
