@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from numba import cuda, float32, int32
@@ -144,6 +145,7 @@ class Side:
         self.bytes = self.lines * self.pitch
 
 
+@cache
 def copy_of(side: Side) -> Callable:
     """Starts the copies of a slice of a matrix in global memory, which begins at `start`.
 
@@ -176,6 +178,7 @@ def copy_of(side: Side) -> Callable:
     return copy
 
 
+@cache
 def place_of(side: Side) -> Callable:
     """Where a lane reads a slice, in bytes from its start, for the warp's part from `first` on."""
     pitch, size, is_left, is_along_k = side.pitch, side.size, side.is_left, side.is_along_k
@@ -200,6 +203,7 @@ def place_of(side: Side) -> Callable:
     return place
 
 
+@cache
 def _read_of(side: Side) -> Callable:
     """`read(address, step, i)`: four registers.
 
@@ -237,12 +241,14 @@ def _read_of(side: Side) -> Callable:
     return read
 
 
+@cache
 def multiply_of(tile: CoreTile, numbers: Numbers, left: Side, right: Side) -> Callable:
     """Adds the product of two slices to what a warp has of the tile."""
     make = _multiply_thrice if numbers.is_thrice else _multiply_once
     return make(tile, numbers, left.steps, _read_of(left), _read_of(right))
 
 
+@cache
 def multiply_held_of(tile: CoreTile, numbers: Numbers, right: Side) -> Callable:
     """Adds the product of numbers of two bytes, which a warp holds as sums of others, and a slice.
 
@@ -459,6 +465,7 @@ def following(turn):
     return i32(turn + 1) if turn < STAGES - 1 else int32(0)
 
 
+@cache
 def write_of(tile: CoreTile, numbers: Numbers, is_sum: bool, start_of: Callable) -> Callable:
     """Writes a warp's part of the tile, with bias and with what is below `lowest` raised to it.
 

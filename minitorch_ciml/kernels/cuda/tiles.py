@@ -15,13 +15,14 @@ memory, so threads wait for each other once per slice:
         if s < slices:    put slice s into shared memory; wait for all threads
 
 A kernel can only use numbers, arrays and functions from around it, so what follows are functions
-that make functions for a tile.
+that make functions for a tile. They make each but once: kernels that share it compile it once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from numba import cuda, float32
@@ -93,30 +94,58 @@ NARROW = Tile(128, 32, 8, 4, slice=8, speed=0.75)
 SMALL = Tile(32, 32, 4, 4, slice=16, speed=0.55)
 
 
+@dataclass(frozen=True)
 class Side:
     """How the slices of one factor come into shared memory: `width` numbers for each k.
 
     Attributes:
+        tile: whose slices they are.
+        width: rows of the tile, or columns.
         is_along_k: whether lines of global memory go along k; else along the other index.
-        line: numbers from one k to the next in shared memory.
-        numbers: of a slice in shared memory.
-        per_line: threads that read a line of a slice, four numbers each.
-        step: lines that are read at a time.
-        loads: how often a thread reads.
-        held: numbers that it has then.
-        loaders: threads that read.
     """
 
-    def __init__(self, tile: Tile, width: int, is_along_k: bool):
-        fours = width * tile.slice // 4
-        self.is_along_k = is_along_k
-        self.line = width + _PAD
-        self.numbers = tile.slice * self.line
-        self.per_line = (tile.slice if is_along_k else width) // 4
-        self.loaders = min(tile.threads, fours)
-        self.step = self.loaders // self.per_line
-        self.loads = max(1, fours // tile.threads)
-        self.held = 4 * self.loads
+    tile: Tile
+    width: int
+    is_along_k: bool
+
+    @property
+    def line(self) -> int:
+        """Numbers from one k to the next in shared memory."""
+        return self.width + _PAD
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a slice in shared memory."""
+        return self.tile.slice * self.line
+
+    @property
+    def per_line(self) -> int:
+        """Threads that read a line of a slice, four numbers each."""
+        return (self.tile.slice if self.is_along_k else self.width) // 4
+
+    @property
+    def loaders(self) -> int:
+        """Threads that read."""
+        return min(self.tile.threads, self._fours)
+
+    @property
+    def step(self) -> int:
+        """Lines that are read at a time."""
+        return self.loaders // self.per_line
+
+    @property
+    def loads(self) -> int:
+        """How often a thread reads."""
+        return max(1, self._fours // self.tile.threads)
+
+    @property
+    def held(self) -> int:
+        """Numbers that a thread has then."""
+        return 4 * self.loads
+
+    @property
+    def _fours(self) -> int:
+        return self.width * self.tile.slice // 4
 
 
 @cuda.jit(device=True, forceinline=True)
@@ -125,6 +154,7 @@ def at_least(x, lowest):
     return lowest if x < lowest else x
 
 
+@cache
 def four_of(dtype: Any) -> Callable:
     """Reads four elements from `at`; zeros from the `count`-th on."""
 
@@ -147,6 +177,7 @@ def four_of(dtype: Any) -> Callable:
     return four
 
 
+@cache
 def fetch_of(side: Side, dtype: Any) -> Callable:
     """Reads a thread's numbers of a slice from a matrix in global memory, which begins at `start`.
 
@@ -178,6 +209,7 @@ def fetch_of(side: Side, dtype: Any) -> Callable:
     return fetch
 
 
+@cache
 def put_of(side: Side, dtype: Any) -> Callable:
     """Writes what a thread has fetched to the slice at an address of shared memory."""
     per_line, step, loads, loaders = side.per_line, side.step, side.loads, side.loaders
@@ -204,11 +236,12 @@ def put_of(side: Side, dtype: Any) -> Callable:
     return put
 
 
+@cache
 def multiply_of(tile: Tile, dtype: Any, unrolled: int | None = None) -> Callable:
     """Adds the product of two slices in shared memory to what a thread has of the tile.
 
-    One function for each k, of a slice or of `unrolled` steps: the compiler would not unroll a loop
-    as much. Where registers are short a loop needs fewer.
+    All k of a slice, or `unrolled` ones, a power of two, are written out: the compiler would not
+    unroll a loop as much. Where registers are short a loop needs fewer.
     """
     unrolled = unrolled or tile.slice
     rounds = tile.slice // unrolled
@@ -218,25 +251,25 @@ def multiply_of(tile: Tile, dtype: Any, unrolled: int | None = None) -> Callable
     a_part, b_part = tile.row_part * size, tile.column_part * size
     read = lds4 if dtype == float32 else lds4_f8
 
-    def step(k: int) -> Callable:
-        @cuda.jit(device=True, forceinline=True)
-        def add_products(total, a_at, b_at):
-            left = cuda.local.array(tall, dtype)
-            right = cuda.local.array(wide, dtype)
-            for i in range(tall // 4):
-                (
-                    left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3],
-                ) = read(i32(a_at + k * a_line + i * a_part))  # fmt: skip
-            for j in range(wide // 4):
-                (
-                    right[4 * j], right[4 * j + 1], right[4 * j + 2], right[4 * j + 3],
-                ) = read(i32(b_at + k * b_line + j * b_part))  # fmt: skip
-            for o in range(part):
-                total[o] += left[o // wide] * right[o % wide]
+    @cuda.jit(device=True, forceinline=True)
+    def add_products(total, a_at, b_at):
+        left = cuda.local.array(tall, dtype)
+        right = cuda.local.array(wide, dtype)
+        for i in range(tall // 4):
+            (
+                left[4 * i], left[4 * i + 1], left[4 * i + 2], left[4 * i + 3],
+            ) = read(i32(a_at + i * a_part))  # fmt: skip
+        for j in range(wide // 4):
+            (
+                right[4 * j], right[4 * j + 1], right[4 * j + 2], right[4 * j + 3],
+            ) = read(i32(b_at + j * b_part))  # fmt: skip
+        for o in range(part):
+            total[o] += left[o // wide] * right[o % wide]
 
-        return add_products
-
-    steps = in_turn([step(k) for k in range(unrolled)])
+    steps, count = add_products, 1
+    while count < unrolled:
+        steps = _twice(steps, count * a_line, count * b_line)
+        count *= 2
     if rounds == 1:
         return steps
     a_further, b_further = unrolled * a_line, unrolled * b_line
@@ -248,6 +281,17 @@ def multiply_of(tile: Tile, dtype: Any, unrolled: int | None = None) -> Callable
             a_at, b_at = i32(a_at + a_further), i32(b_at + b_further)
 
     return multiply
+
+
+def _twice(steps: Callable, a_further: int, b_further: int) -> Callable:
+    """The steps at two addresses, and the same steps so many bytes further."""
+
+    @cuda.jit(device=True, forceinline=True)
+    def both(total, a_at, b_at):
+        steps(total, a_at, b_at)
+        steps(total, i32(a_at + a_further), i32(b_at + b_further))
+
+    return both
 
 
 def in_turn(functions: list[Callable]) -> Callable:
@@ -265,6 +309,7 @@ def in_turn(functions: list[Callable]) -> Callable:
     return both
 
 
+@cache
 def finish_of(tile: Tile, dtype: Any) -> Callable:
     """Adds the bias, from element `at` on, to a thread's part; what is below `lowest` is raised.
 
@@ -287,6 +332,7 @@ def finish_of(tile: Tile, dtype: Any) -> Callable:
     return finish
 
 
+@cache
 def write_of(tile: Tile, start_of: Callable) -> Callable:
     """Writes a thread's part of the tile: short enough to be unrolled, so it stays in registers.
 
