@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from numba import cuda, float32, int32
 
@@ -80,6 +81,7 @@ BACKWARD_HEADS = (Head(32, 32), Head(64, 32), Head(128, 32))
 # --- what the kernels are made of -----------------------------------------------------------------
 
 
+@cache
 def _load_rows(head: Head) -> Callable:
     per_row, line, rows, threads = head.size // 4, head.line, head.rows, head.threads
     times = rows * per_row // threads
@@ -97,6 +99,7 @@ def _load_rows(head: Head) -> Callable:
     return load_rows
 
 
+@cache
 def _dots(head: Head) -> Callable:
     size, line, side = head.size, head.line, head.side
 
@@ -126,6 +129,7 @@ def _dots(head: Head) -> Callable:
     return dots
 
 
+@cache
 def _put_weights(head: Head) -> Callable:
     side, score_line = head.side, head.score_line
 
@@ -142,6 +146,7 @@ def _put_weights(head: Head) -> Callable:
     return put_weights
 
 
+@cache
 def _mix(head: Head) -> Callable:
     rows, line, side, score_line = head.rows, head.line, head.side, head.score_line
     groups = head.size // (4 * side)
@@ -166,6 +171,7 @@ def _mix(head: Head) -> Callable:
     return mix
 
 
+@cache
 def _put_rows(head: Head) -> Callable:
     side = head.side
     groups = head.size // (4 * side)
@@ -191,6 +197,7 @@ def _put_rows(head: Head) -> Callable:
     return put_rows
 
 
+@cache
 def _allowed_scores(head: Head) -> Callable:
     side = head.side
 
@@ -229,6 +236,7 @@ def kept_of_step(log_sums, deltas, head, t, steps):
     return log_sums[at] * float32(LOG2_E), deltas[at]
 
 
+@cache
 def any_allowed_of(threads: int) -> Callable:
     warps = threads // 32
 

@@ -110,39 +110,78 @@ MIDDLE = CoreTile(128, 64, 32, 32, speed=0.9)  # for 3xTF32, which holds each fa
 SMALL = CoreTile(64, 64, 32, 32, speed=0.7)
 
 
+@dataclass(frozen=True)
 class Side:
     """How a factor's slices lie in shared memory: in lines of k, or lines of the other index.
 
     Attributes:
-        is_along_k: whether lines, in global memory as well, go along k.
-        is_left: whether it is the left factor.
+        tile: whose slices they are.
         size: bytes of a number.
-        depth: k of a slice; 64 bytes of them, if nothing else is said.
-        steps: products of tensor cores along it.
-        lines: of a slice.
-        pitch: bytes from line to line.
-        chunks: of 16 bytes, in a line.
-        each: numbers of a chunk.
-        step: lines that are copied at a time.
-        rounds: how often a thread copies.
-        bytes: of a slice.
+        is_left: whether it is the left factor.
+        is_along_k: whether lines, in global memory as well, go along k.
+        own_depth: k of a slice, if that is not 64 bytes of them.
     """
 
-    def __init__(
-        self, tile: CoreTile, size: int, is_left: bool, is_along_k: bool, depth: int | None = None
-    ):
-        width = tile.rows if is_left else tile.columns
-        self.is_along_k, self.is_left, self.size = is_along_k, is_left, size
-        self.depth = depth or _LINE // size
-        self.steps = self.depth * size // _STEP
-        self.lines, length = (width, self.depth) if is_along_k else (self.depth, width)
+    tile: CoreTile
+    size: int
+    is_left: bool
+    is_along_k: bool
+    own_depth: int | None = None
+
+    @property
+    def depth(self) -> int:
+        """k of a slice."""
+        return self.own_depth or _LINE // self.size
+
+    @property
+    def steps(self) -> int:
+        """Products of tensor cores along a slice."""
+        return self.depth * self.size // _STEP
+
+    @property
+    def lines(self) -> int:
+        """Lines of a slice."""
+        return self._width if self.is_along_k else self.depth
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from line to line."""
         # Words of four bytes are read by rows t, t + 4 and columns g; rows of 16 bytes by eights.
-        pad = 32 if size == 4 and not is_along_k else 16
-        self.pitch = length * size + pad
-        self.chunks, self.each = length * size // 16, 16 // size
-        self.step = tile.threads // self.chunks
-        self.rounds = self.lines // self.step
-        self.bytes = self.lines * self.pitch
+        pad = 32 if self.size == 4 and not self.is_along_k else 16
+        return self._length * self.size + pad
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of 16 bytes in a line."""
+        return self._length * self.size // 16
+
+    @property
+    def each(self) -> int:
+        """Numbers of a chunk."""
+        return 16 // self.size
+
+    @property
+    def step(self) -> int:
+        """Lines that are copied at a time."""
+        return self.tile.threads // self.chunks
+
+    @property
+    def rounds(self) -> int:
+        """How often a thread copies."""
+        return self.lines // self.step
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a slice."""
+        return self.lines * self.pitch
+
+    @property
+    def _width(self) -> int:
+        return self.tile.rows if self.is_left else self.tile.columns
+
+    @property
+    def _length(self) -> int:
+        return self.depth if self.is_along_k else self._width
 
 
 @cache

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from numba import cuda, float32, int32
 
@@ -111,6 +112,7 @@ class Slices:
 # --- 16-bit numbers: copies -----------------------------------------------------------------------
 
 
+@cache
 def copy_of(width: int, factor: Factor) -> Callable:
     """Starts the copies of a slice of `width` rows or columns; arguments as of `cores.copy_of`."""
     is_along_k, group = factor.is_along_k, factor.group
@@ -149,6 +151,7 @@ def held(width: int) -> int:
     return width * warpgroup.TF32.depth // THREADS
 
 
+@cache
 def fetch_of(width: int, is_along_k: bool) -> Callable:
     """Reads a thread's numbers of a slice; arguments as of `tiles.fetch_of`.
 
@@ -192,6 +195,7 @@ def _square(thread):
     return number, i32((warp & 1) * 4 + ((lane >> 1) & 3))
 
 
+@cache
 def put_of(width: int, is_along_k: bool, rest: int) -> Callable:
     """Writes what a thread has fetched, rounded to TF32, to the slice at `address`.
 
