@@ -7,6 +7,7 @@ import select
 import weakref
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 
 _NAME = "H"  # what a rank writes: its number, as uint16
@@ -15,8 +16,6 @@ _NAME = "H"  # what a rank writes: its number, as uint16
 # it to them soon.
 _AWAKE = 5e-5  # seconds
 _NAP = 1  # milliseconds
-
-_ENDED = "another rank of this machine has ended in the middle of the training."
 
 
 class Bells:
@@ -54,19 +53,17 @@ class Bells:
         """This rank is here, for the next time."""
         self._arrivals[self._rank] += 1
         name = array(_NAME, [self._rank]).tobytes()
-        try:
-            for other in self._others:
+        for other in self._others:
+            with suppress(BrokenPipeError):  # it has ended, and ends the job or is reported
                 os.write(other, name)
-        except BrokenPipeError:
-            raise ConnectionError(_ENDED) from None
         return Arrival(self, self._arrivals[self._rank])
 
     def have_rung(self, times: int) -> bool:
         """Whether all ranks have arrived so many times."""
         if self._bell.poll(0):
             names = array(_NAME, os.read(self._own, 4096))
-            if not names:
-                raise ConnectionError(_ENDED)
+            if not names:  # all others have ended: wait for the job's end, or the watchdog's word
+                self._bell.unregister(self._own)
             for name in names:
                 self._arrivals[name] += 1
         return min(self._arrivals) >= times
