@@ -149,10 +149,7 @@ class BatchNormalization(ScaleAndShift):
     def normalize(
         self, inputs: Any, training: bool | None, mask: Any = None, activation: str = "linear"
     ) -> Any:
-        """What `call` gives, with an activation behind it, as `ops.batch_normalization` has them.
-
-        No activation if there is a mask, or if ranks share their statistics.
-        """
+        """What `call` gives, with an activation of `ops.batch_normalization` behind it."""
         inputs = wide(inputs)
         rows = config.part.get()
         synchronized = self.synchronized and rows is not None
@@ -162,7 +159,7 @@ class BatchNormalization(ScaleAndShift):
                 self.epsilon, activation,
             )  # fmt: skip
         if synchronized or mask is not None:
-            y, mean, variance = self._normalize_stepwise(inputs, mask, synchronized)
+            y, mean, variance = self._normalize_stepwise(inputs, mask, synchronized, activation)
         else:
             y, mean, variance = normalize_batch(
                 inputs, self.gamma, self.beta, self.axis, self.epsilon, activation
@@ -171,7 +168,7 @@ class BatchNormalization(ScaleAndShift):
         self._follow(self.moving_variance, variance)
         return y
 
-    def _normalize_stepwise(self, x: Any, mask: Any, over_ranks: bool) -> tuple:
+    def _normalize_stepwise(self, x: Any, mask: Any, over_ranks: bool, activation: str) -> tuple:
         """As `normalize_batch`, with the moments of what a mask keeps, or of all ranks' inputs."""
         axis = self.axis % x.ndim
         others = tuple(a for a in range(x.ndim) if a != axis)
@@ -195,7 +192,7 @@ class BatchNormalization(ScaleAndShift):
         deviation = x - ops.reshape(mean, shape)
         variance = total(deviation * deviation) / n
         y = ops.batch_normalization(
-            x, mean, variance, self.axis, self.beta, self.gamma, self.epsilon
+            x, mean, variance, self.axis, self.beta, self.gamma, self.epsilon, activation
         )
         return y, mean, variance
 
