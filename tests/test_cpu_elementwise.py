@@ -19,7 +19,6 @@ def drawn(shape, dtype, seed=0):
 
 UNARY = {
     "relu": (reference.relu, {}),
-    "sigmoid": (reference.sigmoid, {}),
     "clipped_relu": (reference_nn.clipped_relu, {"max_value": 0.5}),
     "leaky_relu": (reference_nn.leaky_relu, {"negative_slope": 0.2}),
     "elu": (reference_nn.elu, {"alpha": 1.5}),

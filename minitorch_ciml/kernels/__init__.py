@@ -47,8 +47,12 @@ _CPU = {
     "elementwise": (
         "add", "clipped_relu", "clipped_relu_grad", "divide", "divide_grad", "elu", "erf", "erfc",
         "exp", "exp_grad", "leaky_relu",
-        "multiply", "multiply_grad", "relu", "relu_grad", "sigmoid", "sqrt", "square",
+        "multiply", "multiply_grad", "relu", "relu_grad", "sqrt", "square",
         "subtract", "tanh", "where",
+    ),
+    "gates": (
+        "elu_grad", "gelu", "gelu_grad", "hard_silu", "hard_silu_grad", "leaky_relu_grad",
+        "sigmoid", "sigmoid_grad", "silu", "silu_grad",
     ),
     "images": ("sample_images",),
     "indexing": ("put", "top_indices"),

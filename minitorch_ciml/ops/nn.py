@@ -63,6 +63,7 @@ def _variable(x: Any) -> Any:
 _leaky_relu = Op(
     "leaky_relu",
     lambda g, y, x, negative_slope: where(x > 0, g, g * negative_slope),
+    gradient_kernel=True,
     dtypes="float",
     doc="y = x where x > 0, otherwise negative_slope x.",
 )
@@ -76,6 +77,7 @@ _clipped_relu = Op(
 _elu = Op(
     "elu",
     lambda g, y, x, alpha: where(x > 0, g, g * (y + alpha)),
+    gradient_kernel=True,
     dtypes="float",
     doc="y = x where x > 0, otherwise alpha (e^x - 1).",
 )
@@ -138,13 +140,22 @@ def threshold(x: Any, threshold: float, default_value: float) -> Tensor:
 # --- gates --------------------------------------------------------------------------------------
 
 
-def silu(x: Any) -> Tensor:
-    """y = x sigmoid(x), also called swish."""
-    x = _variable(x)
-    return x * sigmoid(x)
-
-
+silu = Op(
+    "silu",
+    ref=lambda x: x * sigmoid(x),
+    dtypes="float",
+    doc="y = x sigmoid(x), also called swish.",
+)
 swish = silu
+
+
+def _gelu_ref(x, approximate):
+    if approximate:
+        return x * (tanh((x * x * 0.044715 + 1) * x * math.sqrt(2 / math.pi)) + 1) * 0.5
+    return x * (erf(x * math.sqrt(0.5)) + 1) * 0.5
+
+
+_gelu = Op("gelu", ref=_gelu_ref, dtypes="float", doc="y = x Phi(x).")
 
 
 def gelu(x: Any, approximate: bool = True) -> Tensor:
@@ -152,10 +163,7 @@ def gelu(x: Any, approximate: bool = True) -> Tensor:
 
     With `approximate`, Phi(x) is (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
     """
-    x = _variable(x)
-    if approximate:
-        return x * (tanh((x * x * 0.044715 + 1) * x * math.sqrt(2 / math.pi)) + 1) * 0.5
-    return x * (erf(x * math.sqrt(0.5)) + 1) * 0.5
+    return _gelu(x, approximate=bool(approximate))
 
 
 def mish(x: Any) -> Tensor:
@@ -173,12 +181,12 @@ def glu(x: Any, axis: int = -1) -> Tensor:
     return a * sigmoid(b)
 
 
-def hard_silu(x: Any) -> Tensor:
-    """y = x hard_sigmoid(x), also called hard swish."""
-    x = _variable(x)
-    return x * hard_sigmoid(x)
-
-
+hard_silu = Op(
+    "hard_silu",
+    ref=lambda x: x * hard_sigmoid(x),
+    dtypes="float",
+    doc="y = x hard_sigmoid(x), also called hard swish.",
+)
 hard_swish = hard_silu
 
 # --- functions that stay between two bounds -----------------------------------------------------

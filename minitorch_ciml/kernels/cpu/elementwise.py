@@ -42,13 +42,6 @@ def _select(condition, a, b, y):
             y[i] = a[i] if condition[i] else b[i]
 
 
-@entry
-def _sigmoid(x, small):
-    """With small = e^-|x|, in its place."""
-    for i in range(x.size):
-        small[i] = (1 if x[i] >= 0 else small[i]) / (1 + small[i])
-
-
 @kernel
 def _piece(x, i):
     """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
@@ -142,11 +135,6 @@ def _elu(x, rest, alpha):
         rest[i] = alpha * rest[i] if x[i] <= 0 else x[i]
 
 
-def _fits(x: Array) -> bool:
-    """Whether numba's loops take the array as it lies."""
-    return x.dtype.char in "fd" and x.flags.c_contiguous
-
-
 def _is_simple(x: Array) -> bool:
     return x.size > SMALL and x.dtype.char in "fd" and x.flags.c_contiguous
 
@@ -167,16 +155,6 @@ def where(condition: Array, a: Array, b: Array) -> Array:
         _select(*flat, y.reshape(-1))
         return y
     return np.where(condition, a, b)
-
-
-def sigmoid(x: Array) -> Array:
-    if not _fits(x):
-        return reference.sigmoid(x)
-    small = np.absolute(x, out=np.empty_like(x))
-    np.negative(small, out=small)
-    np.exp(small, out=small)
-    _sigmoid(x.reshape(-1), small.reshape(-1))
-    return small
 
 
 def _flat(*arrays: Array) -> list[Array]:

@@ -1,0 +1,68 @@
+"""Activations and their gradients in both floats, at sizes of one thread and of several."""
+
+from __future__ import annotations
+
+from math import erfc
+
+import numpy as np
+import pytest
+
+from minitorch_ciml import Tensor, config, grad, ops
+from minitorch_ciml.kernels.cpu import gates
+
+SIZES = [0, 1, 100, gates.PIECE, 3 * gates.PIECE + 5]
+FUNCTIONS = {
+    "sigmoid": ops.sigmoid,
+    "silu": ops.silu,
+    "hard_silu": ops.hard_silu,
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "gelu_approximate": ops.gelu,
+    "leaky_relu": ops.leaky_relu,
+    "elu": lambda x: ops.elu(x, alpha=1.5),
+}
+
+
+def in_numpy(x):
+    """The functions in float64, by their definitions."""
+    s, normal = 1 / (1 + np.exp(-x)), np.array([0.5 * erfc(-v / 2**0.5) for v in x])
+    quick = (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+    return {
+        "sigmoid": s, "silu": x * s, "hard_silu": x * np.clip(x + 3, 0, 6) / 6,
+        "gelu": x * normal, "gelu_approximate": x * quick,
+        "leaky_relu": np.where(x > 0, x, 0.2 * x), "elu": np.where(x > 0, x, 1.5 * np.expm1(x)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients(name, size, dtype, tolerance):
+    x = np.linspace(-9, 9.7, size).astype(dtype)
+    function, exact = FUNCTIONS[name], in_numpy(x.astype("float64"))[name]
+    variable = Tensor(x, requires_grad=True)
+    y = function(variable)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.numpy(), exact, rtol=tolerance, atol=tolerance)
+    g = Tensor(np.cos(x))
+    (found,) = grad(y, [variable], g)
+    wide = Tensor(x.astype("float64"), requires_grad=True)
+    # With `create_graph` the derivative is made of ops, not of the gradient's kernel.
+    (meant,) = grad(function(wide), [wide], Tensor(g.numpy().astype("float64")), create_graph=True)
+    np.testing.assert_allclose(found.numpy(), meant.numpy(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_no_number_stays_so_and_the_infinite_has_its_limit(name, dtype):
+    x = np.array([np.nan, np.inf, 200, -200], dtype)
+    with np.errstate(invalid="ignore"), config.no_grad():
+        y = FUNCTIONS[name](Tensor(x)).numpy()
+    assert np.isnan(y[0])
+    assert y[1:3].tolist() == ([1, 1] if name == "sigmoid" else [np.inf, 200])
+    assert y[3] == pytest.approx({"leaky_relu": -40, "elu": -1.5}.get(name, 0), abs=1e-30)
+
+
+def test_axes_in_any_order():
+    x = np.random.default_rng(0).normal(size=(40, 30)).astype("float32")
+    turned = ops.silu(Tensor(x.T)).numpy()
+    np.testing.assert_array_equal(turned, ops.silu(Tensor(x)).numpy().T)
