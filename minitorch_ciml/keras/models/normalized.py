@@ -55,8 +55,9 @@ class NormalizedConv:
     def __call__(self, x: Any, *others: Any) -> Any:
         conv, normalization = self.conv, self.normalization
         activation = relu_of(self.activation)
-        used = (normalization, conv, self.activation, self.add, self.pad)
-        simple = activation is not None and are_simple([a for a in used if a], (x, *others))
+        layers = (normalization, conv, self.activation, self.add, self.pad)
+        used = [layer for layer in layers if layer is not None]
+        simple = activation is not None and are_simple(used, (x, *others))
         follows_batch = is_training() and normalization.trainable
         if simple and conv is not None and conv.activation is linear and not follows_batch:
             return self._convolved(x, *self._kernel_and_bias(), _FUNCTIONS[activation], *others)
@@ -119,9 +120,9 @@ def fold(conv: BaseConv | BaseDepthwise, normalization: BatchNormalization) -> t
     if conv.bias is not None:
         centre = centre - conv.bias
     bias = -centre * factor
-    return kernel_of(
-        conv
-    ) * factor, bias if normalization.beta is None else bias + normalization.beta
+    if normalization.beta is not None:
+        bias = bias + normalization.beta
+    return kernel_of(conv) * factor, bias
 
 
 _FUNCTIONS: dict[Any, Any] = {"linear": None, "relu": "relu", "relu6": ops.relu6}
@@ -133,9 +134,9 @@ def relu_of(layer: Layer | None) -> str | None:
         return "linear"
     if type(layer) is ReLU and not layer.negative_slope and not layer.threshold:
         return {None: "relu", 6.0: "relu6"}.get(layer.max_value)
-    if type(layer) is Activation:
-        return {relu: "relu", relu6: "relu6"}.get(layer.activation)
-    return None
+    if type(layer) is Activation and layer.activation is relu:
+        return "relu"
+    return "relu6" if type(layer) is Activation and layer.activation is relu6 else None
 
 
 def are_simple(layers: Sequence[Layer], inputs: Sequence) -> bool:
