@@ -47,7 +47,8 @@ def exported():
 
 
 def test_every_initializer_is_in_the_contract():
-    assert exported() - {"Initializer", "RandomInitializer"} == set(CASES)
+    elsewhere = {"Initializer", "RandomInitializer", "STFT"}  # STFT: see test_keras_sound
+    assert exported() - elsewhere == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -140,12 +140,14 @@ def threshold(x: Any, threshold: float, default_value: float) -> Tensor:
 # --- gates --------------------------------------------------------------------------------------
 
 
-silu = Op(
-    "silu",
-    ref=lambda x: x * sigmoid(x),
-    dtypes="float",
-    doc="y = x sigmoid(x), also called swish.",
-)
+_silu = Op("silu", ref=lambda x: x * sigmoid(x), dtypes="float", doc="y = x sigmoid(x).")
+
+
+def silu(x: Any) -> Tensor:
+    """y = x sigmoid(x), also called swish."""
+    return _silu(x)
+
+
 swish = silu
 
 
@@ -181,12 +183,16 @@ def glu(x: Any, axis: int = -1) -> Tensor:
     return a * sigmoid(b)
 
 
-hard_silu = Op(
-    "hard_silu",
-    ref=lambda x: x * hard_sigmoid(x),
-    dtypes="float",
-    doc="y = x hard_sigmoid(x), also called hard swish.",
+_hard_silu = Op(
+    "hard_silu", ref=lambda x: x * hard_sigmoid(x), dtypes="float", doc="y = x hard_sigmoid(x)."
 )
+
+
+def hard_silu(x: Any) -> Tensor:
+    """y = x hard_sigmoid(x), also called hard swish."""
+    return _hard_silu(x)
+
+
 hard_swish = hard_silu
 
 # --- functions that stay between two bounds -----------------------------------------------------
