@@ -43,14 +43,14 @@ def _select(condition, a, b, y):
 
 
 @kernel
-def _piece(x, i):
+def piece(x, i):
     """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
     return x[i * PIECE : min((i + 1) * PIECE, x.size)]
 
 
 @task
 def _relu_piece(i, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         y[k] = 0 if x[k] <= 0 else x[k]  # NaN stays
 
@@ -62,7 +62,7 @@ def _relu(pieces, x, y):
 
 @task
 def _relu_grad_piece(i, g, y, dx):
-    g, y, dx = _piece(g, i), _piece(y, i), _piece(dx, i)
+    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
     for k in range(dx.size):
         dx[k] = g[k] if y[k] > 0 else 0
 
@@ -74,7 +74,7 @@ def _relu_grad(pieces, g, y, dx):
 
 @task
 def _clipped_piece(i, x, most, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         positive = 0 if x[k] <= 0 else x[k]
         y[k] = most if positive > most else positive
@@ -87,7 +87,7 @@ def _clipped(pieces, x, most, y):
 
 @task
 def _clipped_grad_piece(i, g, y, most, dx):
-    g, y, dx = _piece(g, i), _piece(y, i), _piece(dx, i)
+    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
     for k in range(dx.size):
         dx[k] = g[k] if y[k] > 0 and y[k] < most else 0
 
@@ -99,7 +99,7 @@ def _clipped_grad(pieces, g, y, most, dx):
 
 @task
 def _add_piece(i, a, b, y):
-    a, b, y = _piece(a, i), _piece(b, i), _piece(y, i)
+    a, b, y = piece(a, i), piece(b, i), piece(y, i)
     for k in range(y.size):
         y[k] = a[k] + b[k]
 
@@ -111,7 +111,7 @@ def _add(pieces, a, b, y):
 
 @task
 def _add_into_piece(i, a, relu, y):
-    a, y = _piece(a, i), _piece(y, i)
+    a, y = piece(a, i), piece(y, i)
     for k in range(y.size):
         total = a[k] + y[k]
         y[k] = 0 if relu and total <= 0 else total

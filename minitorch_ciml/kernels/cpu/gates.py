@@ -16,16 +16,16 @@ from numba import types
 from numba.extending import overload
 
 from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.elementwise import PIECE, piece
 from minitorch_ciml.kernels.cpu.exponential import exp, tanh
 from minitorch_ciml.kernels.cpu.exponential import sigmoid as sigmoid_of
-from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
+from minitorch_ciml.kernels.cpu.jit import entry, ready
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
 Gradients = tuple[Array | None, ...]
 
-PIECE = 1 << 13  # elements that a thread takes at a time
 _F = np.float32
 _ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715  # of GELU's approximation
 # ln(erfc(z) / t) + z^2 over t = 1 / (1 + z / 2), z >= 0: the polynomial of degree 9 through
@@ -64,15 +64,9 @@ def _normal_overload(x):
     return compiled
 
 
-@kernel
-def _piece(x, i):
-    """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
-    return x[i * PIECE : min((i + 1) * PIECE, x.size)]
-
-
 @task
 def _sigmoid_piece(i, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         y[k] = sigmoid_of(x[k])
 
@@ -84,7 +78,7 @@ def _sigmoid(pieces, x, y):
 
 @task
 def _sigmoid_grad_piece(i, g, y, dx):
-    g, y, dx = _piece(g, i), _piece(y, i), _piece(dx, i)
+    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
     one = y.dtype.type(1)
     for k in range(dx.size):
         dx[k] = g[k] * y[k] * (one - y[k])
@@ -97,7 +91,7 @@ def _sigmoid_grad(pieces, g, y, dx):
 
 @task
 def _silu_piece(i, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         y[k] = x[k] * sigmoid_of(x[k])
 
@@ -109,7 +103,7 @@ def _silu(pieces, x, y):
 
 @task
 def _silu_grad_piece(i, g, x, dx):
-    g, x, dx = _piece(g, i), _piece(x, i), _piece(dx, i)
+    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
     one = x.dtype.type(1)
     for k in range(dx.size):
         s = sigmoid_of(x[k])
@@ -123,7 +117,7 @@ def _silu_grad(pieces, g, x, dx):
 
 @task
 def _hard_silu_piece(i, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
     for k in range(y.size):
         gate = x[k] + three
@@ -138,7 +132,7 @@ def _hard_silu(pieces, x, y):
 
 @task
 def _hard_silu_grad_piece(i, g, x, dx):
-    g, x, dx = _piece(g, i), _piece(x, i), _piece(dx, i)
+    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
     zero, one, three, six = x.dtype.type(0), x.dtype.type(1), x.dtype.type(3), x.dtype.type(6)
     for k in range(dx.size):
         slope = (x[k] + x[k] + three) / six
@@ -153,7 +147,7 @@ def _hard_silu_grad(pieces, g, x, dx):
 
 @task
 def _gelu_piece(i, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         y[k] = x[k] * _normal(x[k])
 
@@ -165,7 +159,7 @@ def _gelu(pieces, x, y):
 
 @task
 def _gelu_grad_piece(i, density, g, x, dx):
-    g, x, dx = _piece(g, i), _piece(x, i), _piece(dx, i)
+    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
     minus_half = x.dtype.type(-0.5)
     for k in range(dx.size):
         slope = density * exp(minus_half * x[k] * x[k])
@@ -180,7 +174,7 @@ def _gelu_grad(pieces, density, g, x, dx):
 
 @task
 def _quick_gelu_piece(i, root, cubic, x, y):
-    x, y = _piece(x, i), _piece(y, i)
+    x, y = piece(x, i), piece(y, i)
     one, half = x.dtype.type(1), x.dtype.type(0.5)
     for k in range(y.size):
         y[k] = half * x[k] * (one + tanh(root * x[k] * (one + cubic * x[k] * x[k])))
@@ -193,7 +187,7 @@ def _quick_gelu(pieces, root, cubic, x, y):
 
 @task
 def _quick_gelu_grad_piece(i, root, cubic, g, x, dx):
-    g, x, dx = _piece(g, i), _piece(x, i), _piece(dx, i)
+    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
     one, three, half = x.dtype.type(1), x.dtype.type(3), x.dtype.type(0.5)
     for k in range(dx.size):
         square = cubic * x[k] * x[k]
@@ -209,7 +203,7 @@ def _quick_gelu_grad(pieces, root, cubic, g, x, dx):
 
 @task
 def _leaky_grad_piece(i, slope, g, x, dx):
-    g, x, dx = _piece(g, i), _piece(x, i), _piece(dx, i)
+    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
     for k in range(dx.size):
         less = slope * g[k]
         dx[k] = g[k] if x[k] > 0 else less
@@ -222,7 +216,7 @@ def _leaky_grad(pieces, slope, g, x, dx):
 
 @task
 def _elu_grad_piece(i, alpha, g, y, x, dx):
-    g, y, x, dx = _piece(g, i), _piece(y, i), _piece(x, i), _piece(dx, i)
+    g, y, x, dx = piece(g, i), piece(y, i), piece(x, i), piece(dx, i)
     for k in range(dx.size):
         less = g[k] * (y[k] + alpha)
         dx[k] = g[k] if x[k] > 0 else less
