@@ -21,8 +21,67 @@ from minitorch_ciml.ops.attention import attention_scores, combined_mask, masked
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+class ProjectedAttention(Layer):
+    """A base: attention between dense layers of the query, the key and the value."""
+
+    supports_masking = True
+
+    def _set_up(
+        self,
+        dropout: float,
+        use_bias: bool,
+        sliding_window: int | None,
+        kernel_initializer: Any,
+        bias_initializer: Any,
+        kernel_regularizer: Any,
+        bias_regularizer: Any,
+        kernel_constraint: Any,
+        bias_constraint: Any,
+        use_gate: bool,
+        seed: int | None,
+    ) -> None:
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.use_gate = use_gate
+        self.sliding_window = checked_window(type(self).__name__, sliding_window)
+        self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
+        self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
+        self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
+        self.bias_regularizer = get("keras.regularizers", bias_regularizer, "regularizer")
+        self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
+        self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+
+    def _dense(
+        self, name: str, equation: str, outputs: tuple, bias_axes: str, activation: Any = None
+    ) -> EinsumDense:
+        return EinsumDense(
+            equation,
+            output_shape=outputs,
+            activation=activation,
+            bias_axes=bias_axes if self.use_bias else None,
+            kernel_initializer=copied(self.kernel_initializer),
+            bias_initializer=copied(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return infer_outputs(self.call, args, {**kwargs, "training": False})
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["flash_attention"]
+        return config
+
+
 @serializable("keras.layers")
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(ProjectedAttention):
     """softmax(q k^T / sqrt(key_dim)) v for several heads at once (Vaswani et al. 2017).
 
     q, k and v are dense layers of query (N, T, D), key and value (N, S, E), for every head, and the
@@ -50,8 +109,6 @@ class MultiHeadAttention(Layer):
         use_causal_mask: no step looks at later ones.
     """
 
-    supports_masking = True
-
     def __init__(
         self,
         num_heads: int,
@@ -78,21 +135,14 @@ class MultiHeadAttention(Layer):
         self.num_heads = positive("MultiHeadAttention", "num_heads", num_heads)
         self.key_dim = positive("MultiHeadAttention", "key_dim", key_dim)
         self.value_dim = positive("MultiHeadAttention", "value_dim", value_dim or key_dim)
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.use_gate = use_gate
         self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         axes = attention_axes
         self.attention_axes = (axes,) if isinstance(axes, int) else axes and tuple(axes)
-        self.sliding_window = checked_window("MultiHeadAttention", sliding_window)
-        self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
-        self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
-        self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
-        self.bias_regularizer = get("keras.regularizers", bias_regularizer, "regularizer")
-        self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
-        self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
-        self.seed = seed
-        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+        self._set_up(
+            dropout, use_bias, sliding_window, kernel_initializer, bias_initializer,
+            kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint, use_gate,
+            seed,
+        )  # fmt: skip
         self._shapes: dict[str, tuple] = {}
 
     # --- weights --------------------------------------------------------------------------------
@@ -127,20 +177,8 @@ class MultiHeadAttention(Layer):
         """A dense layer from the last `summed` axes to `outputs`."""
         kept, rest = _LETTERS[: ndim - 1], _LETTERS[ndim - 1 :]
         inputs, results = rest[:summed], rest[summed : summed + len(outputs)]
-        return EinsumDense(
-            f"{kept}{inputs},{inputs}{results}->{kept}{results}",
-            output_shape=(None,) * (ndim - 2) + outputs,
-            activation=activation,
-            bias_axes=results if self.use_bias else None,
-            kernel_initializer=copied(self.kernel_initializer),
-            bias_initializer=copied(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
-            name=name,
-            dtype=self.dtype_policy,
-        )
+        equation = f"{kept}{inputs},{inputs}{results}->{kept}{results}"
+        return self._dense(name, equation, (None,) * (ndim - 2) + outputs, results, activation)
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:
         self.build(*(x.shape for x in args if x is not None))
@@ -216,18 +254,10 @@ class MultiHeadAttention(Layer):
             shares = ops.reshape(shares, (*batch, heads, *targets, *sources))
         return y, shares
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        return infer_outputs(self.call, args, {**kwargs, "training": False})
-
     def compute_output_shape(
         self, query_shape: tuple, value_shape: Any = None, key_shape: Any = None
     ) -> tuple:
         return (*query_shape[:-1], *(self.output_shape or query_shape[-1:]))
-
-    def get_config(self) -> dict:
-        config = super().get_config()
-        del config["flash_attention"]
-        return config
 
 
 def mixed(

@@ -6,22 +6,18 @@ from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.attention import (
-    EinsumDense,
+    ProjectedAttention,
     all_masks,
-    checked_window,
-    copied,
     mixed,
     window_mask,
 )
+from minitorch_ciml.keras.layers.einsum_dense import EinsumDense
 from minitorch_ciml.keras.layers.kernel_layer import positive
-from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.serialization import get, serializable
-from minitorch_ciml.keras.symbolic import infer_outputs
-from minitorch_ciml.ops import random
+from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.layers", "GroupQueryAttention")
-class GroupedQueryAttention(Layer):
+class GroupedQueryAttention(ProjectedAttention):
     """Multi-head attention with fewer heads for keys and values than for queries.
 
     Head i of the U heads of the query looks at head i // (U / V) of the V keys and values
@@ -42,7 +38,6 @@ class GroupedQueryAttention(Layer):
     Call arguments: those of `MultiHeadAttention`.
     """
 
-    supports_masking = True
     serialized_as = ("keras.layers", "GroupQueryAttention")
 
     def __init__(
@@ -75,18 +70,11 @@ class GroupedQueryAttention(Layer):
                 f"{name}: num_query_heads ({num_query_heads}) must be a multiple of "
                 f"num_key_value_heads ({num_key_value_heads})."
             )
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.use_gate = use_gate
-        self.sliding_window = checked_window(name, sliding_window)
-        self.kernel_initializer = get("keras.initializers", kernel_initializer, "initializer")
-        self.bias_initializer = get("keras.initializers", bias_initializer, "initializer")
-        self.kernel_regularizer = get("keras.regularizers", kernel_regularizer, "regularizer")
-        self.bias_regularizer = get("keras.regularizers", bias_regularizer, "regularizer")
-        self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
-        self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
-        self.seed = seed
-        self.seed_generator = random.SeedGenerator(random.draw_seed() if seed is None else seed)
+        self._set_up(
+            dropout, use_bias, sliding_window, kernel_initializer, bias_initializer,
+            kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint, use_gate,
+            seed,
+        )  # fmt: skip
 
     def build(  # type: ignore[override]
         self, query_shape: tuple, value_shape: tuple, key_shape: Any = None
@@ -110,24 +98,6 @@ class GroupedQueryAttention(Layer):
         """A dense layer to so many heads."""
         axes = equation[-2:]
         return self._dense(name, equation, (None, heads, self.head_dim), axes, activation)
-
-    def _dense(
-        self, name: str, equation: str, outputs: tuple, axes: str, activation: Any = None
-    ) -> EinsumDense:
-        return EinsumDense(
-            equation,
-            output_shape=outputs,
-            activation=activation,
-            bias_axes=axes if self.use_bias else None,
-            kernel_initializer=copied(self.kernel_initializer),
-            bias_initializer=copied(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def call(
         self,
@@ -160,18 +130,10 @@ class GroupedQueryAttention(Layer):
         y = self._output_dense(y)
         return (y, shares) if return_attention_scores else y
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        return infer_outputs(self.call, args, {**kwargs, "training": False})
-
     def compute_output_shape(
         self, query_shape: tuple, value_shape: Any = None, key_shape: Any = None
     ) -> tuple:
         return tuple(query_shape)
-
-    def get_config(self) -> dict:
-        config = super().get_config()
-        del config["flash_attention"]
-        return config
 
 
 GroupQueryAttention = GroupedQueryAttention  # the name that Keras shows
