@@ -14,15 +14,14 @@ from collections.abc import Callable
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
-from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.jit import entry, ready
+from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
 from minitorch_ciml.kernels.reference import elementwise as reference
 from minitorch_ciml.kernels.reference import nn as reference_nn
 
 Array = np.ndarray
 
 SMALL = 512  # with fewer elements NumPy is faster than the preparations here
-PIECE = 1 << 15  # elements that a thread takes at a time
 
 
 @entry
@@ -40,12 +39,6 @@ def _select(condition, a, b, y):
     else:
         for i in range(y.size):
             y[i] = a[i] if condition[i] else b[i]
-
-
-@kernel
-def piece(x, i):
-    """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
-    return x[i * PIECE : min((i + 1) * PIECE, x.size)]
 
 
 @task

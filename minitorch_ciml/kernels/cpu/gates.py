@@ -16,11 +16,10 @@ from numba import types
 from numba.extending import overload
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.elementwise import PIECE, piece
 from minitorch_ciml.kernels.cpu.exponential import exp, tanh
 from minitorch_ciml.kernels.cpu.exponential import sigmoid as sigmoid_of
 from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
 
 Array = np.ndarray
 Needs = tuple[bool, ...]

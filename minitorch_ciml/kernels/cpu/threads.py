@@ -56,6 +56,15 @@ def threads_for(operations: int) -> int:
     return 1 if operations < WORTH_THREADS else ALL
 
 
+PIECE = 1 << 15  # elements of an array that a thread takes at a time
+
+
+@kernel
+def piece(x, i):
+    """The elements of the i-th piece. A loop that starts at 0 of an array is vectorised."""
+    return x[i * PIECE : min((i + 1) * PIECE, x.size)]
+
+
 _BYTES = ir.IntType(8).as_pointer()
 _INT = ir.IntType(64)
 
