@@ -98,3 +98,26 @@ def test_a_function_that_is_not_registered_is_described_by_its_name():
         keras.layers.Dense.from_config(layer.get_config())
     with keras.saving.custom_object_scope({"shifted": shifted}):
         assert keras.layers.Dense.from_config(layer.get_config()).activation is shifted
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [("constraints", "max_norm"), ("initializers", "he_normal"), ("regularizers", "l2"),
+     ("metrics", "accuracy"), ("activations", "relu")],
+)  # fmt: skip
+def test_names_are_configurations_as_well(module, name):
+    ours, theirs = (getattr(k, module).deserialize(name) for k in (keras, keras_peer))
+    assert getattr(ours, "__name__", type(ours).__name__) == getattr(
+        theirs, "__name__", type(theirs).__name__
+    )
+
+
+def test_names_of_your_own_things_are_found():
+    class Twice(keras.constraints.Constraint):
+        def __call__(self, w):
+            return 2 * w
+
+    made = keras.constraints.deserialize("Twice", custom_objects={"Twice": Twice})
+    assert isinstance(made, Twice)
+    with pytest.raises(ValueError, match="unknown constraint 'Twice'"):
+        keras.constraints.deserialize("Twice")

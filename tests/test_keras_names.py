@@ -70,7 +70,6 @@ REFUSED = {
 OTHER_NAMES = {
     "activations.sigmoid": "x", "activations.softplus": "x", "activations.tanh": "x",
     "backend.set_floatx": "value", "device": "device_name", "layers.serialize": "layer",
-    "optimizers.serialize": "optimizer",
     "optimizers.schedules.serialize": "learning_rate_schedule",
 }  # fmt: skip
 # Numbers in place of equal tuples; arguments that need not be given here.

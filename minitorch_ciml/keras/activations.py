@@ -103,8 +103,7 @@ def serialize(activation: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The activation that a name or a configuration describes."""
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(config)
+    return serialization.deserialize("keras.activations", config, "activation", custom_objects)
 
 
 __all__ = [

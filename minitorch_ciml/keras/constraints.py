@@ -132,8 +132,8 @@ def serialize(constraint: Any) -> Any:
 
 
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
-    """The constraint that a configuration describes."""
-    return serialization.deserialize_keras_object(config, custom_objects)
+    """The constraint that a name or a configuration describes."""
+    return serialization.deserialize("keras.constraints", config, "constraint", custom_objects)
 
 
 def __dir__() -> list[str]:

@@ -168,7 +168,7 @@ def crossed(parts: Iterable[int]) -> int:
     return result
 
 
-def hashed(key: str, bins: int, salt: Sequence[int] | None = None) -> int:
+def hashed(key: str, bins: int, salt: Sequence[int] | None) -> int:
     """The bin, 0 to bins - 1, of a string; with a salt, SipHash decides."""
     data = key.encode("utf-8")
     return (farmhash(data) if salt is None else siphash(data, (salt[0], salt[1]))) % bins

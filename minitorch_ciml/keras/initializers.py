@@ -430,8 +430,8 @@ def serialize(initializer: Any) -> Any:
 
 
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
-    """The initializer that a configuration describes."""
-    return serialization.deserialize_keras_object(config, custom_objects)
+    """The initializer that a name or a configuration describes."""
+    return serialization.deserialize("keras.initializers", config, "initializer", custom_objects)
 
 
 def __dir__() -> list[str]:

@@ -29,7 +29,7 @@ _OF_LAYERS = {"module", "registered_name", "build_config", "compile_config"}  # 
 _FUNCTIONS = "keras.src.ops."  # the modules of functions in a model, such as x * 2
 
 
-def model_bytes(model: Any, keras_version: str, include_optimizer: bool = True) -> bytes:
+def model_bytes(model: Any, keras_version: str, include_optimizer: bool) -> bytes:
     """A model's file.
 
     Args:

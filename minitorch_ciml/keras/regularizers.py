@@ -140,8 +140,8 @@ def serialize(regularizer: Any) -> Any:
 
 
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
-    """The regularizer that a configuration describes."""
-    return serialization.deserialize_keras_object(config, custom_objects)
+    """The regularizer that a name or a configuration describes."""
+    return serialization.deserialize("keras.regularizers", config, "regularizer", custom_objects)
 
 
 def __dir__() -> list[str]:

@@ -145,6 +145,12 @@ def get(module: str, identifier: Any, what: str) -> Any:
     )
 
 
+def deserialize(module: str, config: Any, what: str, custom_objects: dict | None = None) -> Any:
+    """As `get`, where names may also be those of `custom_objects`."""
+    with custom_object_scope(custom_objects or {}):
+        return get(module, config, what)
+
+
 def _unknown(module: str, name: str, what: str) -> str:
     known = sorted(_by_module.get(module, {}))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -24,7 +24,7 @@ class Details:
     trainable: bool = False
 
 
-def draw_model(model: Any, details: Details, downwards: bool, expanded: bool = False) -> Figure:
+def draw_model(model: Any, details: Details, downwards: bool, expanded: bool) -> Figure:
     """Draws the layers of a Sequential or functional model; those with weights are coloured.
 
     Args:

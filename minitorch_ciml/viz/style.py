@@ -58,7 +58,7 @@ def heading(axes: "Axes", text: str) -> None:
     axes.set_title(text, fontsize=LARGE, color=INK, loc="left")
 
 
-def plain_axes(axes: "Axes", across: str = "", down: str = "") -> None:
+def plain_axes(axes: "Axes", across: str, down: str = "") -> None:
     """Two thin spines, a faint grid, named axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)

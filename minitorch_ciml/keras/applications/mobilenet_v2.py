@@ -27,10 +27,10 @@ _WIDTHS = 0.35, 0.5, 0.75, 1.0, 1.3, 1.4
 preprocess_input = preprocessing("tf")
 
 
-def divisible(filters: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` that is nearest, and not less than 0.9 of it."""
-    nearest = max(divisor, int(filters + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * filters else nearest + divisor
+def divisible(filters: float) -> int:
+    """The multiple of 8 that is nearest, and not less than 0.9 of it."""
+    nearest = max(8, int(filters + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * filters else nearest + 8
 
 
 def correct_pad(x: Any, kernel: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -216,7 +216,7 @@ def audio_dataset_from_directory(
     )  # fmt: skip
 
 
-def read_wav(path: str, sampling_rate: int | None = None) -> np.ndarray:
+def read_wav(path: str, sampling_rate: int | None) -> np.ndarray:
     """A sound as floats (samples, channels), -1 to 1."""
     import wave  # on request only
 
@@ -289,8 +289,8 @@ def find_files(
     directory: Any,
     labels: Any,
     endings: tuple[str, ...],
-    class_names: list[str] | None = None,
-    follow_links: bool = False,
+    class_names: list[str] | None,
+    follow_links: bool,
 ) -> Files:
     """The files below a folder, sorted, with the classes that their folders stand for."""
     folder = Path(directory)

@@ -117,7 +117,7 @@ class RandomImages(ImageChange):
         drawn = random.uniform((total, *shape), *limits, dtype="float32", seed=self.generator)
         return drawn.numpy()[first : first + n]
 
-    def _draw_one(self, limits: tuple[float, float] = (0.0, 1.0)) -> float:
+    def _draw_one(self, limits: tuple[float, float]) -> float:
         """A number for all images of a batch."""
         return random.uniform((), *limits, dtype="float32", seed=self.generator).item()
 

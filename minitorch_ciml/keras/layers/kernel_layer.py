@@ -43,14 +43,14 @@ class KernelLayer(Layer):
         self.kernel_constraint = get("keras.constraints", kernel_constraint, "constraint")
         self.bias_constraint = get("keras.constraints", bias_constraint, "constraint")
 
-    def add_kernel(self, shape: tuple, name: str = "kernel") -> Any:
+    def add_kernel(self, shape: tuple) -> Any:
         """A new kernel, with this layer's initializer, regularizer and constraint."""
         return self.add_weight(
             shape,
             self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
-            name=name,
+            name="kernel",
         )
 
     def add_bias(self, size: int) -> Any:

@@ -109,10 +109,7 @@ def serialize(loss: Any) -> Any:
 
 def deserialize(name: Any, custom_objects: dict | None = None) -> Any:
     """The loss that a configuration or a name describes."""
-    if isinstance(name, dict):
-        return serialization.deserialize_keras_object(name, custom_objects)
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(name)
+    return serialization.deserialize("keras.losses", name, "loss", custom_objects)
 
 
 __all__ = [

@@ -141,10 +141,7 @@ def serialize(metric: Any) -> Any:
 
 def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
     """The metric that a configuration or a name describes."""
-    if isinstance(config, dict):
-        return serialization.deserialize_keras_object(config, custom_objects)
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(config)
+    return serialization.deserialize("keras.metrics", config, "metric", custom_objects)
 
 
 __all__ = [

@@ -6,7 +6,12 @@ from typing import Any
 
 from minitorch_ciml.keras import metrics as metrics_module
 from minitorch_ciml.keras import optimizers
-from minitorch_ciml.keras.models.compiled import CompiledLoss, CompiledMetrics, Names, output_names
+from minitorch_ciml.keras.models.losses_and_metrics import (
+    CompiledLoss,
+    CompiledMetrics,
+    Names,
+    output_names,
+)
 from minitorch_ciml.keras.models.stepper import Stepper
 
 # Arguments of Keras 2, Horovod and graph mode that change nothing here.

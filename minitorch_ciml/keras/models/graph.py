@@ -6,8 +6,8 @@ from typing import Any
 
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.models.compiled import output_names
 from minitorch_ciml.keras.models.fusion import fused
+from minitorch_ciml.keras.models.losses_and_metrics import output_names
 from minitorch_ciml.keras.symbolic import KerasTensor, Node
 from minitorch_ciml.keras.tree import flatten, map_structure, pack_as
 from minitorch_ciml.ops import expand_dims, squeeze

@@ -19,12 +19,12 @@ _EDGES_CONNECTED, _WIDTH_CONNECTED = (0.3, 0.56, 0.74, 1.0), 108
 
 def print_summary(
     model: Any,
-    line_length: int | None = None,
-    positions: Any = None,
-    print_fn: Callable[[str], None] | None = None,
-    expand_nested: bool = False,
-    show_trainable: bool = False,
-    layer_range: Any = None,
+    line_length: int | None,
+    positions: Any,
+    print_fn: Callable[[str], None] | None,
+    expand_nested: bool,
+    show_trainable: bool,
+    layer_range: Any,
 ) -> None:
     """Prints the layers of `model` with output shapes and parameters, and the totals.
 

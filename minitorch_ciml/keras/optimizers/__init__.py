@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+from minitorch_ciml.keras import serialization
 from minitorch_ciml.keras.optimizers import schedules
 from minitorch_ciml.keras.optimizers.adaptive import Adafactor, Lamb, Muon
 from minitorch_ciml.keras.optimizers.base import Optimizer
@@ -21,11 +22,6 @@ from minitorch_ciml.keras.optimizers.rules import (
 )
 from minitorch_ciml.keras.optimizers.schedule_free import ScheduleFreeAdamW
 from minitorch_ciml.keras.optimizers.several import MultiOptimizer, OptimizerMap
-from minitorch_ciml.keras.serialization import (
-    deserialize_keras_object,
-    serialize_keras_object,
-)
-from minitorch_ciml.keras.serialization import get as _get
 
 __all__ = [
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion",
@@ -33,12 +29,20 @@ __all__ = [
     "SGD", "ScheduleFreeAdamW", "deserialize", "get", "legacy", "schedules", "serialize",
 ]  # fmt: skip
 
-deserialize, serialize = deserialize_keras_object, serialize_keras_object
-
 
 def get(identifier: Any) -> Any:
     """The optimizer that a name ("adam"), an object or a configuration stands for."""
-    return _get("keras.optimizers", identifier, "optimizer")
+    return serialization.get("keras.optimizers", identifier, "optimizer")
+
+
+def serialize(optimizer: Any) -> Any:
+    """The optimizer as a configuration."""
+    return serialization.serialize_keras_object(optimizer)
+
+
+def deserialize(config: Any, custom_objects: dict | None = None) -> Any:
+    """The optimizer that a name or a configuration describes."""
+    return serialization.deserialize("keras.optimizers", config, "optimizer", custom_objects)
 
 
 # Keras 2's name for the optimizers of before: scripts say keras.optimizers.legacy.Adam.

@@ -103,19 +103,19 @@ def write4(y, i, p, q, r, s):
 # --- functions of float32 and float64 from NVIDIA's libdevice ------------------------------------
 
 
-def _from_libdevice(name: str, function: Callable, arity: int = 1) -> Any:
-    """The function that libdevice calls `name`; `function` tells what it is."""
+def _from_libdevice(name: str, function: Callable) -> Any:
+    """The function of one number that libdevice calls `name`; `function` tells what it is."""
 
     def typing(context: Any, *kinds: Any) -> Any:
         kind = kinds[0]
         real, suffix = (F32, "f") if kind == types.float32 else (ir.DoubleType(), "")
 
         def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            shape = ir.FunctionType(real, [real] * arity)
+            shape = ir.FunctionType(real, [real])
             called = cgutils.get_or_insert_function(builder.module, shape, f"__nv_{name}{suffix}")
             return builder.call(called, values)
 
-        return kind(*[kind] * arity), generate
+        return kind(kind), generate
 
     return twinned(typing, function)
 
