@@ -57,7 +57,7 @@ _CPU = {
     "images": ("sample_images",),
     "indexing": ("put", "top_indices"),
     "products": ("matmul", "matmul_grad"),
-    "reduce": ("mean", "mean_grad"),
+    "reduce": ("max", "mean", "mean_grad", "min", "prod", "sum", "sum_to"),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),

@@ -132,7 +132,7 @@ def load_turned(typingctx, x, i, step):
             address = address_of(context, builder, signature.args[0], array, start)
             rows.append(read_vector(context, builder, kind, address))
             start = builder.add(start, step)
-        return context.make_tuple(builder, result, _turned(builder, rows))
+        return context.make_tuple(builder, result, turned(builder, rows))
 
     return result(x, types.intp, types.intp), codegen
 
@@ -146,7 +146,7 @@ def row_sums(typingctx, x, i):
     def codegen(context, builder, signature, arguments):
         start = address_of(context, builder, signature.args[0], *arguments)
         rows = [read_vector(context, builder, kind, start, t) for t in range(kind.lanes)]
-        sums = _turned(builder, rows)
+        sums = turned(builder, rows)
         while len(sums) > 1:
             sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2])]
         return context.make_tuple(builder, result, sums)
@@ -154,7 +154,7 @@ def row_sums(typingctx, x, i):
     return result(x, types.intp), codegen
 
 
-def _turned(builder: ir.IRBuilder, rows: list) -> list:
+def turned(builder: ir.IRBuilder, rows: list) -> list:
     """The columns of a square of vectors: pairs of rows change places of ever smaller blocks."""
     count, half = len(rows), len(rows) // 2
     lanes = ir.VectorType(ir.IntType(32), count)
