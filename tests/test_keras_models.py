@@ -516,3 +516,55 @@ def test_metrics_in_the_place_of_loss_weights_are_refused_clearly():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match=r"loss_weights must be numbers.*metrics=\["):
         model.compile("adam", "mse", ["accuracy"])
+
+
+def test_unnamed_models_are_numbered_as_in_keras():
+    def names(k):
+        k.utils.clear_session()
+        dense = k.layers.Dense
+        known = k.Sequential([k.Input((3,)), dense(3), dense(3)])
+        growing = k.Sequential([k.Input((3,))])
+        growing.add(dense(3))
+        growing.add(dense(3))
+        unknown = k.Sequential([dense(3), dense(3)])
+        unknown(np.ones((2, 3)))
+        unknown.pop()
+        nested = k.Sequential([known])
+        nested.add(dense(3))
+        found = []
+        for stack in (
+            known,
+            growing,
+            unknown,
+            nested,
+            k.Sequential.from_config(known.get_config()),
+        ):
+            inputs = k.Input((3,))
+            found.append(k.Model(inputs, stack(inputs)).name)
+        return found
+
+    assert names(keras) == names(keras_peer)
+
+
+@pytest.mark.parametrize("build", [False, True])
+def test_loaded_weights_leave_an_optimizer_that_is_not_built_alone(tmp_path, build):
+    def rate_and_step(k):
+        def compiled(rate):
+            model = k.Sequential([k.Input((3,)), k.layers.Dense(2)])
+            model.compile(k.optimizers.Adam(rate), "mse")
+            return model
+
+        trained, fresh = compiled(0.1), compiled(0.01)
+        trained.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
+        trained.save_weights(tmp_path / "m.weights.h5", overwrite=True)
+        if build:
+            fresh.optimizer.build(fresh.trainable_variables)
+            fresh.load_weights(tmp_path / "m.weights.h5")
+        else:
+            with pytest.warns(UserWarning, match="6"):  # variables in the file
+                fresh.load_weights(tmp_path / "m.weights.h5")
+        return float(fresh.optimizer.learning_rate), int(fresh.optimizer.iterations)
+
+    ours, theirs = rate_and_step(keras), rate_and_step(keras_peer)
+    assert ours == pytest.approx(theirs)
+    assert ours == pytest.approx((0.1, 1) if build else (0.01, 0))

@@ -129,7 +129,9 @@ def load_model(
         config.pop("compile_config", None)
     model = deserialize_keras_object(config, custom_objects)
     with _hdf5(BytesIO(weights), path) as file:
-        _load(model, file, str(path), with_optimizer=compile)
+        _load(model, file, str(path))
+        if compile:
+            _load_optimizer(model, file, build=True)
     _load_assets(model, assets)
     return model
 
@@ -170,6 +172,9 @@ def load_weights(
         filepath: the file.
         skip_mismatch: leave layers as they are whose weights in the file have other shapes.
         by_name: (of `.h5` files) into the layers of the same names, whatever else there is.
+
+    The optimizer's state is loaded as well if the model's optimizer has been built, by training or
+    by `model.optimizer.build(model.trainable_variables)`; otherwise a warning says that it is not.
     """
     path = _existing(filepath, "load_weights")
     _refuse_unbuilt(model, "load_weights")
@@ -186,7 +191,8 @@ def load_weights(
         with zipfile.ZipFile(path) as archive:
             source = BytesIO(archive.read("model.weights.h5"))
     with _hdf5(source, path) as file:
-        _load(model, file, str(path), skip_mismatch=skip_mismatch)
+        _load(model, file, str(path), skip_mismatch)
+        _load_optimizer(model, file)
 
 
 # --- the layout of a weights file ----------------------------------------------------------------
@@ -259,9 +265,7 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
         group[key] = np.asarray(value)
 
 
-def _load(
-    model: Any, file: Any, name: str, skip_mismatch: bool = False, with_optimizer: bool = True
-) -> None:
+def _load(model: Any, file: Any, name: str, skip_mismatch: bool = False) -> None:
     for path, item in _walk(model):
         group = file.get(f"{path}/vars" if path else "vars")
         stored = {} if group is None else {key: group[key][()] for key in group}
@@ -271,13 +275,24 @@ def _load(
         except ValueError as error:
             if not skip_mismatch:
                 raise ValueError(f"{name}:{path}: {error}") from None
+
+
+def _load_optimizer(model: Any, file: Any, build: bool = False) -> None:
+    """Loads the optimizer's variables; with a warning, none if it has not been built.
+
+    Args:
+        model: the model.
+        file: the open file.
+        build: build it for the file. Otherwise what was compiled anew keeps its learning rate.
+    """
     optimizer = getattr(model, "optimizer", None)
     group = file.get("optimizer/vars")
-    if with_optimizer and optimizer is not None and group is not None and len(group):
-        # A model that was never trained has an optimizer without slots in its file.
-        if len(group) > len(optimizer.variables):
-            optimizer.build(model.trainable_weights)
-        optimizer.load_own_variables({key: group[key][()] for key in group})
+    if optimizer is None or group is None or not len(group):
+        return
+    # A model that was never trained has an optimizer without slots in its file.
+    if build and len(group) > len(optimizer.variables):
+        optimizer.build(model.trainable_weights)
+    optimizer.load_own_variables({key: group[key][()] for key in group})
 
 
 def _write_assets(model: Any, archive: zipfile.ZipFile) -> None:

@@ -275,8 +275,10 @@ class R2Score(Metric):
         self.num_samples = self._add_state("num_samples")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds targets and predictions of shape (N, D), and weights (N,)."""
+        """Adds targets and predictions of shape (N, D) or (N,), and weights (N,)."""
         t, p = same_shape(self.name, on_host(y_true), on_host(y_pred))
+        if t.ndim == 1:
+            t, p = t[:, None], p[:, None]
         if t.ndim != 2:
             raise ValueError(f"{self.name}: got shape {t.shape}, expected (samples, outputs).")
         if len(self._variables) == 1:

@@ -17,7 +17,7 @@ from minitorch_ciml.keras.serialization import (
     serializable,
     serialize_keras_object,
 )
-from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.keras.symbolic import KerasTensor, unique_name
 from minitorch_ciml.keras.tree import flatten
 
 
@@ -40,10 +40,16 @@ class Sequential(Model):
         self._layers: list[Layer] = []
         self._tensors: list[KerasTensor] = []  # the symbolic results, from the input on
         for layer in layers or ():
-            self.add(layer)
+            self.add(layer, rebuild=False)
+        self._count()
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Puts a layer on top of the stack."""
+        """Puts a layer on top of the stack.
+
+        Args:
+            layer: the layer, or an `Input` at first.
+            rebuild: as in Keras, whether the names of unnamed models go on counting.
+        """
         if isinstance(layer, KerasTensor):  # Sequential([Input(...), ...])
             layer = layer.node.layer  # type: ignore[union-attr]
         if not isinstance(layer, Layer):
@@ -71,6 +77,15 @@ class Sequential(Model):
         self._layers.append(layer)
         if self._tensors:
             self._extend(layer)
+        if rebuild:
+            self._count()
+
+    def _count(self) -> None:
+        """Uses up a name: in Keras there is a new, unnamed `Functional` inside for every change."""
+        # A model alone in the stack is not wrapped.
+        alone = len(self._layers) == 1 and isinstance(self._layers[0], Model)
+        if self._tensors and self._layers and not alone:
+            unique_name("functional")
 
     def _start(self, layer: Layer) -> None:
         """Begins the symbolic stack if this first layer tells the input's shape."""
@@ -105,6 +120,8 @@ class Sequential(Model):
             self._graph = LayerGraph(self._tensors[0], self._tensors[-1])
             self.outputs = [self._tensors[-1]]
         self.built = bool(self._layers) and bool(self._tensors)
+        if self.built:
+            self._count()
         return layer
 
     def build(self, input_shape: Any = None) -> None:
@@ -115,6 +132,7 @@ class Sequential(Model):
         self._tensors = [InputLayer(batch_shape=(None, *shape[1:])).output]
         for layer in self._layers:
             self._extend(layer)
+        self._count()
 
     @property
     def layers(self) -> list[Layer]:

@@ -444,7 +444,7 @@ class Optimizer(Gradients, MovingAverages, OwnUpdate, Configurable):
             warnings.warn(
                 f"optimizer {self.name!r} has {len(variables)} variables, the file "
                 f"{len(store.keys())}; none was loaded."
-                + ("" if self.built else " Call build(variables) before loading."),
+                + ("" if self.built else " Call build(model.trainable_variables) before loading."),
                 stacklevel=2,
             )
             return
