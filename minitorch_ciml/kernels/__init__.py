@@ -38,6 +38,10 @@ _REFERENCE = (
 # The kernels that have a fast version, by the module of `kernels/cpu/` that holds them. The table
 # is here, and not found by importing, because those modules import numba.
 _CPU = {
+    "broadcasting": (
+        "add", "divide", "divide_grad", "maximum", "minimum", "multiply", "multiply_grad",
+        "negative", "negative_grad", "square", "subtract", "subtract_grad",
+    ),
     "conv": (
         "conv", "conv_bias_act", "conv_bias_act_grad", "conv_bias_add_act",
         "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",
@@ -45,10 +49,8 @@ _CPU = {
     ),
     "dense": ("dense", "dense_grad"),
     "elementwise": (
-        "add", "clipped_relu", "clipped_relu_grad", "divide", "divide_grad", "elu", "erf", "erfc",
-        "exp", "exp_grad", "leaky_relu",
-        "multiply", "multiply_grad", "relu", "relu_grad", "sqrt", "square",
-        "subtract", "tanh", "where",
+        "clipped_relu", "clipped_relu_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",
+        "relu", "relu_grad", "sqrt", "tanh", "where",
     ),
     "gates": (
         "elu_grad", "gelu", "gelu_grad", "hard_silu", "hard_silu_grad", "leaky_relu_grad",

@@ -1,0 +1,241 @@
+"""Functions of two arrays that are broadcast, on all threads.
+
+NumPy calls its loop for every row of the last axis: adding a bias to 128 x 26 x 26 rows of 32
+numbers took 1.3 ms, and 0.3 ms here. A block of the result, some rows or a part of one, is computed
+from two blocks of its size: where an input has no such block, as it is repeated along rows or
+columns, one is written out, in the nearest cache. So there is only one loop, and it is vectorised.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import groupby
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
+from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.reduce import sum_to
+from minitorch_ciml.kernels.cpu.simd import copy
+from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
+
+Array = np.ndarray
+Ints = tuple[int, ...]
+Needs = tuple[bool, ...]
+Gradients = tuple[Array | None, ...]
+
+BLOCK = 2048  # elements
+
+
+class Plan(NamedTuple):
+    """Four axes of a result, and the steps of both inputs along them: 0 where they are repeated."""
+
+    shape: Ints
+    sizes: Ints
+    a_steps: Ints
+    b_steps: Ints
+
+
+@kernel
+def _repeat(x, at, step, across, rows, width, block):
+    """block (rows, width), flat: x from `at` on, `step` from row to row, `across` 1 or 0."""
+    for r in range(rows):
+        if across:
+            copy(block, r * width, x, at + r * step, width)
+        else:
+            one = x[at + r * step]
+            for c in range(np.uint64(r * width), np.uint64((r + 1) * width)):
+                block[c] = one
+
+
+def _of_two(function: Callable) -> Any:
+    """Compiles a task: `task(count, most, (sizes, steps, a, b, y))`, y = function(a, b)."""
+
+    @inlined
+    def compute(a, i, b, j, y, k, n):
+        i, j, k = np.uint64(i), np.uint64(j), np.uint64(k)
+        for m in range(np.uint64(n)):
+            y[k + m] = function(a[i + m], b[j + m])
+
+    @task
+    def part(i, tasks, sizes, a_steps, b_steps, a, b, y):
+        outer, inner, rows, columns = sizes
+        high, wide = max(1, min(rows, BLOCK // columns)), min(BLOCK, columns)
+        down, across = -(-rows // high), -(-columns // wide)
+        blocks = outer * inner * down * across
+        room_a, room_b = np.empty(high * wide, a.dtype), np.empty(high * wide, a.dtype)
+        last_a = last_b = -1  # where the input starts that is in the room
+        for block in range(i * blocks // tasks, (i + 1) * blocks // tasks):
+            column, row = block % across * wide, block // across % down * high
+            unit = block // across // down
+            o, k = unit // inner, unit % inner
+            m, n = min(high, rows - row), min(wide, columns - column)
+            at_a = o * a_steps[0] + k * a_steps[1] + row * a_steps[2] + column * a_steps[3]
+            at_b = o * b_steps[0] + k * b_steps[1] + row * b_steps[2] + column * b_steps[3]
+            left, right = a, b
+            if not (a_steps[3] and (m == 1 or a_steps[2] == columns)):
+                if at_a != last_a or a_steps[2]:
+                    # What is repeated is written out for the largest block.
+                    _repeat(
+                        a, at_a, a_steps[2], a_steps[3], m if a_steps[2] else high, wide, room_a
+                    )
+                left, last_a, at_a = room_a, at_a, 0
+            if not (b_steps[3] and (m == 1 or b_steps[2] == columns)):
+                if at_b != last_b or b_steps[2]:
+                    _repeat(
+                        b, at_b, b_steps[2], b_steps[3], m if b_steps[2] else high, wide, room_b
+                    )
+                right, last_b, at_b = room_b, at_b, 0
+            to = (unit * rows + row) * columns + column
+            compute(left, at_a, right, at_b, y, to, m * n)
+
+    return part
+
+
+@inlined
+def _larger(a, b):
+    return a if (not (a <= b)) & (b == b) else b
+
+
+@inlined
+def _smaller(a, b):
+    return a if (not (a >= b)) & (b == b) else b
+
+
+_add_part = _of_two(operator.add)
+_subtract_part = _of_two(operator.sub)
+_multiply_part = _of_two(operator.mul)
+_divide_part = _of_two(operator.truediv)
+_maximum_part = _of_two(_larger)
+_minimum_part = _of_two(_smaller)
+
+
+@entry
+def _add(tasks, sizes, a_steps, b_steps, a, b, y):
+    _add_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _subtract(tasks, sizes, a_steps, b_steps, a, b, y):
+    _subtract_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _multiply(tasks, sizes, a_steps, b_steps, a, b, y):
+    _multiply_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _divide(tasks, sizes, a_steps, b_steps, a, b, y):
+    _divide_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _maximum(tasks, sizes, a_steps, b_steps, a, b, y):
+    _maximum_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _minimum(tasks, sizes, a_steps, b_steps, a, b, y):
+    _minimum_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _plan(a_shape: Ints, b_shape: Ints) -> Plan | None:
+    """Neighbouring axes along which the same inputs are repeated are one. None: more than four."""
+    shape = np.broadcast_shapes(a_shape, b_shape)
+    a_shape, b_shape = ((1,) * (len(shape) - len(s)) + s for s in (a_shape, b_shape))
+    axes = [axis for axis in zip(shape, a_shape, b_shape) if axis[0] != 1]
+    groups = [list(group) for _, group in groupby(axes, lambda n: (n[1] == 1, n[2] == 1))]
+    if len(groups) > 4:
+        return None
+    total, a_sizes, b_sizes = (
+        (1,) * (4 - len(groups)) + tuple([prod(sizes) for sizes in column])
+        for column in zip(*[zip(*group) for group in groups])
+    )
+    return Plan(shape, total, _steps(a_sizes), _steps(b_sizes))
+
+
+def _steps(sizes: Ints) -> Ints:
+    return tuple([prod(sizes[i + 1 :]) if n > 1 else 0 for i, n in enumerate(sizes)])
+
+
+def _unrepeated(x: Array) -> Array:
+    """`x` without what `broadcast_to` repeats: such axes have size 1."""
+    if x.flags.c_contiguous or 0 not in x.strides:
+        return x
+    return x[tuple([slice(None) if step else slice(1) for step in x.strides])]
+
+
+def _computing(ufunc: np.ufunc, run: Callable) -> Callable:
+    """`ufunc`, with `run` where the result is large."""
+
+    def compute(a: Array, b: Array) -> Array:
+        if a.nbytes < SMALLEST and b.nbytes < SMALLEST:
+            return ufunc(a, b)
+        if a.dtype != b.dtype or a.dtype.char not in "fd":
+            return ufunc(a, b)
+        shape = a.shape if a.shape == b.shape else np.broadcast_shapes(a.shape, b.shape)
+        a, b = _unrepeated(a), _unrepeated(b)
+        plan = _plan(a.shape, b.shape)
+        y = empty(shape, a.dtype)
+        whole = a.flags.c_contiguous and b.flags.c_contiguous
+        if plan is None or plan.shape != shape or not whole:
+            return ufunc(a, b, out=y)
+        pieces = -(-y.size // PIECE)
+        run(pieces, plan.sizes, plan.a_steps, plan.b_steps, *_flat(a, b, y))
+        return y
+
+    return compute
+
+
+def _flat(*arrays: Array) -> list[Array]:
+    return [ready(x, x.dtype) for x in arrays]
+
+
+subtract = _computing(np.subtract, _subtract)
+multiply = _computing(np.multiply, _multiply)
+divide = _computing(np.divide, _divide)
+maximum = _computing(np.maximum, _maximum)
+minimum = _computing(np.minimum, _minimum)
+add = _computing(np.add, _add)
+
+
+def negative(x: Array) -> Array:
+    return multiply(x, np.asarray(-1, x.dtype)) if x.nbytes >= SMALLEST else np.negative(x)
+
+
+def square(x: Array) -> Array:
+    return multiply(x, x)
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def negative_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
+    return (negative(g),)
+
+
+def subtract_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
+    return g, negative(_fitting(g, b)) if needs[1] else None
+
+
+def multiply_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
+    return multiply(g, b) if needs[0] else None, multiply(g, a) if needs[1] else None
+
+
+def divide_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
+    db = divide(_fitting(multiply(g, y), b), negative(b)) if needs[1] else None
+    return divide(g, b) if needs[0] else None, db
+
+
+def _fitting(g: Array, x: Array) -> Array:
+    """The sum of g over the axes along which x was repeated."""
+    return g if g.shape == x.shape else sum_to(g, shape=x.shape)
