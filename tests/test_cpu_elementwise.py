@@ -21,7 +21,6 @@ UNARY = {
     "relu": (reference.relu, {}),
     "clipped_relu": (reference_nn.clipped_relu, {"max_value": 0.5}),
     "leaky_relu": (reference_nn.leaky_relu, {"negative_slope": 0.2}),
-    "elu": (reference_nn.elu, {"alpha": 1.5}),
 }
 
 
@@ -75,3 +74,42 @@ def test_gradients_of_rectifiers(shape, dtype, name, how):
         found = getattr(fast, f"{name}_grad")(gradient, y, x, needs=(True,), **how)[0]
         assert np.asarray(found).dtype == dtype
         np.testing.assert_array_equal(found, expected)
+
+
+LARGE = (300, 201)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["sqrt", "rsqrt", "absolute", "reciprocal"])
+def test_large_arrays(name, dtype):
+    x = drawn(LARGE, dtype)
+    x.reshape(-1)[:5] = [0, np.inf, -np.inf, np.nan, -0.0]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for values in (x, x.T, x[::2], x[:1, :1]):
+            y, expected = getattr(fast, name)(values), getattr(reference, name)(values)
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, expected, rtol=1e-3 if dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("exponent", [-2, -1, 0, 0.5, 1, 2, 3, 4, 5])
+def test_powers(exponent, dtype):
+    if dtype == "int64" and (exponent < 0 or exponent % 1):
+        return
+    x = drawn(LARGE, "float64").astype(dtype)
+    if dtype != "int64":
+        x.reshape(-1)[:5] = [0, np.inf, -np.inf, np.nan, -0.0]
+    exponents = np.asarray(exponent, dtype), np.full(x.shape[1:], exponent, dtype)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for b in exponents:
+            y, expected = fast.power(x, b), np.power(x, b)
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(100_003,), (300, 201)], ids=str)
+def test_where_on_several_threads(shape):
+    a, b = drawn(shape, "float32"), drawn(shape, "float32", 1)
+    zero = np.zeros((), "float32")
+    for choice in ((a > b, a, b), (a > b, a, zero), (a > b, zero, b)):
+        np.testing.assert_array_equal(fast.where(*choice), np.where(*choice))

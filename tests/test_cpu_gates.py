@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import erfc
+from math import erf, erfc, exp, log1p
 
 import numpy as np
 import pytest
@@ -19,7 +19,14 @@ FUNCTIONS = {
     "gelu_approximate": ops.gelu,
     "leaky_relu": ops.leaky_relu,
     "elu": lambda x: ops.elu(x, alpha=1.5),
+    "softplus": ops.softplus,
+    "mish": ops.mish,
+    "hard_sigmoid": ops.hard_sigmoid,
+    "erf": ops.erf,
 }
+
+
+BOUNDED = ("sigmoid", "hard_sigmoid", "erf")
 
 
 def in_numpy(x):
@@ -30,6 +37,8 @@ def in_numpy(x):
         "sigmoid": s, "silu": x * s, "hard_silu": x * np.clip(x + 3, 0, 6) / 6,
         "gelu": x * normal, "gelu_approximate": x * quick,
         "leaky_relu": np.where(x > 0, x, 0.2 * x), "elu": np.where(x > 0, x, 1.5 * np.expm1(x)),
+        "softplus": np.logaddexp(x, 0), "mish": x * np.tanh(np.logaddexp(x, 0)),
+        "hard_sigmoid": np.clip(x + 3, 0, 6) / 6, "erf": np.array([erf(v) for v in x]),
     }  # fmt: skip
 
 
@@ -58,8 +67,18 @@ def test_what_is_no_number_stays_so_and_the_infinite_has_its_limit(name, dtype):
     with np.errstate(invalid="ignore"), config.no_grad():
         y = FUNCTIONS[name](Tensor(x)).numpy()
     assert np.isnan(y[0])
-    assert y[1:3].tolist() == ([1, 1] if name == "sigmoid" else [np.inf, 200])
-    assert y[3] == pytest.approx({"leaky_relu": -40, "elu": -1.5}.get(name, 0), abs=1e-30)
+    assert y[1:3].tolist() == ([1, 1] if name in BOUNDED else [np.inf, 200])
+    lowest = {"leaky_relu": -40, "elu": -1.5, "erf": -1}
+    assert y[3] == pytest.approx(lowest.get(name, 0), abs=1e-30)
+
+
+@pytest.mark.parametrize("name, exact", [("erf", erf), ("softplus", lambda x: log1p(exp(x)))])
+def test_small_values_are_precise(name, exact):
+    x = np.concatenate([np.linspace(-2, 2, 10_001), [-1e-30, -1e-6, 1e-6, 3e-3]])
+    x = (x if name == "erf" else 4 * x - 6).astype("float32")
+    with config.no_grad():
+        y = FUNCTIONS[name](Tensor(x)).numpy()
+    np.testing.assert_allclose(y, [exact(v) for v in x.tolist()], rtol=6e-7)
 
 
 def test_axes_in_any_order():

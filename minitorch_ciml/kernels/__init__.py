@@ -49,12 +49,13 @@ _CPU = {
     ),
     "dense": ("dense", "dense_grad"),
     "elementwise": (
-        "clipped_relu", "clipped_relu_grad", "elu", "erf", "erfc", "exp", "exp_grad", "leaky_relu",
-        "relu", "relu_grad", "sqrt", "tanh", "where",
+        "absolute", "clipped_relu", "clipped_relu_grad", "erfc", "exp", "exp_grad", "leaky_relu",
+        "power", "reciprocal", "relu", "relu_grad", "rsqrt", "sqrt", "tanh", "where",
     ),
     "gates": (
-        "elu_grad", "gelu", "gelu_grad", "hard_silu", "hard_silu_grad", "leaky_relu_grad",
-        "sigmoid", "sigmoid_grad", "silu", "silu_grad",
+        "elu", "elu_grad", "erf", "gelu", "gelu_grad", "hard_sigmoid", "hard_sigmoid_grad",
+        "hard_silu", "hard_silu_grad", "leaky_relu_grad", "mish", "mish_grad", "sigmoid",
+        "sigmoid_grad", "silu", "silu_grad", "softplus", "softplus_grad",
     ),
     "images": ("sample_images",),
     "indexing": ("put", "top_indices"),

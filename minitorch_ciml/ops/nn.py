@@ -82,7 +82,11 @@ _elu = Op(
     doc="y = x where x > 0, otherwise alpha (e^x - 1).",
 )
 softplus = Op(
-    "softplus", lambda g, y, x: g * sigmoid(x), dtypes="float", doc="y = ln(1 + e^x) > 0."
+    "softplus",
+    lambda g, y, x: g * sigmoid(x),
+    gradient_kernel=True,
+    dtypes="float",
+    doc="y = ln(1 + e^x) > 0.",
 )
 
 
@@ -168,10 +172,14 @@ def gelu(x: Any, approximate: bool = True) -> Tensor:
     return _gelu(x, approximate=bool(approximate))
 
 
+_mish = Op(
+    "mish", ref=lambda x: x * tanh(softplus(x)), dtypes="float", doc="y = x tanh(softplus(x))."
+)
+
+
 def mish(x: Any) -> Tensor:
     """y = x tanh(softplus(x)) (Misra 2019)."""
-    x = _variable(x)
-    return x * tanh(softplus(x))
+    return _mish(x)
 
 
 def glu(x: Any, axis: int = -1) -> Tensor:
@@ -198,9 +206,14 @@ hard_swish = hard_silu
 # --- functions that stay between two bounds -----------------------------------------------------
 
 
+_hard_sigmoid = Op(
+    "hard_sigmoid", ref=lambda x: relu6(x + 3) / 6, dtypes="float", doc="y = relu6(x + 3) / 6."
+)
+
+
 def hard_sigmoid(x: Any) -> Tensor:
     """y = relu6(x + 3) / 6."""
-    return relu6(_variable(x) + 3) / 6
+    return _hard_sigmoid(x)
 
 
 def hard_tanh(x: Any) -> Tensor:

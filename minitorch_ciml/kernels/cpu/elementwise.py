@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu.broadcasting import multiply
+from minitorch_ciml.kernels.cpu.broadcasting import divide, multiply
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
 from minitorch_ciml.kernels.cpu.jit import entry, ready
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
@@ -24,21 +24,65 @@ Array = np.ndarray
 SMALL = 512  # with fewer elements NumPy is faster than the preparations here
 
 
-@entry
-def _select(condition, a, b, y):
+@task
+def _select_piece(i, condition, a, b, y):
     """y = a or b, each an array of the condition's size or of one element."""
+    condition, y = piece(condition, i), piece(y, i)
     # Three loops, because none is vectorised that decides about its addresses at every element.
     if a.size == 1:
-        one = a[0]
-        for i in range(y.size):
-            y[i] = one if condition[i] else b[i]
+        one, b = a[0], piece(b, i)
+        for k in range(y.size):
+            y[k] = one if condition[k] else b[k]
     elif b.size == 1:
-        one = b[0]
-        for i in range(y.size):
-            y[i] = a[i] if condition[i] else one
+        one, a = b[0], piece(a, i)
+        for k in range(y.size):
+            y[k] = a[k] if condition[k] else one
     else:
-        for i in range(y.size):
-            y[i] = a[i] if condition[i] else b[i]
+        a, b = piece(a, i), piece(b, i)
+        for k in range(y.size):
+            y[k] = a[k] if condition[k] else b[k]
+
+
+@entry
+def _select(pieces, condition, a, b, y):
+    _select_piece(pieces, ALL, (condition, a, b, y))
+
+
+@task
+def _sqrt_piece(i, x, y):
+    x, y = piece(x, i), piece(y, i)
+    for k in range(y.size):
+        y[k] = math.sqrt(x[k])
+
+
+@entry
+def _sqrt(pieces, x, y):
+    _sqrt_piece(pieces, ALL, (x, y))
+
+
+@task
+def _rsqrt_piece(i, x, y):
+    x, y = piece(x, i), piece(y, i)
+    one = x.dtype.type(1)
+    for k in range(y.size):
+        y[k] = one / math.sqrt(x[k])
+
+
+@entry
+def _rsqrt(pieces, x, y):
+    _rsqrt_piece(pieces, ALL, (x, y))
+
+
+@task
+def _absolute_piece(i, x, y):
+    x, y = piece(x, i), piece(y, i)
+    for k in range(y.size):
+        y[k] = abs(x[k])
+
+
+@entry
+def _absolute(pieces, x, y):
+    _absolute_piece(pieces, ALL, (x, y))
 
 
 @task
@@ -109,13 +153,6 @@ def _leaky(x, slope, y):
         y[i] = x[i] * slope if x[i] <= 0 else x[i]
 
 
-@entry
-def _elu(x, rest, alpha):
-    """With rest = e^min(x, 0) - 1, in its place."""
-    for i in range(x.size):
-        rest[i] = alpha * rest[i] if x[i] <= 0 else x[i]
-
-
 def _is_simple(x: Array) -> bool:
     return x.size > SMALL and x.dtype.char in "fd" and x.flags.c_contiguous
 
@@ -131,9 +168,8 @@ def where(condition: Array, a: Array, b: Array) -> Array:
         and (b.shape == shape or b.ndim == 0)
         and a.ndim + b.ndim > 0
     ):
-        flat = [np.ascontiguousarray(x).reshape(-1) for x in (condition, a, b)]
         y = empty(shape, a.dtype)
-        _select(*flat, y.reshape(-1))
+        _select(_pieces(y), *_flat(condition, a, b, y))
         return y
     return np.where(condition, a, b)
 
@@ -194,7 +230,42 @@ def _into_used_memory(ufunc: np.ufunc) -> Callable:
     return compute
 
 
-exp, tanh, sqrt = map(_into_used_memory, (np.exp, np.tanh, np.sqrt))
+exp, tanh = map(_into_used_memory, (np.exp, np.tanh))
+
+
+def _of_large(run: Callable, otherwise: Callable) -> Callable:
+    """`run` for large arrays of floats."""
+
+    def compute(x: Array) -> Array:
+        if x.nbytes < SMALLEST or not _is_simple(x):
+            return otherwise(x)
+        y = empty(x.shape, x.dtype)
+        run(_pieces(x), *_flat(x, y))
+        return y
+
+    return compute
+
+
+sqrt = _of_large(_sqrt, np.sqrt)
+rsqrt = _of_large(_rsqrt, reference.rsqrt)
+absolute = _of_large(_absolute, np.absolute)
+
+
+def reciprocal(x: Array) -> Array:
+    return divide(np.ones((), x.dtype), x) if x.nbytes >= SMALLEST else np.reciprocal(x)
+
+
+def power(a: Array, b: Array) -> Array:
+    """`a ** b`. NumPy calls the C library for each negative element, which takes 60 ns."""
+    if b.ndim or a.nbytes < SMALLEST or a.dtype != b.dtype or a.dtype.char not in "fd":
+        return np.power(a, b)
+    if b == 2:
+        return multiply(a, a)
+    if b == 3:
+        return multiply(multiply(a, a), a)
+    if b == 4:
+        return power(multiply(a, a), np.asarray(2, a.dtype))
+    return reciprocal(a) if b == -1 else np.power(a, b, out=empty(a.shape, a.dtype))
 
 
 def exp_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
@@ -209,22 +280,7 @@ def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     return y
 
 
-def elu(x: Array, *, alpha: float) -> Array:
-    if not _is_simple(x):
-        return reference_nn.elu(x, alpha=alpha)
-    rest = np.minimum(x, 0)
-    np.expm1(rest, out=rest)
-    _elu(x.reshape(-1), rest.reshape(-1), x.dtype.type(alpha))
-    return rest
-
-
 # --- the normal distribution's integral: NumPy has none -------------------------------------------
-
-
-@entry
-def _erf(x, y):
-    for i in range(x.size):
-        y[i] = math.erf(x[i])
 
 
 @entry
@@ -238,10 +294,6 @@ def _by_element(function, x: Array) -> Array:
     y = np.empty_like(flat)
     function(flat, y)
     return y.astype(x.dtype, copy=False).reshape(x.shape)
-
-
-def erf(x: Array) -> Array:
-    return _by_element(_erf, x)
 
 
 def erfc(x: Array) -> Array:
