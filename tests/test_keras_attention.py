@@ -297,3 +297,22 @@ def test_a_head_of_its_own_gives_what_numpy_gives(lead, dtype):
         assert got.shape == expected.shape and got.dtype == dtype
         tolerance = 1e-5 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "layer, arguments", [("MultiHeadAttention", (2, 4)), ("GroupQueryAttention", (4, 4, 2))]
+)
+def test_activities_of_all_dense_layers_are_regularized(layer, arguments):
+    x = RNG.random((2, 5, 8), dtype="float32")
+
+    def total(k):
+        made = getattr(k.layers, layer)(*arguments, activity_regularizer="l2")
+        made(x, x)
+        rng = np.random.default_rng(0)
+        for weight in made.weights:
+            if weight.name in ("kernel", "bias"):
+                weight.assign(rng.random(tuple(weight.shape)).astype("float32"))
+        made(x, x)
+        return sum(float(to_numpy(loss)) for loss in made.losses)
+
+    assert total(keras) == pytest.approx(total(keras_peer), rel=1e-5)

@@ -165,3 +165,23 @@ def test_errors():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'minitorch_ciml[mixed]'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "layer, arguments",
+    [("MultiHeadAttention", (2, 4)), ("GroupQueryAttention", (4, 4, 2))],
+)
+def test_attention_computes_its_heads_in_16_bits(policy, layer, arguments, monkeypatch):
+    used = set()
+
+    def watched(query, key, value, **kwargs):
+        used.update(x.dtype.name for x in (query, key, value))
+        return attention(query, key, value, **kwargs)
+
+    attention = ops.dot_product_attention
+    monkeypatch.setattr(ops, "dot_product_attention", watched)
+    made = getattr(L, layer)(*arguments, dtype=policy)
+    x = np.ones((2, 5, 8), "float32")
+    assert made(x, x).dtype.name == policy.removeprefix("mixed_")
+    assert used == {policy.removeprefix("mixed_")}

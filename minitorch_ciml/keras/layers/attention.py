@@ -56,7 +56,7 @@ class ProjectedAttention(Layer):
     def _dense(
         self, name: str, equation: str, outputs: tuple, bias_axes: str, activation: Any = None
     ) -> EinsumDense:
-        return EinsumDense(
+        dense = EinsumDense(
             equation,
             output_shape=outputs,
             activation=activation,
@@ -65,11 +65,14 @@ class ProjectedAttention(Layer):
             bias_initializer=copied(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
+            activity_regularizer=self.activity_regularizer,
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
             name=name,
             dtype=self.dtype_policy,
         )
+        dense.supports_masking = True  # it loses none: the attention heeds them
+        return dense
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return infer_outputs(self.call, args, {**kwargs, "training": False})
@@ -166,6 +169,7 @@ class MultiHeadAttention(ProjectedAttention):
         self.value_dense = self._projection("value", ndim, (heads, self.value_dim))
         outputs = tuple(self.output_shape or query_shape[-1:])
         self.output_dense = self._projection("attention_output", ndim, outputs, None, summed=2)
+        self.output_dense.activity_regularizer = None  # its output is that of this layer
         self.query_dense.build(tuple(query_shape))
         self.key_dense.build(tuple(value_shape if key_shape is None else key_shape))
         self.value_dense.build(tuple(value_shape))
@@ -212,17 +216,16 @@ class MultiHeadAttention(ProjectedAttention):
         training: bool | None = None,
         use_causal_mask: bool = False,
     ) -> Any:
-        # Not as layers: these would say that they lose the masks, which count below.
-        q = self.query_dense.call(query)
-        k = self.key_dense.call(value if key is None else key)
-        v = self.value_dense.call(value)
+        q = self.query_dense(query)
+        k = self.key_dense(value if key is None else key)
+        v = self.value_dense(value)
         window = window_mask(query, value, self.sliding_window)
         mask = all_masks(query_mask, value_mask, key_mask, attention_mask, window)
         y, shares = self._attend(
             q, k, v, mask, use_causal_mask, return_attention_scores, bool(training)
         )
         if self.use_gate:
-            y = y * self._gate_dense.call(query)
+            y = y * self._gate_dense(query)
         y = self.output_dense(y)
         return (y, shares) if return_attention_scores else y
 

@@ -113,10 +113,9 @@ class GroupedQueryAttention(ProjectedAttention):
         use_causal_mask: bool = False,
     ) -> Any:
         repeats = self.num_query_heads // self.num_key_value_heads
-        # Not as layers: these would say that they lose the masks, which count below.
-        q = self._query_dense.call(query)
-        k = ops.repeat(self._key_dense.call(value if key is None else key), repeats, axis=2)
-        v = ops.repeat(self._value_dense.call(value), repeats, axis=2)
+        q = self._query_dense(query)
+        k = ops.repeat(self._key_dense(value if key is None else key), repeats, axis=2)
+        v = ops.repeat(self._value_dense(value), repeats, axis=2)
         window = window_mask(query, value, self.sliding_window)
         mask = all_masks(query_mask, value_mask, key_mask, attention_mask, window)
         if mask is not None and mask.ndim == 3:
@@ -126,7 +125,7 @@ class GroupedQueryAttention(ProjectedAttention):
             q, k, v, mask, use_causal_mask, return_attention_scores, dropout, self.seed_generator
         )
         if self.use_gate:
-            y = y * self._gate_dense.call(query)
+            y = y * self._gate_dense(query)
         y = self._output_dense(y)
         return (y, shares) if return_attention_scores else y
 
