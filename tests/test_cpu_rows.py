@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from minitorch_ciml.kernels.cpu import layer_normalization, rows
+from minitorch_ciml.kernels.cpu import columns, layer_normalization, rows
 from minitorch_ciml.kernels.reference import nn as reference
 from minitorch_ciml.kernels.reference import normalization as reference_normalization
 
@@ -40,10 +40,54 @@ def test_softmax(shape, dtype):
         _assert_close(dx, expected, dtype)
 
 
-@pytest.mark.parametrize("columns", [5, 16, 64, 70, 200])
-def test_a_nan_stays_in_its_row(columns):
-    for place in range(columns):
-        x = np.zeros((3, columns), "float32")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape, axis", [
+    ((5, 3, 1), 1), ((5, 3, 2), 1), ((4, 7, 17), 0), ((4, 7, 17), -2), ((40, 30, 20), 1),
+    ((3, 50, 515), 1), ((200, 3, 200), 0), ((2, 300, 2), 1), ((0, 3, 4), 1),
+    ((3, 4, 0), 1),
+], ids=str)  # fmt: skip
+def test_softmax_along_other_axes(shape, axis, dtype):
+    x, g = 9 * _normal(0, *shape, dtype=dtype), _normal(1, *shape, dtype=dtype)
+    for name in ("softmax", "log_softmax"):
+        expected = getattr(reference, name)(x.astype("float64"), axis=axis)
+        y = getattr(rows, name)(x, axis=axis)
+        _assert_close(y, expected, dtype)
+        how = dict(needs=(True,), axis=axis)
+        (meant,) = getattr(reference, f"{name}_grad")(g.astype("float64"), expected, x, **how)
+        (dx,) = getattr(rows, f"{name}_grad")(g, y, x, **how)
+        _assert_close(dx, meant, dtype)
+        turned = getattr(rows, name)(x.T, axis=x.ndim - 1 - axis % x.ndim)
+        _assert_close(turned, expected.T, dtype)
+
+
+def test_along_other_axes_a_nan_and_infinities():
+    x = np.zeros((2, 3, 40), "float32")
+    x[1, 2, 7], x[0, 1, 5], x[0, 0, 6] = np.nan, -np.inf, 500
+    for y in (rows.softmax(x, axis=1), np.exp(rows.log_softmax(x, axis=1))):
+        assert np.isnan(y).sum() == 3 and np.isnan(y[1, :, 7]).all()
+        np.testing.assert_allclose(y[0, :, 5], [0.5, 0, 0.5], rtol=1e-6)
+        np.testing.assert_array_equal(y[0, :, 6], [1, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "float16"])
+@pytest.mark.parametrize("shape, axis", [
+    ((20_001,), 0), ((90, 101), 0), ((90, 101), 1), ((30, 20, 20), 1), ((3, 7, 600), 1),
+    ((4000, 3), 0), ((3, 4), 1), ((0, 9000), 0), ((9000, 0), 0),
+], ids=str)  # fmt: skip
+def test_running_sums(shape, axis, dtype):
+    x = (5 * _normal(0, *shape)).astype(dtype)
+    for values in (x, x[::-1]):
+        y, expected = columns.cumsum(values, axis=axis), np.cumsum(values, axis)
+        assert y.dtype == expected.dtype
+        np.testing.assert_array_equal(y, expected)
+        (dx,) = columns.cumsum_grad(values, y, values, needs=(True,), axis=axis)
+        np.testing.assert_array_equal(dx, np.flip(np.cumsum(np.flip(values, axis), axis), axis))
+
+
+@pytest.mark.parametrize("n", [5, 16, 64, 70, 200])
+def test_a_nan_stays_in_its_row(n):
+    for place in range(n):
+        x = np.zeros((3, n), "float32")
         x[1, place] = np.nan
         for y in (rows.softmax(x, axis=-1), rows.log_softmax(x, axis=-1)):
             assert np.isnan(y).all(1).tolist() == [False, True, False]

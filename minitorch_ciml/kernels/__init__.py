@@ -42,6 +42,7 @@ _CPU = {
         "add", "divide", "divide_grad", "maximum", "minimum", "multiply", "multiply_grad",
         "negative", "negative_grad", "square", "subtract", "subtract_grad",
     ),
+    "columns": ("cumsum", "cumsum_grad"),
     "conv": (
         "conv", "conv_bias_act", "conv_bias_act_grad", "conv_bias_add_act",
         "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",

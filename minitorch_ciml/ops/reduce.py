@@ -317,6 +317,7 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Tensor:
 _cumsum: Op = Op(
     "cumsum",
     lambda g, y, x, axis: flip(_cumsum(flip(g, axis), axis=axis), axis),
+    gradient_kernel=True,
     doc="y_i = x_0 + ... + x_i along an axis.",
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu import pool
 from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu.exponential import log, sigmoid, softplus
 from minitorch_ciml.kernels.cpu.jit import entry, ready
 from minitorch_ciml.kernels.cpu.rows import (
     BLOCK,
@@ -28,7 +29,7 @@ from minitorch_ciml.kernels.cpu.rows import (
     top,
     total,
 )
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -233,56 +234,68 @@ def sparse_categorical_crossentropy_grad(
     )  # fmt: skip
 
 
-@compiled
-def _binary_from_logits(t, x):
-    losses = np.empty_like(x)
-    for i in range(x.size):
-        # softplus(-x), in which no exponential overflows
-        rest = math.log1p(math.exp(-abs(x[i]))) + max(-x[i], 0)
-        losses[i] = (1 - t[i]) * x[i] + rest
-    return losses
+@task
+def _binary_logits_piece(i, t, x, losses):
+    t, x, losses = piece(t, i), piece(x, i), piece(losses, i)
+    one = x.dtype.type(1)
+    for k in range(x.size):
+        losses[k] = (one - t[k]) * x[k] + softplus(-x[k])
 
 
-@compiled
-def _binary_from_probabilities(t, x):
-    losses = np.empty_like(x)
+@entry
+def _binary_from_logits(pieces, t, x, losses):
+    _binary_logits_piece(pieces, ALL, (t, x, losses))
+
+
+@task
+def _binary_piece(i, t, x, losses):
+    t, x, losses = piece(t, i), piece(x, i), piece(losses, i)
+    low, high, one = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON), x.dtype.type(1)
+    for k in range(x.size):
+        p = low if x[k] < low else x[k]  # a NaN stays one
+        p = high if p > high else p
+        losses[k] = (t[k] - one) * log(one - p) - t[k] * log(p)
+
+
+@entry
+def _binary_from_probabilities(pieces, t, x, losses):
+    _binary_piece(pieces, ALL, (t, x, losses))
+
+
+@task
+def _binary_logits_slope_piece(i, g, t, x, dx):
+    g, t, x, dx = piece(g, i), piece(t, i), piece(x, i), piece(dx, i)
+    for k in range(dx.size):
+        dx[k] = g[k] * (sigmoid(x[k]) - t[k])
+
+
+@entry
+def _binary_slope_of_logits(pieces, g, t, x, dx):
+    _binary_logits_slope_piece(pieces, ALL, (g, t, x, dx))
+
+
+@task
+def _binary_slope_piece(i, g, t, x, dx):
+    g, t, x, dx = piece(g, i), piece(t, i), piece(x, i), piece(dx, i)
     low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
-    for i in range(x.size):
-        p = min(max(x[i], low), high)
-        loss = x.dtype.type(0)
-        if t[i] != 0:
-            loss -= t[i] * x.dtype.type(math.log(p))
-        if t[i] != 1:
-            loss -= (1 - t[i]) * x.dtype.type(math.log(1 - p))
-        losses[i] = loss
-    return losses
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    for k in range(dx.size):
+        slope = g[k] * (x[k] - t[k]) / (x[k] * (one - x[k]))
+        dx[k] = slope if (low <= x[k]) & (x[k] <= high) else zero
 
 
-@compiled
-def _binary_slope(g, t, x, from_logits):
-    dx = np.empty_like(x)
-    low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
-    for i in range(x.size):
-        if from_logits:
-            small = math.exp(-abs(x[i]))
-            p = (1 if x[i] >= 0 else small) / (1 + small)
-            dx[i] = g[i] * (p - t[i])
-        elif low <= x[i] <= high:
-            dx[i] = g[i] * (x[i] - t[i]) / (x[i] * (1 - x[i]))
-        else:
-            dx[i] = 0
-    return dx
-
-
-def _flat(x: Array) -> Array:
-    return np.ascontiguousarray(x).reshape(-1)
+@entry
+def _binary_slope(pieces, g, t, x, dx):
+    _binary_slope_piece(pieces, ALL, (g, t, x, dx))
 
 
 def binary_crossentropy(target: Array, output: Array, *, from_logits: bool) -> Array:
     if not is_simple(target, output):
         return reference.binary_crossentropy(target, output, from_logits=from_logits)
     kernel = _binary_from_logits if from_logits else _binary_from_probabilities
-    return kernel(_flat(target), _flat(output)).reshape(output.shape)
+    losses = empty(output.shape, output.dtype)
+    kernel(-(-output.size // PIECE), *[ready(x, x.dtype) for x in (target, output, losses)])
+    return losses
 
 
 def binary_crossentropy_grad(
@@ -292,8 +305,10 @@ def binary_crossentropy_grad(
         return reference.binary_crossentropy_grad(
             g, y, target, output, needs=needs, from_logits=from_logits
         )
-    dx = _binary_slope(_flat(g), _flat(target), _flat(output), from_logits)
-    return None, dx.reshape(output.shape)
+    kernel = _binary_slope_of_logits if from_logits else _binary_slope
+    dx = empty(output.shape, output.dtype)
+    kernel(-(-dx.size // PIECE), *[ready(x, x.dtype) for x in (g, target, output, dx)])
+    return None, dx
 
 
 # --- max pooling under the names of its ops (see `ops/pool.py`) -----------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
+from minitorch_ciml.kernels.cpu import columns
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp
 from minitorch_ciml.kernels.cpu.jit import entry, ready
@@ -200,34 +201,42 @@ def _log_softmax_grad(parts, rows, n, g, y, dx):
 # --- along any axis -----------------------------------------------------------------------------
 
 
-def _along(axis: int, apply: Callable, *arrays: Array) -> Array:
-    """What the kernel for rows makes of the arrays' rows along an axis."""
-    if axis not in (-1, arrays[0].ndim - 1):
-        moved = [np.moveaxis(x, axis, -1) for x in arrays]
-        return np.ascontiguousarray(np.moveaxis(_along(-1, apply, *moved), -1, axis))
+def _along(axis: int, apply: Callable, others: Callable, *arrays: Array) -> Array:
+    """What the kernel for rows, or that for other axes, makes of the arrays along an axis."""
+    axis %= arrays[0].ndim
+    if math.prod(arrays[0].shape[axis + 1 :]) != 1:
+        return columns.along_axis(others, axis, *arrays)
     shape, dtype = arrays[0].shape, arrays[0].dtype
     result = empty(shape, dtype)
     if result.size:
-        rows, n = result.size // shape[-1], shape[-1]
+        rows, n = result.size // shape[axis], shape[axis]
         apply(parts_of(rows, n), rows, n, *[ready(x, dtype) for x in (*arrays, result)])
     return result
 
 
 def softmax(x: Array, *, axis: int) -> Array:
-    return _along(axis, _softmax, x) if is_simple(x) else reference.softmax(x, axis=axis)
+    return (
+        _along(axis, _softmax, columns.softmax, x)
+        if is_simple(x)
+        else reference.softmax(x, axis=axis)
+    )
 
 
 def softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -> Gradients:
     if not is_simple(g, y):
         return reference.softmax_grad(g, y, x, needs=needs, axis=axis)
-    return (_along(axis, _softmax_grad, g, y),)
+    return (_along(axis, _softmax_grad, columns.softmax_grad, g, y),)
 
 
 def log_softmax(x: Array, *, axis: int) -> Array:
-    return _along(axis, _log_softmax, x) if is_simple(x) else reference.log_softmax(x, axis=axis)
+    return (
+        _along(axis, _log_softmax, columns.log_softmax, x)
+        if is_simple(x)
+        else reference.log_softmax(x, axis=axis)
+    )
 
 
 def log_softmax_grad(g: Array, y: Array, x: Array, *, needs: Needs, axis: int) -> Gradients:
     if not is_simple(g, y):
         return reference.log_softmax_grad(g, y, x, needs=needs, axis=axis)
-    return (_along(axis, _log_softmax_grad, g, y),)
+    return (_along(axis, _log_softmax_grad, columns.log_softmax_grad, g, y),)
