@@ -113,3 +113,19 @@ def test_where_on_several_threads(shape):
     zero = np.zeros((), "float32")
     for choice in ((a > b, a, b), (a > b, a, zero), (a > b, zero, b)):
         np.testing.assert_array_equal(fast.where(*choice), np.where(*choice))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
+@pytest.mark.parametrize("bounds", [(-1, 1), (0, np.inf), (1, -1), (np.nan, 1), (2, 2)], ids=str)
+def test_clip(bounds, dtype):
+    if dtype == "int64" and not np.isfinite(bounds).all():
+        return
+    x = (2 * drawn(LARGE, "float64")).astype(dtype)
+    if dtype != "int64":
+        x.reshape(-1)[:3] = [np.nan, np.inf, -np.inf]
+    low, high = (np.asarray(bound, dtype) for bound in bounds)
+    for values in (x, x.T, x[:1]):
+        y = fast.clip(values, low, high)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, np.clip(values, low, high))
+    np.testing.assert_array_equal(fast.clip(x, x - 1, high), np.clip(x, x - 1, high))

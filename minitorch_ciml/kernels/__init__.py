@@ -48,10 +48,11 @@ _CPU = {
         "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",
         "conv_max_pool_grad",
     ),
+    "copies": ("concatenate", "stack"),
     "dense": ("dense", "dense_grad"),
     "elementwise": (
-        "absolute", "clipped_relu", "clipped_relu_grad", "erfc", "exp", "exp_grad", "leaky_relu",
-        "power", "reciprocal", "relu", "relu_grad", "rsqrt", "sqrt", "tanh", "where",
+        "absolute", "clip", "clipped_relu", "clipped_relu_grad", "erfc", "exp", "exp_grad",
+        "leaky_relu", "power", "reciprocal", "relu", "relu_grad", "rsqrt", "sqrt", "tanh", "where",
     ),
     "gates": (
         "elu", "elu_grad", "erf", "gelu", "gelu_grad", "hard_sigmoid", "hard_sigmoid_grad",

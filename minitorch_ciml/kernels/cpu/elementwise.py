@@ -147,10 +147,30 @@ def _add_into(pieces, a, relu, y):
     _add_into_piece(pieces, ALL, (a, relu, y))
 
 
+@task
+def _leaky_piece(i, x, slope, y):
+    x, y = piece(x, i), piece(y, i)
+    for k in range(y.size):
+        less = x[k] * slope
+        y[k] = less if x[k] <= 0 else x[k]
+
+
 @entry
-def _leaky(x, slope, y):
-    for i in range(x.size):
-        y[i] = x[i] * slope if x[i] <= 0 else x[i]
+def _leaky(pieces, x, slope, y):
+    _leaky_piece(pieces, ALL, (x, slope, y))
+
+
+@task
+def _clip_piece(i, x, low, high, y):
+    x, y = piece(x, i), piece(y, i)
+    for k in range(y.size):
+        value = low if x[k] < low else x[k]
+        y[k] = high if value > high else value
+
+
+@entry
+def _clip(pieces, x, low, high, y):
+    _clip_piece(pieces, ALL, (x, low, high, y))
 
 
 def _is_simple(x: Array) -> bool:
@@ -272,11 +292,20 @@ def exp_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
     return (multiply(g, y),)
 
 
+def clip(x: Array, low: Array, high: Array) -> Array:
+    numbers = low.ndim == high.ndim == 0 and low.dtype == high.dtype == x.dtype
+    if not numbers or x.nbytes < SMALLEST or not _is_simple(x) or not low <= high:
+        return np.clip(x, low, high)
+    y = empty(x.shape, x.dtype)
+    _clip(_pieces(x), ready(x, x.dtype), low[()], high[()], y.reshape(-1))
+    return y
+
+
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:
     if not _is_simple(x):
         return reference_nn.leaky_relu(x, negative_slope=negative_slope)
     y = empty(x.shape, x.dtype)
-    _leaky(x.reshape(-1), x.dtype.type(negative_slope), y.reshape(-1))
+    _leaky(_pieces(x), ready(x, x.dtype), x.dtype.type(negative_slope), y.reshape(-1))
     return y
 
 
