@@ -9,6 +9,7 @@ import pytest
 from minitorch_ciml import kernels
 from minitorch_ciml.kernels.cpu import broadcasting as fast
 from minitorch_ciml.kernels.reference import elementwise as reference
+from minitorch_ciml.kernels.reference import reduce as reference_reduce
 
 NAMES = ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
 # A bias, a factor of each row, of each image's channels, a number; shapes that both stretch; axes
@@ -105,3 +106,32 @@ def test_any_number_of_threads_gives_the_same():
     finally:
         numba.set_num_threads(threads)
     np.testing.assert_array_equal(many, alone)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape, axis", [
+    ((40, 30, 50), (0,)), ((40, 30, 50), (1,)), ((40, 30, 50), (2,)), ((40, 30, 50), (0, 1)),
+    ((40, 30, 50), (0, 2)), ((40, 30, 50), (0, 1, 2)), ((4, 3), (0,)), ((1, 60_000), (0,)),
+    ((3, 30, 4, 50, 5), (0, 2, 4)),
+], ids=str)  # fmt: skip
+def test_the_gradient_of_a_mean(shape, axis, dtype, keepdims):
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    y = x.mean(axis, keepdims=keepdims)
+    how = dict(needs=(True,), axis=axis, keepdims=keepdims)
+    for g in (y, np.broadcast_to(y[..., :1], y.shape) if y.ndim else y):
+        (dx,) = fast.mean_grad(g, y, x, **how)
+        assert dx.dtype == dtype and dx.shape == shape
+        (expected,) = reference_reduce.mean_grad(g, y, x, **how)
+        np.testing.assert_allclose(dx, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5,), (300, 201)], ids=str)
+def test_the_gradient_of_a_square_and_the_length(shape):
+    g, x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    for gradient in (g, np.broadcast_to(g[:1], shape)):
+        (dx,) = fast.square_grad(gradient, x * x, x, needs=(True,))
+        np.testing.assert_array_equal(dx, gradient * x * 2)
+    for axis in range(len(shape)):
+        expected = np.linalg.norm(x.astype("float64"), axis=axis, keepdims=True)
+        np.testing.assert_allclose(fast.vector_norm(x, axis=(axis,)), expected, rtol=1e-6)

@@ -39,8 +39,9 @@ _REFERENCE = (
 # is here, and not found by importing, because those modules import numba.
 _CPU = {
     "broadcasting": (
-        "add", "divide", "divide_grad", "maximum", "minimum", "multiply", "multiply_grad",
-        "negative", "negative_grad", "square", "subtract", "subtract_grad",
+        "add", "divide", "divide_grad", "maximum", "mean_grad", "minimum", "multiply",
+        "multiply_grad", "negative", "negative_grad", "square", "square_grad", "subtract",
+        "subtract_grad", "vector_norm",
     ),
     "columns": ("cumsum", "cumsum_grad"),
     "conv": (
@@ -62,7 +63,7 @@ _CPU = {
     "images": ("sample_images",),
     "indexing": ("put", "top_indices"),
     "products": ("matmul", "matmul_grad"),
-    "reduce": ("max", "mean", "mean_grad", "min", "prod", "sum", "sum_to"),
+    "reduce": ("max", "mean", "min", "prod", "sum", "sum_to"),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),

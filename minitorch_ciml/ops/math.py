@@ -70,7 +70,7 @@ true_divide = divide
 
 # --- powers, roots, logarithms ------------------------------------------------------------------
 
-square = Op("square", lambda g, y, x: g * x * 2, doc="y = x^2.")
+square = Op("square", lambda g, y, x: g * x * 2, gradient_kernel=True, doc="y = x^2.")
 cbrt = Op("cbrt", lambda g, y, x: g / (y * y * 3), dtypes="float", doc="y = x^(1/3), also x < 0.")
 rsqrt = Op("rsqrt", lambda g, y, x: g * y * y * y * -0.5, dtypes="float", doc="y = x^(-1/2).")
 reciprocal = Op("reciprocal", lambda g, y, x: -g * y * y, dtypes="float", doc="y = 1 / x.")

@@ -68,16 +68,20 @@ class GroupNormalization(ScaleAndShift):
 
     def call(self, inputs: Any) -> Any:
         x = wide(ops.moveaxis(inputs, self.axis, -1))
-        groups = ops.reshape(x, (*x.shape[:-1], self.groups, -1))
-        axes = (*range(1, groups.ndim - 2), groups.ndim - 1)
-        centred = groups - ops.mean(groups, axis=axes, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
-        y = ops.reshape(centred * ops.rsqrt(variance + self.epsilon), x.shape)
+        centred = x - self._of_groups(x)
+        variance = self._of_groups(ops.square(centred))
+        y = centred * ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             y = y * ops.cast(self.gamma, y.dtype)
         if self.beta is not None:
             y = y + ops.cast(self.beta, y.dtype)
         return ops.cast(ops.moveaxis(y, -1, self.axis), inputs.dtype)
+
+    def _of_groups(self, x: Any) -> Any:
+        """The mean over each sample's places and group, once for each channel: (N, 1, ..., C)."""
+        channels = ops.mean(x, axis=tuple(range(1, x.ndim - 1)), keepdims=True)
+        means = ops.mean(ops.reshape(channels, (*channels.shape[:-1], self.groups, -1)), axis=-1)
+        return ops.repeat(means, x.shape[-1] // self.groups, axis=-1)
 
 
 @serializable("keras.layers")

@@ -19,7 +19,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.reduce import sum_to
+from minitorch_ciml.kernels.cpu.reduce import sum, sum_to
 from minitorch_ciml.kernels.cpu.simd import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
 
@@ -34,7 +34,6 @@ BLOCK = 2048  # elements
 class Plan(NamedTuple):
     """Four axes of a result, and the steps of both inputs along them: 0 where they are repeated."""
 
-    shape: Ints
     sizes: Ints
     a_steps: Ints
     b_steps: Ints
@@ -97,6 +96,12 @@ def _of_two(function: Callable) -> Any:
 
 
 @inlined
+def _twice_product(a, b):
+    product = a * b
+    return product + product
+
+
+@inlined
 def _larger(a, b):
     return a if (not (a <= b)) & (b == b) else b
 
@@ -110,6 +115,7 @@ _add_part = _of_two(operator.add)
 _subtract_part = _of_two(operator.sub)
 _multiply_part = _of_two(operator.mul)
 _divide_part = _of_two(operator.truediv)
+_twice_product_part = _of_two(_twice_product)
 _maximum_part = _of_two(_larger)
 _minimum_part = _of_two(_smaller)
 
@@ -127,6 +133,11 @@ def _subtract(tasks, sizes, a_steps, b_steps, a, b, y):
 @entry
 def _multiply(tasks, sizes, a_steps, b_steps, a, b, y):
     _multiply_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _multiply_twice(tasks, sizes, a_steps, b_steps, a, b, y):
+    _twice_product_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
 
 
 @entry
@@ -148,9 +159,8 @@ def _minimum(tasks, sizes, a_steps, b_steps, a, b, y):
 
 
 @lru_cache(maxsize=1024)
-def _plan(a_shape: Ints, b_shape: Ints) -> Plan | None:
+def _plan(shape: Ints, a_shape: Ints, b_shape: Ints) -> Plan | None:
     """Neighbouring axes along which the same inputs are repeated are one. None: more than four."""
-    shape = np.broadcast_shapes(a_shape, b_shape)
     a_shape, b_shape = ((1,) * (len(shape) - len(s)) + s for s in (a_shape, b_shape))
     axes = [axis for axis in zip(shape, a_shape, b_shape) if axis[0] != 1]
     groups = [list(group) for _, group in groupby(axes, lambda n: (n[1] == 1, n[2] == 1))]
@@ -160,7 +170,7 @@ def _plan(a_shape: Ints, b_shape: Ints) -> Plan | None:
         (1,) * (4 - len(groups)) + tuple([prod(sizes) for sizes in column])
         for column in zip(*[zip(*group) for group in groups])
     )
-    return Plan(shape, total, _steps(a_sizes), _steps(b_sizes))
+    return Plan(total, _steps(a_sizes), _steps(b_sizes))
 
 
 def _steps(sizes: Ints) -> Ints:
@@ -174,7 +184,7 @@ def _unrepeated(x: Array) -> Array:
     return x[tuple([slice(None) if step else slice(1) for step in x.strides])]
 
 
-def _computing(ufunc: np.ufunc, run: Callable) -> Callable:
+def _computing(ufunc: Callable, run: Callable) -> Callable:
     """`ufunc`, with `run` where the result is large."""
 
     def compute(a: Array, b: Array) -> Array:
@@ -183,21 +193,22 @@ def _computing(ufunc: np.ufunc, run: Callable) -> Callable:
         if a.dtype != b.dtype or a.dtype.char not in "fd":
             return ufunc(a, b)
         shape = a.shape if a.shape == b.shape else np.broadcast_shapes(a.shape, b.shape)
-        a, b = _unrepeated(a), _unrepeated(b)
-        plan = _plan(a.shape, b.shape)
         y = empty(shape, a.dtype)
-        whole = a.flags.c_contiguous and b.flags.c_contiguous
-        if plan is None or plan.shape != shape or not whole:
-            return ufunc(a, b, out=y)
-        pieces = -(-y.size // PIECE)
-        run(pieces, plan.sizes, plan.a_steps, plan.b_steps, *_flat(a, b, y))
-        return y
+        return y if _run(run, a, b, y) else ufunc(a, b, out=y)
 
     return compute
 
 
-def _flat(*arrays: Array) -> list[Array]:
-    return [ready(x, x.dtype) for x in arrays]
+def _run(run: Callable, a: Array, b: Array, y: Array) -> bool:
+    """Lets `run` compute y; False if it cannot."""
+    a, b = _unrepeated(a), _unrepeated(b)
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return False
+    plan = _plan(y.shape, a.shape, b.shape)
+    if plan is None:
+        return False
+    run(-(-y.size // PIECE), *plan, *[ready(x, x.dtype) for x in (a, b, y)])
+    return True
 
 
 subtract = _computing(np.subtract, _subtract)
@@ -205,6 +216,7 @@ multiply = _computing(np.multiply, _multiply)
 divide = _computing(np.divide, _divide)
 maximum = _computing(np.maximum, _maximum)
 minimum = _computing(np.minimum, _minimum)
+_twice = _computing(lambda a, b, **how: np.multiply(a, b + b, **how), _multiply_twice)
 add = _computing(np.add, _add)
 
 
@@ -216,6 +228,10 @@ def square(x: Array) -> Array:
     return multiply(x, x)
 
 
+def vector_norm(x: Array, *, axis: Ints) -> Array:
+    return np.sqrt(sum(square(x), axis=axis, keepdims=True))
+
+
 # --- gradients ------------------------------------------------------------------------------------
 
 
@@ -225,6 +241,25 @@ def negative_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
 
 def subtract_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
     return g, negative(_fitting(g, b)) if needs[1] else None
+
+
+def square_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
+    return (_twice(g, x),)
+
+
+def mean_grad(
+    g: Array, y: Array, x: Array, *, needs: Needs, axis: Ints, keepdims: bool
+) -> Gradients:
+    """`dx` = g / n at each of the n elements that a mean is of."""
+    if not keepdims:
+        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
+    share, dx = y.size / (x.size or 1), empty(x.shape, x.dtype)
+    if x.nbytes < SMALLEST or g.dtype != x.dtype or g.dtype.char not in "fd":
+        return (np.multiply(g, share, out=dx),)
+    small = np.multiply(g, share, dtype=g.dtype)
+    if not _run(_multiply, small, np.ones((), x.dtype), dx):
+        dx[...] = small
+    return (dx,)
 
 
 def multiply_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:

@@ -232,9 +232,10 @@ def _avg_grad_line(line, g, dx, depth, height, width, channels):
                     place = (n * depth.outputs + a) * height.outputs + b
                     place = (place * width.outputs + c) * channels
                     count = _window_count(depth, height, width, a, b, c)
+                    part = g.dtype.type(1 / count)  # a division takes longer than a product
                     share = g[place : place + channels]
                     for q in range(channels):
-                        total[q] += share[q] / count
+                        total[q] += share[q] * part
         to += channels
 
 

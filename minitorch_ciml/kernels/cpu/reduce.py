@@ -1,4 +1,4 @@
-"""Sums, products, extremes and means along axes, and the gradient of a mean."""
+"""Sums, products, extremes and means along axes."""
 
 from __future__ import annotations
 
@@ -8,34 +8,12 @@ from math import prod as product
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import folds
-from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import reduce as reference
 
 Array = np.ndarray
 Axes = tuple[int, ...]
 
 SMALL = 4096  # with fewer elements NumPy is as fast
-
-
-@task
-def _spread_one(i, g, count, dx):
-    first = dx[i, 0]
-    for j in range(first.size):  # once: a division takes longer than the memory of its result
-        first[j] = g[i, j] / count
-    for k in range(1, dx.shape[1]):
-        row = dx[i, k]
-        for j in range(row.size):
-            row[j] = first[j]
-
-
-@entry
-def _spread(g, count, dx):
-    _spread_one(dx.shape[0], ALL, (g, count, dx))
-
-
-# --- along any axes -----------------------------------------------------------------------------
 
 
 def _kept(shape: Axes, axis: Axes, keepdims: bool) -> list[int]:
@@ -105,25 +83,3 @@ def mean(x: Array, *, axis: Axes, keepdims: bool) -> Array:
     y = _folded(folds.fold_sum, x, axis).reshape(kept)
     y *= x.dtype.type(y.size / x.size)
     return y
-
-
-def mean_grad(
-    g: Array, y: Array, x: Array, *, needs: tuple, axis: Axes, keepdims: bool
-) -> tuple[Array]:
-    """`dx` = g / n at each of the n elements that a mean is of."""
-    dx = empty(x.shape, x.dtype)
-    sizes = _in_three(x.shape, axis) if x.size >= SMALL else None
-    if sizes is not None and x.dtype == g.dtype and x.dtype.char in "fd":
-        _spread(ready(g, g.dtype).reshape(sizes[0], sizes[2]), sizes[1], dx.reshape(sizes))
-        return (dx,)
-    if not keepdims:
-        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
-    return (np.multiply(g, y.size / (x.size or 1), out=dx),)
-
-
-def _in_three(shape: Axes, axis: Axes) -> Axes | None:
-    """The sizes before, along and behind the axes, if these are neighbours before others."""
-    first, last = (axis[0], axis[-1]) if axis else (0, -1)
-    if tuple(range(first, last + 1)) != axis or not axis or last + 1 == len(shape):
-        return None
-    return product(shape[:first]), product(shape[first : last + 1]), product(shape[last + 1 :])
