@@ -56,7 +56,7 @@ ABSENT_MEMBERS = {
 }  # fmt: skip
 OF_TORCH = "add_metric add_variable torch_params".split()  # Keras' layers are modules of PyTorch
 
-QUANTIZED = "lora_rank lora_alpha quantization_config"
+QUANTIZED = "quantization_config"
 REFUSED = {
     "layers.BatchNormalization": "renorm renorm_clipping renorm_momentum",
     "layers.Dense": QUANTIZED,

@@ -13,11 +13,12 @@ from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.low_rank import LowRank
 from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.layers")
-class Dense(KernelLayer):
+class Dense(LowRank, KernelLayer):
     """y = activation(x W + b);  x (..., I), W (I, O), b (O,) -> y (..., O).
 
     Args:
@@ -27,14 +28,27 @@ class Dense(KernelLayer):
         kernel_initializer, bias_initializer: names or initializers.
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties in the loss.
         kernel_constraint, bias_constraint: applied after every update.
+        lora_rank, lora_alpha: for `enable_lora`, as soon as there is a kernel.
         trainable, dtype, name: see `Layer`.
     """
 
     supports_masking = True
+    adapted = "kernel"
+    kernel = LowRank._whole_matrix
 
-    def __init__(self, units: int, activation: Any = None, use_bias: bool = True, **kwargs: Any):
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        *,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(activation, use_bias, **kwargs)
         self.units = positive("Dense", "units", units)
+        self._set_up_lora(lora_rank, lora_alpha)
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape: tuple) -> None:
@@ -45,9 +59,15 @@ class Dense(KernelLayer):
         self.kernel = self.add_kernel((input_shape[-1], self.units))
         self.bias = self.add_bias(self.units)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
+        self._enable_lora_if_asked()
 
     def call(self, inputs: Any) -> Any:
-        return ops.dense(inputs, self.kernel, self.bias, self.activation)
+        if not self.lora_enabled:
+            return ops.dense(inputs, self.kernel, self.bias, self.activation)
+        # x W + (x A) B alpha / rank: with the sum of the matrices, W's gradient would be computed.
+        a, b = self._lora_factors
+        update = ops.matmul(ops.matmul(inputs, a), b) * self._lora_scale
+        return self.activation(ops.dense(inputs, self._plain_matrix, self.bias) + update)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.units)

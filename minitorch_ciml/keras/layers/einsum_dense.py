@@ -7,11 +7,12 @@ from typing import Any
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer
+from minitorch_ciml.keras.layers.low_rank import LowRank
 from minitorch_ciml.keras.serialization import plain_arguments, serializable
 
 
 @serializable("keras.layers")
-class EinsumDense(KernelLayer):
+class EinsumDense(LowRank, KernelLayer):
     """y = activation(einsum(equation, x, W) + b).
 
     Args:
@@ -21,8 +22,11 @@ class EinsumDense(KernelLayer):
             the last size.
         activation: a name, a function, or None.
         bias_axes: the letters of y along which the bias varies; None for no bias.
-        kernel_initializer, ...: as for `Dense`.
+        kernel_initializer, ..., lora_rank, lora_alpha: as for `Dense`.
     """
+
+    adapted = "kernel"
+    kernel = LowRank._whole_matrix
 
     def __init__(
         self,
@@ -30,6 +34,9 @@ class EinsumDense(KernelLayer):
         output_shape: Any,
         activation: Any = None,
         bias_axes: str | None = None,
+        *,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(activation, bias_axes is not None, **kwargs)
@@ -37,6 +44,7 @@ class EinsumDense(KernelLayer):
         self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.output_shape = tuple(self.output_shape)
         self.bias_axes = bias_axes
+        self._set_up_lora(lora_rank, lora_alpha)
         self._labels = _parts(equation)
 
     def build(self, input_shape: tuple) -> None:
@@ -57,6 +65,7 @@ class EinsumDense(KernelLayer):
                 regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias",
             )  # fmt: skip
         self._summed = _dense_like(given, kernel, result, self.bias_axes)
+        self._enable_lora_if_asked()
 
     def _output_sizes(self) -> dict[str, int | None]:
         result = self._labels[2]
@@ -83,12 +92,12 @@ class EinsumDense(KernelLayer):
             y = ops.einsum(self.equation, inputs, self.kernel)
             return self.activation(y if self.bias is None else y + self.bias)
         # The last axes of x meet the first ones of the kernel: one matrix product.
-        n = self._summed
-        kept, outputs = inputs.shape[: inputs.ndim - n], self.kernel.shape[n:]
-        size, width = math.prod(self.kernel.shape[:n]), math.prod(outputs)
+        n, kernel = self._summed, self.kernel
+        kept, outputs = inputs.shape[: inputs.ndim - n], kernel.shape[n:]
+        size, width = math.prod(kernel.shape[:n]), math.prod(outputs)
         y = ops.dense(
             ops.reshape(inputs, (*kept, size)) if n > 1 else inputs,
-            ops.reshape(self.kernel, (size, width)),
+            ops.reshape(kernel, (size, width)),
             None if self.bias is None else ops.reshape(self.bias, (width,)),
         )
         return self.activation(ops.reshape(y, (*kept, *outputs)))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from minitorch_ciml import ops
+from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras.layers.kernel_layer import positive
-from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.low_rank import LowRank
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.keras.symbolic import KerasTensor
 
 
 @serializable("keras.layers")
-class Embedding(Layer):
+class Embedding(LowRank):
     """y[..., :] = table[x]; x (...) integers below `input_dim` -> y (..., output_dim).
 
     Args:
@@ -21,7 +22,11 @@ class Embedding(Layer):
         output_dim: the length of a vector.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether 0 means "nothing here": such steps are masked for the layers after.
+        lora_rank, lora_alpha: for `enable_lora`, as soon as there is a table.
     """
+
+    adapted = "embeddings"
+    embeddings = LowRank._whole_matrix
 
     def __init__(
         self,
@@ -31,6 +36,9 @@ class Embedding(Layer):
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
         mask_zero: bool = False,
+        *,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ):
         if kwargs.get("input_length") is not None and "input_shape" not in kwargs:
@@ -45,6 +53,7 @@ class Embedding(Layer):
                                           "regularizer")  # fmt: skip
         self.embeddings_constraint = get("keras.constraints", embeddings_constraint, "constraint")
         self.mask_zero = self.supports_masking = mask_zero
+        self._set_up_lora(lora_rank, lora_alpha)
         self.autocast = False
 
     def build(self, input_shape: Any = None) -> None:
@@ -53,13 +62,20 @@ class Embedding(Layer):
             regularizer=self.embeddings_regularizer, constraint=self.embeddings_constraint,
             name="embeddings",
         )  # fmt: skip
+        self._enable_lora_if_asked()
 
     def call(self, inputs: Any) -> Any:
-        x = as_tensor(inputs)
+        index = self._index(as_tensor(inputs))
+        rows = ops.take(self._plain_matrix, index, axis=0)
+        if self.lora_enabled:  # without the whole table that `embeddings` would be
+            a, b = self._lora_factors
+            rows = rows + ops.matmul(ops.take(a, index, axis=0), b) * self._lora_scale
+        return ops.cast(rows, self.compute_dtype)
+
+    def _index(self, x: Tensor) -> Any:
+        """The integers, which are rows of the table."""
         if x.device == "cuda":  # to look at the integers would be to wait for the GPU
-            return ops.take(
-                self.embeddings, x if x.dtype.kind in "iu" else x.astype("int32"), axis=0
-            )
+            return x if x.dtype.kind in "iu" else x.astype("int32")
         index = x.value
         if index.dtype.kind not in "iu":
             index = index.astype("int32")
@@ -68,7 +84,7 @@ class Embedding(Layer):
                 f"layer {self.name!r}: the integers must be between 0 and input_dim - 1 = "
                 f"{self.input_dim - 1}, got {index.min()} to {index.max()}."
             )
-        return ops.take(self.embeddings, index, axis=0)
+        return index
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None

@@ -144,7 +144,7 @@ class BatchNormalization(ScaleAndShift):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return self.normalize(inputs, training, mask)
+        return ops.cast(self.normalize(inputs, training, mask), self.compute_dtype)
 
     def normalize(
         self, inputs: Any, training: bool | None, mask: Any = None, activation: str = "linear"
@@ -256,4 +256,5 @@ class LayerNormalization(ScaleAndShift):
         self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:
-        return ops.layer_normalization(wide(inputs), self.gamma, self.beta, self.axis, self.epsilon)
+        y = ops.layer_normalization(wide(inputs), self.gamma, self.beta, self.axis, self.epsilon)
+        return ops.cast(y, self.compute_dtype)

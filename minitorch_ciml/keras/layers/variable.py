@@ -30,6 +30,8 @@ def name_scope(name: str, caller: Any = None) -> Iterator[str]:
     if caller is not None and outer and outer[-1][1] is caller:
         yield current_path()
         return
+    if caller is not None and caller.path and not outer:  # a weight that comes later
+        outer = tuple((parent, None) for parent in caller.path.split("/")[:-1])
     token = _scopes.set((*outer, (name, caller)))
     if caller is not None:
         caller.path = current_path()
