@@ -353,3 +353,15 @@ def test_every_loss_is_in_the_contract():
 def test_errors_say_what_to_do(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+def test_weights_of_predictions_without_an_axis_for_outputs(reduction):
+    """Of (N,) and (N,) the loss is one number; with weights (N,) it is one for each."""
+    rng = np.random.default_rng(0)
+    y_true, y_pred, weight = rng.random((3, 8)).astype("float32")
+    ours, theirs = (
+        module.MeanSquaredError(reduction=reduction)(y_true, y_pred, sample_weight=weight)
+        for module in (losses, keras.losses)
+    )
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)

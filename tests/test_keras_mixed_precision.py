@@ -185,3 +185,29 @@ def test_attention_computes_its_heads_in_16_bits(policy, layer, arguments, monke
     x = np.ones((2, 5, 8), "float32")
     assert made(x, x).dtype.name == policy.removeprefix("mixed_")
     assert used == {policy.removeprefix("mixed_")}
+
+
+IMAGES, VECTORS, STEPS = (2, 5, 5, 3), (2, 3), (2, 4, 3)
+DTYPES = [
+    ("Dense", (3,), VECTORS), ("Embedding", (5, 3), None), ("ReversibleEmbedding", (5, 3), None),
+    ("EinsumDense", ("abc,cd->abd", (None, 2)), STEPS), ("Conv2D", (3, 3), IMAGES),
+    ("DepthwiseConv2D", (3,), IMAGES), ("Conv2DTranspose", (3, 3), IMAGES),
+    ("BatchNormalization", (), IMAGES), ("LayerNormalization", (), STEPS),
+    ("GroupNormalization", (3,), IMAGES), ("RMSNormalization", (), STEPS),
+    ("UnitNormalization", (), STEPS), ("PReLU", (), VECTORS), ("Softmax", (), VECTORS),
+    ("Activation", ("gelu",), VECTORS), ("GlobalAveragePooling2D", (), IMAGES),
+    ("MaxPooling2D", (2,), IMAGES), ("UpSampling2D", (2,), IMAGES), ("Rescaling", (2.0,), VECTORS),
+    ("Resizing", (3, 3), IMAGES), ("Dropout", (0.5,), VECTORS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, "float16", "float64"])
+@pytest.mark.parametrize("name, arguments, shape", DTYPES, ids=[case[0] for case in DTYPES])
+def test_dtypes_of_results_and_weights_are_keras(policy, name, arguments, shape):
+    x = np.array([[1, 2]]) if shape is None else np.ones(shape, "float32")
+    found = []
+    for k in (keras, pytest.importorskip("keras_peer").keras_peer):
+        layer = getattr(k.layers, name)(*arguments, dtype=policy)
+        dtypes = [layer(x).dtype, *(w.dtype for w in layer.weights if "seed" not in w.name)]
+        found.append([k.backend.standardize_dtype(dtype) for dtype in dtypes])
+    assert found[0] == found[1]

@@ -156,11 +156,14 @@ def reduce_weighted_values(
     Values that a mask leaves out count neither in the sum nor in the number of values.
     """
     values = as_tensor(values)
+    weight = None
+    if sample_weight is not None:  # of predictions (N,) the values are one mean: they become N
+        weight = _aligned(sample_weight, values, "sample_weight")
+        values = values * weight
     # Where ranks share the batch, `n` is their even share of the number for the whole batch, so
     # that the mean of the ranks' losses is the loss of the batch.
     rows = config.part.get()
     n: Any = values.size if rows is None else _even_share(values.size, rows)
-    weight = None if sample_weight is None else _aligned(sample_weight, values, "sample_weight")
     if mask is not None:
         kept = _aligned(mask, values, "mask")
         if rows is None:
@@ -168,8 +171,7 @@ def reduce_weighted_values(
         else:
             n = _even_count(kept, values, rows)
         weight = kept if weight is None else weight * kept
-    if weight is not None:
-        values = values * weight
+        values = values * kept
     if reduction in ("none", None):
         return values
     if weight is None and reduction != "sum" and n == values.size and n:
