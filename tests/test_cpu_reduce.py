@@ -132,3 +132,27 @@ def test_an_axis_is_cut_where_it_is_all_that_there_is():
     """Some of the shapes above are folded in parts, and these once more."""
     x = drawn(8 * folds.PIECE + 5, "float64")
     np.testing.assert_allclose(folds.fold_axis(folds.fold_sum, x, 1, x.size, 1), x.sum())
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("shape", "axis"), [*CASES, ((3, 4), (1,))], ids=str)
+def test_logarithms_of_sums_of_exponentials(shape, axis, dtype, keepdims):
+    x, how = 20 * drawn(shape, dtype), dict(axis=axis, keepdims=keepdims)
+    infinite = x.copy()
+    infinite.reshape(-1)[::7] = -np.inf
+    infinite[0] = -np.inf
+    tolerance = dict(rtol=10 * TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+    for values in (x, infinite):
+        wide = values.astype("float64")
+        exact = reference.logsumexp(wide, axis, keepdims)
+        y = reduce.logsumexp(values, **how)
+        assert y.dtype == dtype and y.shape == exact.shape
+        np.testing.assert_allclose(y, exact, **tolerance)
+        g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
+        (dx,) = reduce.logsumexp_grad(g, y, values, needs=(True,), **how)
+        kept = [1 if i in axis else n for i, n in enumerate(shape)]
+        shift = np.where(np.isneginf(exact), 0, exact).reshape(kept)
+        assert dx.dtype == dtype
+        near = dict(rtol=40 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(dx, g.reshape(kept) * np.exp(wide - shift), **near)

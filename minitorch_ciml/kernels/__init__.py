@@ -39,9 +39,7 @@ _REFERENCE = (
 # is here, and not found by importing, because those modules import numba.
 _CPU = {
     "broadcasting": (
-        "add", "divide", "divide_grad", "maximum", "mean_grad", "minimum", "multiply",
-        "multiply_grad", "negative", "negative_grad", "square", "square_grad", "subtract",
-        "subtract_grad", "vector_norm",
+        "add", "divide", "maximum", "minimum", "multiply", "negative", "square", "subtract",
     ),
     "columns": ("cumsum", "cumsum_grad"),
     "conv": (
@@ -63,7 +61,13 @@ _CPU = {
     "images": ("sample_images",),
     "indexing": ("put", "top_indices"),
     "products": ("matmul", "matmul_grad"),
-    "reduce": ("max", "mean", "min", "prod", "sum", "sum_to"),
+    "gradients": (
+        "divide_grad", "multiply_grad", "negative_grad", "square_grad", "subtract_grad",
+    ),
+    "reduce": (
+        "logsumexp", "logsumexp_grad", "max", "mean", "mean_grad", "min", "prod", "sum", "sum_to",
+        "vector_norm",
+    ),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",
     ),

@@ -267,7 +267,13 @@ def _logsumexp_rule(g, y, x, axis, keepdims):
     return g * exp(x - where(y == -math.inf, 0.0, y))
 
 
-_logsumexp = Op("logsumexp", _logsumexp_rule, dtypes="float", doc="y = ln(sum(e^x)) along axes.")
+_logsumexp = Op(
+    "logsumexp",
+    _logsumexp_rule,
+    gradient_kernel=True,
+    dtypes="float",
+    doc="y = ln(sum(e^x)) along axes.",
+)
 
 # --- truth --------------------------------------------------------------------------------------
 

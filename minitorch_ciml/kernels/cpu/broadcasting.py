@@ -18,15 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
+from minitorch_ciml.kernels.cpu.exponential import exp
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.reduce import sum, sum_to
 from minitorch_ciml.kernels.cpu.simd import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
 
 Array = np.ndarray
 Ints = tuple[int, ...]
-Needs = tuple[bool, ...]
-Gradients = tuple[Array | None, ...]
 
 BLOCK = 2048  # elements
 
@@ -96,6 +94,11 @@ def _of_two(function: Callable) -> Any:
 
 
 @inlined
+def _exp_of_difference(a, b):
+    return exp(a - b)
+
+
+@inlined
 def _twice_product(a, b):
     product = a * b
     return product + product
@@ -116,6 +119,7 @@ _subtract_part = _of_two(operator.sub)
 _multiply_part = _of_two(operator.mul)
 _divide_part = _of_two(operator.truediv)
 _twice_product_part = _of_two(_twice_product)
+_exp_of_difference_part = _of_two(_exp_of_difference)
 _maximum_part = _of_two(_larger)
 _minimum_part = _of_two(_smaller)
 
@@ -138,6 +142,11 @@ def _multiply(tasks, sizes, a_steps, b_steps, a, b, y):
 @entry
 def _multiply_twice(tasks, sizes, a_steps, b_steps, a, b, y):
     _twice_product_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+
+
+@entry
+def _exp_difference(tasks, sizes, a_steps, b_steps, a, b, y):
+    _exp_of_difference_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
 
 
 @entry
@@ -194,12 +203,12 @@ def _computing(ufunc: Callable, run: Callable) -> Callable:
             return ufunc(a, b)
         shape = a.shape if a.shape == b.shape else np.broadcast_shapes(a.shape, b.shape)
         y = empty(shape, a.dtype)
-        return y if _run(run, a, b, y) else ufunc(a, b, out=y)
+        return y if broadcast(run, a, b, y) else ufunc(a, b, out=y)
 
     return compute
 
 
-def _run(run: Callable, a: Array, b: Array, y: Array) -> bool:
+def broadcast(run: Callable, a: Array, b: Array, y: Array) -> bool:
     """Lets `run` compute y; False if it cannot."""
     a, b = _unrepeated(a), _unrepeated(b)
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
@@ -216,7 +225,7 @@ multiply = _computing(np.multiply, _multiply)
 divide = _computing(np.divide, _divide)
 maximum = _computing(np.maximum, _maximum)
 minimum = _computing(np.minimum, _minimum)
-_twice = _computing(lambda a, b, **how: np.multiply(a, b + b, **how), _multiply_twice)
+multiply_twice = _computing(lambda a, b, **how: np.multiply(a, b + b, **how), _multiply_twice)
 add = _computing(np.add, _add)
 
 
@@ -228,49 +237,18 @@ def square(x: Array) -> Array:
     return multiply(x, x)
 
 
-def vector_norm(x: Array, *, axis: Ints) -> Array:
-    return np.sqrt(sum(square(x), axis=axis, keepdims=True))
+def exp_difference(a: Array, b: Array) -> Array:
+    """e^(a - b) of float32, for a <= b: what is less than e^-88.3 is 0."""
+    y = empty(a.shape, a.dtype)
+    if not broadcast(_exp_difference, a, b, y):
+        np.exp(np.subtract(a, b, out=y), out=y)
+    return y
 
 
-# --- gradients ------------------------------------------------------------------------------------
-
-
-def negative_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (negative(g),)
-
-
-def subtract_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
-    return g, negative(_fitting(g, b)) if needs[1] else None
-
-
-def square_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_twice(g, x),)
-
-
-def mean_grad(
-    g: Array, y: Array, x: Array, *, needs: Needs, axis: Ints, keepdims: bool
-) -> Gradients:
-    """`dx` = g / n at each of the n elements that a mean is of."""
-    if not keepdims:
-        g = g.reshape([1 if i in axis else n for i, n in enumerate(x.shape)])
-    share, dx = y.size / (x.size or 1), empty(x.shape, x.dtype)
-    if x.nbytes < SMALLEST or g.dtype != x.dtype or g.dtype.char not in "fd":
-        return (np.multiply(g, share, out=dx),)
-    small = np.multiply(g, share, dtype=g.dtype)
-    if not _run(_multiply, small, np.ones((), x.dtype), dx):
-        dx[...] = small
-    return (dx,)
-
-
-def multiply_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
-    return multiply(g, b) if needs[0] else None, multiply(g, a) if needs[1] else None
-
-
-def divide_grad(g: Array, y: Array, a: Array, b: Array, *, needs: Needs) -> Gradients:
-    db = divide(_fitting(multiply(g, y), b), negative(b)) if needs[1] else None
-    return divide(g, b) if needs[0] else None, db
-
-
-def _fitting(g: Array, x: Array) -> Array:
-    """The sum of g over the axes along which x was repeated."""
-    return g if g.shape == x.shape else sum_to(g, shape=x.shape)
+def stretched(x: Array, shape: Ints) -> Array:
+    """`np.broadcast_to`, written out."""
+    y = empty(shape, x.dtype)
+    large = y.nbytes >= SMALLEST and x.dtype.char in "fd"
+    if not (large and broadcast(_multiply, x, np.ones((), x.dtype), y)):
+        y[...] = x
+    return y

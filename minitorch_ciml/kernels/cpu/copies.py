@@ -35,8 +35,9 @@ def _copy_rows(tasks, rows, width, x, y, first, pitch):
 
 def concatenate(*xs: Array, axis: int) -> Array:
     total = sum([x.nbytes for x in xs])
-    same = all([x.dtype == xs[0].dtype and x.flags.c_contiguous for x in xs])
-    if total < LARGE or not same or xs[0].dtype.hasobject:
+    if total < LARGE:
+        return reference.concatenate(*xs, axis=axis)
+    if not all([x.dtype == xs[0].dtype and x.flags.c_contiguous for x in xs]):
         return reference.concatenate(*xs, axis=axis)
     shape, axis = list(xs[0].shape), axis + xs[0].ndim if axis < 0 else axis
     if not 0 <= axis < len(shape) or any(
