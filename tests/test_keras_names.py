@@ -58,7 +58,6 @@ OF_TORCH = "add_metric add_variable torch_params".split()  # Keras' layers are m
 
 QUANTIZED = "quantization_config"
 REFUSED = {
-    "layers.BatchNormalization": "renorm renorm_clipping renorm_momentum",
     "layers.Dense": QUANTIZED,
     "layers.EinsumDense": f"{QUANTIZED} gptq_unpacked_column_size",
     "layers.Embedding": QUANTIZED,

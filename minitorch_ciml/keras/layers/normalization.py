@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minitorch_ciml import config, distributed, kernels, ops
 from minitorch_ciml.autograd.tensor import as_booleans
+from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
@@ -84,6 +86,12 @@ class BatchNormalization(ScaleAndShift):
         beta_initializer, gamma_initializer, ...: of the weights, each (channels,).
         synchronized: where ranks share a batch, take its statistics over all of it, as one process
             would. Otherwise each rank takes those of its part.
+        renorm: batch renormalisation (Ioffe 2017), for small batches: in training, too, y is what
+            moving averages of the mean and the standard deviation give; but they count as constants
+            beside the batch's own: y = gamma (r (x - mean) / stddev + d) + beta, with
+            r = stddev / moving stddev and d = (mean - moving mean) / moving stddev.
+        renorm_clipping: a dictionary with limits of r and d: "rmin", "rmax", "dmax" (for |d|).
+        renorm_momentum: how slowly these averages follow.
 
     Call arguments:
         mask: booleans in the shape of x without the channels; where it is False, x does not count
@@ -108,6 +116,9 @@ class BatchNormalization(ScaleAndShift):
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
         synchronized: bool = False,
+        renorm: bool = False,
+        renorm_clipping: dict[str, float] | None = None,
+        renorm_momentum: float = 0.99,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -125,6 +136,9 @@ class BatchNormalization(ScaleAndShift):
             "keras.initializers", moving_variance_initializer, "initializer"
         )
         self.synchronized = synchronized
+        self.renorm = renorm
+        self.renorm_clipping = _limits(renorm_clipping or {}) if renorm else renorm_clipping
+        self.renorm_momentum = renorm_momentum
 
     def build(self, input_shape: tuple) -> None:
         check_axis(self.axis, len(input_shape), "BatchNormalization")
@@ -141,6 +155,8 @@ class BatchNormalization(ScaleAndShift):
         self.moving_variance = self.add_weight(
             (channels,), self.moving_variance_initializer, trainable=False, name="moving_variance"
         )
+        if self.renorm:
+            self._add_renormalization(channels)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -158,17 +174,24 @@ class BatchNormalization(ScaleAndShift):
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma,
                 self.epsilon, activation,
             )  # fmt: skip
+        weights = (None, None) if self.renorm else (self.gamma, self.beta)
         if synchronized or mask is not None:
-            y, mean, variance = self._normalize_stepwise(inputs, mask, synchronized, activation)
+            y, mean, variance = self._normalize_stepwise(
+                inputs, mask, synchronized, *weights, "linear" if self.renorm else activation
+            )
         else:
             y, mean, variance = normalize_batch(
-                inputs, self.gamma, self.beta, self.axis, self.epsilon, activation
+                inputs, *weights, self.axis, self.epsilon, "linear" if self.renorm else activation
             )
-        self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance)
+        self._follow(self.moving_mean, mean, self.momentum)
+        if self.renorm:
+            return self._renormalize(y, mean.detach(), variance.detach(), activation)
+        self._follow(self.moving_variance, variance, self.momentum)
         return y
 
-    def _normalize_stepwise(self, x: Any, mask: Any, over_ranks: bool, activation: str) -> tuple:
+    def _normalize_stepwise(
+        self, x: Any, mask: Any, over_ranks: bool, gamma: Any, beta: Any, activation: str
+    ) -> tuple:
         """As `normalize_batch`, with the moments of what a mask keeps, or of all ranks' inputs."""
         axis = self.axis % x.ndim
         others = tuple(a for a in range(x.ndim) if a != axis)
@@ -192,22 +215,61 @@ class BatchNormalization(ScaleAndShift):
         deviation = x - ops.reshape(mean, shape)
         variance = total(deviation * deviation) / n
         y = ops.batch_normalization(
-            x, mean, variance, self.axis, self.beta, self.gamma, self.epsilon, activation
+            x, mean, variance, self.axis, beta, gamma, self.epsilon, activation
         )
         return y, mean, variance
 
-    def _follow(self, average: Any, value: Any) -> None:
+    def _follow(self, average: Any, value: Any, momentum: float) -> None:
         """average = momentum average + (1 - momentum) value, in place and where they are."""
         kernel = kernels.find(average.device, "moving_average")
-        kernel(average.value, value.value.astype(average.dtype, copy=False), self.momentum)  # type: ignore[misc]
+        kernel(average.value, value.value.astype(average.dtype, copy=False), momentum)  # type: ignore[misc]
         average.touch()
 
-    @classmethod
-    def from_config(cls, config: dict) -> BatchNormalization:
-        if config.get("renorm"):
-            raise ValueError("BatchNormalization: renorm=True is not supported; use renorm=False.")
-        ignored = ("renorm", "renorm_momentum", "renorm_clipping")
-        return super().from_config({k: v for k, v in config.items() if k not in ignored})
+    def _add_renormalization(self, channels: int) -> None:
+        """The moving standard deviation, and the faster averages that training renormalises by."""
+
+        def deviation(shape: tuple, dtype: Any = None) -> Any:
+            return ops.sqrt(self.moving_variance_initializer(shape, dtype))
+
+        def average(initializer: Any, name: str) -> Any:
+            return self.add_weight((channels,), initializer, trainable=False, name=name)
+
+        self.moving_stddev = average(deviation, "moving_stddev")
+        self.renorm_mean = average(self.moving_mean_initializer, "renorm_mean")
+        self.renorm_stddev = average(deviation, "renorm_stddev")
+
+    def _renormalize(self, x: Any, mean: Any, variance: Any, activation: str) -> Any:
+        """gamma (r x + d) + beta, x normalised by the batch's moments; averages follow."""
+        with no_grad():
+            stddev = ops.sqrt(variance + self.epsilon)
+            moving = ops.maximum(self.renorm_stddev, math.sqrt(self.epsilon))
+            r, d = stddev / moving, (mean - self.renorm_mean) / moving
+            limits = self.renorm_clipping or {}
+            r = ops.clip(r, limits.get("rmin", 0.0), limits.get("rmax", math.inf))
+            most = limits.get("dmax", math.inf)
+            d = ops.clip(d, -most, most)
+            self._follow(self.renorm_mean, mean, self.renorm_momentum)
+            self._follow(self.renorm_stddev, stddev, self.renorm_momentum)
+            self._follow(self.moving_stddev, stddev, self.momentum)
+            self.moving_variance.assign(ops.relu(self.moving_stddev**2 - self.epsilon))
+        scale, shift = (r, d) if self.gamma is None else (r * self.gamma, d * self.gamma)
+        shift = shift if self.beta is None else shift + self.beta
+        shape = [-1 if a == self.axis % x.ndim else 1 for a in range(x.ndim)]
+        y = x * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+        return y if activation == "linear" else getattr(ops, activation)(y)
+
+
+def _limits(given: dict[str, float]) -> dict[str, float]:
+    """`renorm_clipping`, without what is None."""
+    limits = {name: value for name, value in given.items() if value is not None}
+    rmin, dmax = limits.get("rmin", 0.0), limits.get("dmax", 0.0)
+    unknown = limits.keys() - {"rmin", "rmax", "dmax"}
+    if unknown or limits.get("rmax", math.inf) < rmin or dmax < 0:
+        raise ValueError(
+            f"BatchNormalization: got renorm_clipping={given!r}, expected a dictionary with 'rmin' "
+            "not above 'rmax', and 'dmax' not below 0."
+        )
+    return limits
 
 
 def _count(kept: Any) -> Any:
