@@ -156,3 +156,47 @@ def test_logarithms_of_sums_of_exponentials(shape, axis, dtype, keepdims):
         assert dx.dtype == dtype
         near = dict(rtol=40 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
         np.testing.assert_allclose(dx, g.reshape(kept) * np.exp(wide - shift), **near)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("shape", "axis"), [*CASES, ((3, 4), (1,)), ((3, 1), (1,))], ids=str)
+def test_variances_and_their_gradient(shape, axis, dtype, keepdims):
+    x, how = 3 + drawn(shape, dtype), dict(axis=axis, keepdims=keepdims)
+    wide = x.astype("float64")
+    y, exact = reduce.var(x, **how), np.var(wide, **how)
+    assert y.dtype == dtype and y.shape == exact.shape
+    np.testing.assert_allclose(y, exact, 10 * TOLERANCE[dtype], TOLERANCE[dtype])
+    g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
+    (dx,) = reduce.var_grad(g, y, x, needs=(True,), **how)
+    kept = [1 if i in axis else n for i, n in enumerate(shape)]
+    exact = (wide - wide.mean(axis, keepdims=True)) * g.reshape(kept) * (2 * y.size / x.size)
+    assert dx.dtype == dtype and dx.shape == shape
+    np.testing.assert_allclose(dx, exact, 20 * TOLERANCE[dtype], 20 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [
+    ((3, 4), (1,)), ((3, 1), (1,)), ((5, 6, 7), (0, 2)), ((5, 6, 7), (1,)), ((5, 6), ()),
+    ((300, 40), (0,)), ((300, 40), (1,)), ((300, 40), (0, 1)),
+], ids=str)  # fmt: skip
+def test_the_gradient_of_a_product(shape, axis, keepdims):
+    """Where there is a zero in a product, or several, and where it overflows."""
+    for zeros in (0, 1, 7):
+        x = np.exp(0.1 * drawn(shape, "float64"))
+        x.reshape(-1)[: zeros * 5 : 5] = 0
+        y = x.prod(axis, keepdims=keepdims)
+        g = np.cos(np.arange(y.size)).reshape(y.shape)
+        how = dict(needs=(True,), axis=axis, keepdims=keepdims)
+        (dx,) = reduce.prod_grad(g, y, x, **how)
+        kept = [1 if i in axis else n for i, n in enumerate(shape)]
+        for place in [(0,) * len(shape), (1, 0, 0)[: len(shape)], (2,) * len(shape)]:
+            place = tuple(min(i, n - 1) for i, n in zip(place, shape))
+            others = x.copy()
+            others[place] = 1
+            found = others.prod(axis, keepdims=True)
+            at = tuple(0 if i in axis else n for i, n in enumerate(place))
+            expected = found[at] * g.reshape(kept)[at]
+            np.testing.assert_allclose(dx[place], expected, rtol=1e-11)
+    (dx,) = reduce.prod_grad(g, np.full_like(y, np.inf), x, **how)
+    assert not np.isnan(dx).any()

@@ -65,8 +65,8 @@ _CPU = {
         "divide_grad", "multiply_grad", "negative_grad", "square_grad", "subtract_grad",
     ),
     "reduce": (
-        "logsumexp", "logsumexp_grad", "max", "mean", "mean_grad", "min", "prod", "sum", "sum_to",
-        "vector_norm",
+        "logsumexp", "logsumexp_grad", "max", "mean", "mean_grad", "min", "prod", "prod_grad",
+        "sum", "sum_to", "var", "var_grad", "vector_norm",
     ),
     "optimizer": (
         "adadelta", "adagrad", "adam", "adamax", "ftrl", "lion", "nadam", "rmsprop", "sgd",

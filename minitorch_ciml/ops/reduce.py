@@ -88,6 +88,7 @@ def _variance_rule(g, y, x, axis, keepdims):
 _var = Op(
     "var",
     _variance_rule,
+    gradient_kernel=True,
     dtypes="float",
     doc="y = mean((x - mean(x))^2) along axes, in two passes.",
 )
@@ -369,7 +370,7 @@ def _prod_rule(g, y, x, axis, keepdims):
     return _behind(g, x, axis, keepdims) * others
 
 
-_prod = Op("prod", _prod_rule, doc="y = the product of x along axes.")
+_prod = Op("prod", _prod_rule, gradient_kernel=True, doc="y = the product of x along axes.")
 
 
 def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:

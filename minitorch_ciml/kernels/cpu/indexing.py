@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.reference import shape as reference
 
 # From this many numbers on, compiled row additions win over NumPy's, and over importing numba.
@@ -23,8 +24,9 @@ def put(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
     parts = index if type(index) is tuple else (index,)
     arrays = [i for i in parts if type(i) is np.ndarray]
     if not arrays or (len(parts) == 1 and parts[0].dtype.kind == "b"):
-        y = np.zeros(shape, x.dtype)  # slices, numbers or one mask: no place occurs twice
-        y[index] = x
+        y = empty(shape, x.dtype)
+        y[...] = 0
+        y[index] = x  # slices, numbers or one mask: no place occurs twice
         return y
     first = next(i for i, part in enumerate(parts) if type(part) is np.ndarray)
     around = (*parts[:first], *parts[first + len(arrays) :])

@@ -8,7 +8,14 @@ from math import prod as product
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import folds
-from minitorch_ciml.kernels.cpu.broadcasting import exp_difference, multiply, square, stretched
+from minitorch_ciml.kernels.cpu.broadcasting import (
+    divide,
+    exp_difference,
+    multiply,
+    square,
+    stretched,
+    subtract,
+)
 from minitorch_ciml.kernels.reference import reduce as reference
 
 Array = np.ndarray
@@ -94,6 +101,39 @@ def mean_grad(
         return reference.mean_grad(g, y, x, needs=needs, axis=axis, keepdims=keepdims)
     share = np.multiply(_behind(g, x, axis), y.size / x.size, dtype=x.dtype)
     return (stretched(share, x.shape),)
+
+
+def var(x: Array, *, axis: Axes, keepdims: bool) -> Array:
+    if not _is_simple(x, axis):
+        return reference.var(x, axis, keepdims)
+    difference = subtract(x, mean(x, axis=axis, keepdims=True))
+    return mean(square(difference), axis=axis, keepdims=keepdims)
+
+
+def var_grad(
+    g: Array, y: Array, x: Array, *, needs: Needs, axis: Axes, keepdims: bool
+) -> Gradients:
+    difference = subtract(x, mean(x, axis=axis, keepdims=True))
+    share = 2 * y.size / (x.size or 1)
+    return (multiply(difference, np.multiply(_behind(g, x, axis), share, dtype=x.dtype)),)
+
+
+def prod_grad(
+    g: Array, y: Array, x: Array, *, needs: Needs, axis: Axes, keepdims: bool
+) -> Gradients:
+    """g times the product of all the others: y / x, unless that loses something."""
+    g, y = _behind(g, x, axis), _behind(y, x, axis)
+    size = np.abs(y)
+    if x.dtype.kind == "f" and np.all((size > np.finfo(x.dtype).tiny) & (size < np.inf)):
+        return (divide(multiply(g, y), x),)
+    order = (*[i for i in range(x.ndim) if i not in axis], *axis)
+    moved = x.transpose(order)
+    line = moved.reshape(*moved.shape[: x.ndim - len(axis)], -1)
+    left, right = np.ones_like(line), np.ones_like(line)
+    np.cumprod(line[..., :-1], axis=-1, out=left[..., 1:])
+    np.cumprod(line[..., :0:-1], axis=-1, out=right[..., -2::-1])
+    others = (left * right).reshape(moved.shape).transpose(np.argsort(order))
+    return (multiply(g, others),)
 
 
 def vector_norm(x: Array, *, axis: Axes) -> Array:
