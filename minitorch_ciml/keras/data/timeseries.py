@@ -45,19 +45,11 @@ def timeseries_dataset_from_array(
     Returns:
         A `Dataset` of windows (N, sequence_length, ...) and targets (N, ...).
     """
-    for name, value in (("sequence_length", sequence_length), ("sequence_stride", sequence_stride),
-                        ("sampling_rate", sampling_rate)):  # fmt: skip
-        if value < 1:
-            raise ValueError(
-                f"timeseries_dataset_from_array: {name} must be at least 1, got {value}."
-            )
-    first = start_index or 0
-    last = len(data) if end_index is None else end_index
-    if not 0 <= first < last <= len(data):
-        raise ValueError(
-            f"timeseries_dataset_from_array: start_index={start_index} and end_index={end_index} "
-            f"leave nothing of {len(data)} steps."
-        )
+    _at_least_1(
+        sequence_length=sequence_length, sequence_stride=sequence_stride,
+        sampling_rate=sampling_rate,
+    )  # fmt: skip
+    first, last = _range(len(data), start_index, end_index)
     series = (data if isinstance(data, np.ndarray) else as_array(data))[first:last]
     count = len(series) - (sequence_length - 1) * sampling_rate
     if targets is not None:
@@ -83,3 +75,22 @@ def timeseries_dataset_from_array(
         return finish
 
     return Dataset(read, len(starts), batch_size, shuffle and seed is None)
+
+
+def _at_least_1(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise ValueError(
+                f"timeseries_dataset_from_array: {name} must be at least 1, got {value}."
+            )
+
+
+def _range(steps: int, start_index: int | None, end_index: int | None) -> tuple[int, int]:
+    """The first step that is used, and the one after the last."""
+    first, last = start_index or 0, steps if end_index is None else end_index
+    if not 0 <= first < last <= steps:
+        raise ValueError(
+            f"timeseries_dataset_from_array: start_index={start_index} and end_index={end_index} "
+            f"leave nothing of {steps} steps."
+        )
+    return first, last

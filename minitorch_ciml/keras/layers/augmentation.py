@@ -60,13 +60,7 @@ class ImageChange(ImageLayer):
         return labels
 
     def call(self, inputs: Any, training: bool = True) -> Any:
-        data = inputs if isinstance(inputs, dict) else {"images": inputs}
-        unknown = data.keys() - {"images", "labels", "segmentation_masks"}
-        if unknown or "images" not in data:
-            raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}) takes images or a dictionary with "
-                f"'images', 'labels' and 'segmentation_masks', got {sorted(data)}."
-            )
+        data = self._with_name(inputs)
         images = self._images(data["images"]).astype(self.compute_dtype, copy=False)
         acts = self.always or training
         drawn = self.draw(*images.shape) if acts else None

@@ -46,6 +46,16 @@ class ImageLayer(Layer):
                ("channels_last", "channels_first"))  # fmt: skip
         self.built = True
 
+    def _with_name(self, inputs: Any) -> dict[str, Any]:
+        """Images as {"images": images}; a dictionary with more than them is checked."""
+        data = inputs if isinstance(inputs, dict) else {"images": inputs}
+        if "images" not in data or data.keys() - {"images", "labels", "segmentation_masks"}:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes images or a dictionary with "
+                f"'images', 'labels' and 'segmentation_masks', got {sorted(data)}."
+            )
+        return data
+
     def _images(self, inputs: Any) -> np.ndarray:
         """The inputs as floats (N, H, W, C)."""
         images = np.asarray(inputs)
@@ -88,19 +98,12 @@ class _Sized(ImageLayer):
         raise NotImplementedError
 
     def call(self, inputs: Any) -> Any:
-        if not isinstance(inputs, dict):
-            return self.fitted(inputs, is_mask=False)
-        unknown = inputs.keys() - {"images", "labels", "segmentation_masks"}
-        if unknown or "images" not in inputs:
-            raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}) takes images or a dictionary with "
-                f"'images', 'labels' and 'segmentation_masks', got {sorted(inputs)}."
-            )
-        results = {**inputs, "images": self.fitted(inputs["images"], is_mask=False)}
-        if "segmentation_masks" in inputs:
-            masks = self.fitted(inputs["segmentation_masks"], is_mask=True)
+        data = self._with_name(inputs)
+        results = {**data, "images": self.fitted(data["images"], is_mask=False)}
+        if "segmentation_masks" in data:
+            masks = self.fitted(data["segmentation_masks"], is_mask=True)
             results["segmentation_masks"] = masks
-        return results
+        return results if isinstance(inputs, dict) else results["images"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if isinstance(input_shape, dict):
