@@ -80,6 +80,7 @@ _CPU = {
     "attention": (
         "attention", "attention_grad", "one_head_attention", "one_head_attention_grad",
     ),
+    "resampling": ("weighted_sums", "weighted_sums_grad"),
     "rows": ("log_softmax", "log_softmax_grad", "softmax", "softmax_grad"),
     "recurrent": (
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",

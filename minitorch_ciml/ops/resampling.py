@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import where
+from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.conv import is_channels_first
 from minitorch_ciml.ops.creation import cast, floats, saturate_cast
@@ -91,6 +92,19 @@ def axis_weights(
     return np.where(kept, weights / np.where(kept, total, 1), 0)
 
 
+def _product_along(x: Tensor, w: Tensor, axis: int) -> Tensor:
+    letters = "abcdefgh"[: x.ndim]
+    result = letters.replace(letters[axis], "z")
+    return einsum(f"z{letters[axis]},{letters}->{result}", w, x)
+
+
+_weighted_sums = Op(
+    "weighted_sums",
+    ref=_product_along,
+    dtypes="float",
+    doc="y_i = the sum of w_ik x_k over k, along an axis.",
+)
+
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
@@ -159,7 +173,7 @@ def _resampled(x: Tensor, size: tuple[int, int], method: str, antialias: bool) -
         axis_weights(x.shape[axis], n, n / x.shape[axis], 0.0, method, antialias).astype(x.dtype)
         for axis, n in enumerate(size, 1)
     ]
-    return einsum("wv,nhvc->nhwc", columns, einsum("hg,ngwc->nhwc", rows, x))
+    return _weighted_sums(_weighted_sums(x, rows, axis=1), columns, axis=2)
 
 
 def _cropped(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -215,7 +229,7 @@ def scale_and_translate(
         )
     for axis, a, b in zip(spatial_dims, scales, shifts):
         weights = axis_weights(x.shape[axis], output_shape[axis], a, b, method, antialias)
-        x = moveaxis(moveaxis(x, axis, -1) @ weights.T.astype(x.dtype), -1, axis)
+        x = _weighted_sums(x, weights.astype(x.dtype), axis=axis % x.ndim)
     if x.shape != tuple(output_shape):
         raise ValueError(
             f"scale_and_translate: got the output_shape {tuple(output_shape)}, but along other "

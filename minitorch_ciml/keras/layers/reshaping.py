@@ -270,28 +270,14 @@ class UpSampling2D(Layer):
     def call(self, inputs: Any) -> Any:
         if self.interpolation == "nearest":
             return ops.upsample(inputs, self.size, self.data_format)
-        x = inputs
-        for axis, factor in zip(self._axes, self.size):
-            x = _interpolate(x, factor, axis)
-        return x
+        size = tuple([inputs.shape[a] * factor for a, factor in zip(self._axes, self.size)])
+        return ops.image.resize(inputs, size, "bilinear", data_format=self.data_format)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         shape = list(input_shape)
         for axis, factor in zip(self._axes, self.size):
             shape[axis] = None if shape[axis] is None else shape[axis] * factor
         return tuple(shape)
-
-
-def _interpolate(x: Any, factor: int, axis: int) -> Any:
-    """Linear interpolation along `axis`, with samples at the centres of their pixels."""
-    n = x.shape[axis]
-    place = (ops.arange(n * factor, dtype=x.dtype) + 0.5) / factor - 0.5
-    place = ops.clip(place, 0, n - 1)
-    left = ops.floor(place)
-    weight = ops.reshape(place - left, [-1 if i == axis else 1 for i in range(x.ndim)])
-    first = ops.cast(left, "int64")
-    second = ops.minimum(first + 1, n - 1)
-    return ops.take(x, first, axis=axis) * (1 - weight) + ops.take(x, second, axis=axis) * weight
 
 
 @serializable("keras.layers")
