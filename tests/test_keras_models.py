@@ -568,3 +568,63 @@ def test_loaded_weights_leave_an_optimizer_that_is_not_built_alone(tmp_path, bui
     ours, theirs = rate_and_step(keras), rate_and_step(keras_peer)
     assert ours == pytest.approx(theirs)
     assert ours == pytest.approx((0.1, 1) if build else (0.01, 0))
+
+
+def own_layers(k):
+    class Down(k.layers.Layer):  # strides in a row: 2 and 3 pixels would both become one
+        def __init__(self):
+            super().__init__()
+            self.first = k.layers.Conv2D(4, 3, strides=2, padding="same")
+            self.second = k.layers.MaxPooling2D(4, padding="same")
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    class Up(k.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.grown = k.layers.UpSampling2D(8)
+
+        def call(self, x):
+            return self.grown(x)
+
+    class Valid(k.layers.Layer):  # of two pixels nothing would be left
+        def __init__(self):
+            super().__init__()
+            self.conv = k.layers.Conv2D(2, 5)
+
+        def call(self, x):
+            return k.ops.average_pool(self.conv(x), 4)
+
+    return Down(), Up(), Valid()
+
+
+def test_own_layers_take_images_of_any_size():
+    def shapes(k):
+        down, up, valid = own_layers(k)
+        inputs = k.Input((None, None, 3))
+        x = down(inputs)
+        y = k.layers.Concatenate()([up(x), inputs])
+        model = k.Model(inputs, [y, valid(inputs)])
+        found = [t.shape for t in (x, y, *model.outputs)]
+        images = np.ones((2, 16, 24, 3), "float32")
+        return found, [y.shape for y in model.predict(images, verbose=0)]
+
+    assert shapes(keras) == shapes(keras_peer)
+
+
+def test_own_layers_may_know_few_steps():
+    class Positions(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.table = keras.layers.Embedding(10, 4)
+
+        def call(self, x):
+            return self.table(keras.ops.arange(x.shape[1])) + keras.ops.expand_dims(x, -1)
+
+    assert Positions()(keras.Input((None,))).shape == (None, None, 4)
+
+
+def test_what_is_too_large_for_known_images_is_an_error():
+    with pytest.raises(ValueError, match="window"):
+        own_layers(keras)[2](keras.Input((3, 3, 3)))

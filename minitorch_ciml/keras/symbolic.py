@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -155,38 +156,58 @@ def counting(shape: list[int], dtype: str) -> np.ndarray:
     return (np.arange(math.prod(shape)) % 5).reshape(shape).astype(dtype)
 
 
+# In place of unknown sizes other than the batch's: enough for windows, and for strides in a row.
+_LARGE = 32, 48
+
+
 def infer_outputs(
     function: Callable, args: tuple, kwargs: dict, second: Callable = np.zeros
 ) -> Any:
     """What `function` gives on symbolic arguments, found by running it on zeros.
 
     It runs twice, with 2 and with 3 in place of every unknown size; sizes of the results that
-    differ between the two are unknown themselves.
+    differ between the two are unknown themselves. Where more than the size of the batch is unknown,
+    it runs once more, with large sizes: of 2 and 3, strides may make the same. (Larger ones than it
+    can take tell nothing.) Where 2 is too small, as for a window, only large ones are taken.
 
     Args:
         second: makes the numbers of the second run. Others than zeros show which sizes depend on
             the numbers.
     """
 
-    def run(size: int, make: Callable) -> Any:
+    def run(batch: int, size: int, make: Callable) -> list:
         def stand_in(x: Any) -> Any:
             if not isinstance(x, KerasTensor):
                 return x
-            return Tensor(make([size if n is None else n for n in x.shape], x.dtype))
+            sizes = [batch, *[size] * len(x.shape)]
+            shape = [unknown if n is None else n for n, unknown in zip(x.shape, sizes)]
+            return Tensor(make(shape, x.dtype))
 
         # Zeros are no data: dividing by them means nothing here.
         with no_grad(), np.errstate(all="ignore"):
             return function(*map_structure(stand_in, args), **map_structure(stand_in, kwargs))
 
+    given = [x for x in flatten((args, kwargs)) if isinstance(x, KerasTensor)]
+    only_the_batch = not any(None in x.shape[1:] for x in given)
     try:
-        small, large = run(2, np.zeros), run(3, second)
+        runs = [run(2, 2, np.zeros), run(3, 3, second)]
     except np.linalg.LinAlgError:  # what takes no matrix of zeros
-        small, large = run(2, _regular), run(3, _regular)
-    others = iter(flatten(large))
+        runs = [run(2, 2, _regular), run(3, 3, _regular)]
+    except (ValueError, IndexError) as error:
+        if only_the_batch:
+            raise
+        try:
+            runs = [run(batch, size, np.zeros) for batch, size in zip((2, 3), _LARGE)]
+        except (ValueError, IndexError):
+            raise error from None
+    else:
+        if not only_the_batch:
+            with suppress(ValueError, IndexError):
+                runs.append(run(2, _LARGE[1], np.zeros))
+    shapes = zip(*([y.shape for y in flatten(result)] for result in runs))
 
     def describe(y: Any) -> KerasTensor:
-        other = next(others)
-        shape = tuple(a if a == b else None for a, b in zip(y.shape, other.shape))
-        return KerasTensor(shape, y.dtype)
+        sizes = zip(*next(shapes))
+        return KerasTensor(tuple(n[0] if len(set(n)) == 1 else None for n in sizes), y.dtype)
 
-    return map_structure(describe, small)
+    return map_structure(describe, runs[0])
