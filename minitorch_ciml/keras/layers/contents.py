@@ -1,15 +1,15 @@
 """What is in a layer: the layers, weights and metrics that its attributes hold.
 
 They are found by walking the attributes, so that a list of layers, or one that is put in later, is
-noticed too. A training step asks for them often: within `_keeping_inventory` they are found once.
+noticed too. A training step asks for them often: what was found serves until something changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any
+from operator import is_
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,18 @@ class HoldsWeights(Configurable):
     built: bool
     _trainable: bool
     _roles: dict[Parameter, bool]  # the weights made here, and whether for training
-    _kept_inventory: Inventory | None
+    _found: Inventory | None = None  # by the last walk
+
+    if not TYPE_CHECKING:  # where a misspelt attribute shall be told
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if _counts(value) or _counts(self.__dict__.get(name)):
+                note_change()
+            super().__setattr__(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            note_change()
+            super().__delattr__(name)
 
     def _parts(self) -> tuple[list[Any], list[Parameter]]:
         """The layers and the weights that the attributes hold, each once, in order."""
@@ -61,25 +72,11 @@ class HoldsWeights(Configurable):
         return sorted(weights, key=lambda w: not self._roles.get(w, w.trainable))
 
     def _inventory(self) -> Inventory:
-        """The layers and weights in here: found by a walk, unless they are kept."""
-        kept = self.__dict__.get("_kept_inventory")
-        if kept is None:
-            kept = Inventory(self)
-            if "_kept_inventory" in self.__dict__ and all(x.built for x in kept.layers):
-                self._kept_inventory = kept
-        return kept
-
-    @contextmanager
-    def _keeping_inventory(self) -> Iterator[None]:
-        """Within the block, what is found once all layers are built serves for the rest of it."""
-        if "_kept_inventory" in self.__dict__:  # within another such block
-            yield
-            return
-        self._kept_inventory = None
-        try:
-            yield
-        finally:
-            self.__dict__.pop("_kept_inventory", None)
+        """The layers and weights in here: found by a walk, unless nothing has changed since one."""
+        found = self._found
+        if found is None or not found.is_current():
+            found = self.__dict__["_found"] = Inventory(self)
+        return found
 
     @property
     def weights(self) -> list[Parameter]:
@@ -89,7 +86,7 @@ class HoldsWeights(Configurable):
     @property
     def trainable_weights(self) -> list[Parameter]:
         """The weights that training changes."""
-        return list(self._inventory().trainable)
+        return self._inventory().trainable
 
     @property
     def non_trainable_weights(self) -> list[Parameter]:
@@ -172,25 +169,56 @@ class HoldsWeights(Configurable):
         return [variable for metric in self.metrics for variable in metric.variables]
 
 
+_changes = 0  # of what layers hold, so far
+
+
+def note_change() -> None:
+    """To be called when a layer gets or loses something: what was found before is found anew."""
+    global _changes
+    _changes += 1
+
+
 class Inventory:
     """What a layer has at this moment.
 
     Attributes:
         layers: itself and the layers inside it, each once.
         weights: theirs, each once.
-        trainable: those that training changes.
-        regularized: those with a regularizer.
     """
 
     def __init__(self, root: HoldsWeights):
         found = list(root._walk())
         self.layers = [layer for layer, _ in found]
         self.weights = list(dict.fromkeys([w for _, weights in found for w in weights]))
-        self.trainable = [w for w in self.weights if w.trainable]
-        self.regularized: list[Any] = [
-            w for w in self.weights if getattr(w, "regularizer", None) is not None
-        ]
         self._held: dict[type, list] = {}
+        self._changes = _changes
+        # What may be changed in place, which no layer notices.
+        self._containers = [
+            (container, list(_items(container)))
+            for layer in self.layers
+            for name, value in vars(layer).items()
+            if name not in _BOOKKEEPING
+            for container in _containers_in(value)
+        ]
+
+    def is_current(self) -> bool:
+        """Whether a walk would find the same now."""
+        if self._changes != _changes:
+            return False
+        for container, then in self._containers:
+            if len(container) != len(then) or not all(map(is_, _items(container), then)):
+                return False
+        return True
+
+    @property
+    def trainable(self) -> list[Parameter]:
+        """The weights that training changes."""
+        return [w for w in self.weights if w.trainable]
+
+    @property
+    def regularized(self) -> list[Any]:
+        """The weights with a regularizer."""
+        return [w for w in self.weights if getattr(w, "regularizer", None) is not None]
 
     def held(self, kind: type, ignored: type | tuple[()]) -> list:
         """What of a kind the layers have as attributes, also in lists; not those of `ignored`."""
@@ -224,6 +252,33 @@ def _one_of(*kinds: type) -> _Answers:
 
 # What is a layer or a weight, or may have some in it.
 _MAY_HOLD = _one_of(HoldsWeights, Parameter, list, tuple, dict)
+_CONTAINERS = _one_of(list, tuple, dict)
+# Layers and weights, and what else of Keras' an inventory tells, such as metrics.
+_TOLD = _one_of(Configurable, Parameter)
+# Attributes that change in every step, or with a note of it, or that hold nothing that is told.
+_BOOKKEEPING = {
+    "_added_losses", "_build_shapes", "_compile_arguments", "_inbound_nodes", "_roles",
+}  # fmt: skip
+
+
+def _items(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _containers_in(value: Any) -> Iterator[Any]:
+    """The lists and dictionaries that are this value or in it, and hold what is told, or may."""
+    if _CONTAINERS[type(value)] and _counts(value):
+        if not isinstance(value, tuple):
+            yield value
+        for item in _items(value):
+            yield from _containers_in(item)
+
+
+def _counts(value: Any) -> bool:
+    """Whether an attribute with this value may hold something that is told, now or later."""
+    if not _CONTAINERS[type(value)]:
+        return _TOLD[type(value)]
+    return not value or any(map(_counts, _items(value)))
 
 
 def _held_by(value: Any) -> Iterator[Any]:
@@ -231,6 +286,6 @@ def _held_by(value: Any) -> Iterator[Any]:
     if isinstance(value, (HoldsWeights, Parameter)):
         yield value
         return
-    for item in value.values() if isinstance(value, dict) else value:
+    for item in _items(value):
         if _MAY_HOLD[type(item)]:
             yield from _held_by(item)

@@ -21,7 +21,7 @@ from minitorch_ciml.keras.layers.arguments import (
     keras2_input_shape,
     shape_parameters,
 )
-from minitorch_ciml.keras.layers.contents import HoldsWeights
+from minitorch_ciml.keras.layers.contents import HoldsWeights, note_change
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.shapes import as_lists, as_shapes, shapes_of, symbolic
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
@@ -92,7 +92,8 @@ class Layer(HoldsWeights, CarriesMasks):
         return layer
 
     def __reduce__(self) -> tuple:  # a copy is made without arguments
-        return object.__new__, (type(self),), self.__dict__
+        state = {name: value for name, value in self.__dict__.items() if name != "_found"}
+        return object.__new__, (type(self),), state
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -195,6 +196,7 @@ class Layer(HoldsWeights, CarriesMasks):
         weight.autocast = autocast
         weight.trainable = trainable and self._trainable
         self._roles[weight] = trainable
+        note_change()
         return weight
 
     @property

@@ -16,17 +16,6 @@ from minitorch_ciml.keras.tree import map_structure
 Method = TypeVar("Method", bound=Callable)
 
 
-def keeping_inventory(method: Method) -> Method:
-    """Within the method, the model's layers and weights are looked for once."""
-
-    @wraps(method)
-    def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._keeping_inventory():
-            return method(self, *args, **kwargs)
-
-    return cast(Method, keeping)
-
-
 def where_the_model_is(method: Method) -> Method:
     """Within the method, the model's device is the current one."""
 
@@ -55,9 +44,8 @@ class Placed:
         """Where the weights are; without any, the current device."""
         if not self.built:  # type: ignore[attr-defined]
             return config.get_device()
-        kept = "_kept_inventory" in self.__dict__
-        found: Any = [(self, self._inventory().weights)] if kept else self._walk()  # type: ignore[attr-defined]
-        return next((weights[0].device for _, weights in found if weights), config.get_device())
+        weights = self._inventory().weights  # type: ignore[attr-defined]
+        return weights[0].device if weights else config.get_device()
 
     def _on_gpu(self) -> Stepper:
         if self._stepper is None:

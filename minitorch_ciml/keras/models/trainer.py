@@ -36,7 +36,6 @@ from minitorch_ciml.keras.models.limits import limited
 from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts, with_scores
 from minitorch_ciml.keras.models.placement import (
     Placed,
-    keeping_inventory,
     tensors_of,
     where_the_model_is,
 )
@@ -261,23 +260,22 @@ class Trainer(Compiled, Placed):
         """Trains until the last epoch, the end of the data or a callback's word."""
         logs: dict = {}
         position: Any = self._position
-        with self._keeping_inventory():  # type: ignore[attr-defined]
-            while position.epoch < epochs and not self.stop_training:
-                epoch = position.epoch
-                self.reset_metrics()
-                callbacks.on_epoch_begin(epoch)
-                batches = stream.epoch(epoch, position.step)
-                logs = self._train_epoch(batches, callbacks, class_weight, crew, position)
-                crew.settle(self)
-                position.epoch, position.step = epoch + 1, 0
-                if stream.exhausted and not logs:
-                    break
-                logs = with_validation(epoch, logs)
-                callbacks.on_epoch_end(epoch, logs)
-                stream.source.end_epoch()
-                self.stop_training = crew.stops(self.stop_training)
-                if stream.exhausted:
-                    break
+        while position.epoch < epochs and not self.stop_training:
+            epoch = position.epoch
+            self.reset_metrics()
+            callbacks.on_epoch_begin(epoch)
+            batches = stream.epoch(epoch, position.step)
+            logs = self._train_epoch(batches, callbacks, class_weight, crew, position)
+            crew.settle(self)
+            position.epoch, position.step = epoch + 1, 0
+            if stream.exhausted and not logs:
+                break
+            logs = with_validation(epoch, logs)
+            callbacks.on_epoch_end(epoch, logs)
+            stream.source.end_epoch()
+            self.stop_training = crew.stops(self.stop_training)
+            if stream.exhausted:
+                break
         return logs
 
     def _train_epoch(
@@ -397,7 +395,7 @@ class Trainer(Compiled, Placed):
         callbacks.on_test_begin()
         logs: dict = {}
         together = crew.shares and crew.listens(callbacks, "on_test_batch_end")
-        with config.no_grad(), self._keeping_inventory():  # type: ignore[attr-defined]
+        with config.no_grad():
             for step, batch in enumerate(islice(source.epoch(0), steps)):
                 callbacks.on_test_batch_begin(step)
                 self._clear_losses()  # type: ignore[attr-defined]
@@ -454,7 +452,6 @@ class Trainer(Compiled, Placed):
 
     # --- single batches --------------------------------------------------------------------------
 
-    @keeping_inventory
     @where_the_model_is
     def train_on_batch(
         self,
@@ -472,7 +469,6 @@ class Trainer(Compiled, Placed):
         logs = distribution.crew(self.optimizer).logs(self, logs)
         return self._in_order(logs, return_dict)
 
-    @keeping_inventory
     @where_the_model_is
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
