@@ -118,7 +118,9 @@ class Tensor(Variable):
         for g, x, need in zip(gradients, inputs, needs):
             if not need or g is None:
                 g = None
-            elif g.shape != x.value.shape or g.dtype != x.value.dtype:
+            elif g.shape != x.value.shape or (
+                g.dtype is not x.value.dtype and g.dtype != x.value.dtype
+            ):
                 g = Tensor.unbroadcast(Tensor.constant(g), x).value
             elif isinstance(g, np.generic):
                 g = np.asarray(g)

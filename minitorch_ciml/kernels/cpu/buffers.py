@@ -29,6 +29,12 @@ CACHE_LINE, PAGE, APART = 64, 4096, 5 * 64
 # Memory that may be kept, in bytes.
 LARGEST_TOTAL = 1 << 30
 
+# The working space of kernels, up to some megabytes, is the C library's. GNU's gives it back to the
+# system each time, too, until a larger block has been freed; so one is, untouched. It learns from
+# blocks below 32 MB. Measured: 6,000 page faults in each of the autoencoder's steps, and
+# 12 to 17% of their time.
+np.empty(31 << 20, np.uint8)
+
 
 class Pool:
     """Blocks of memory by size. A block is free when the pool holds the only reference to it.
@@ -112,9 +118,5 @@ def _count_one_owner() -> int:
 
 
 _ONE_OWNER = _count_one_owner()
-_POOL = Pool()
-
-
-def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
-    """A C-contiguous array of this shape and dtype with arbitrary contents, of reused memory."""
-    return _POOL.empty(shape, dtype)
+# A C-contiguous array of this shape and dtype with arbitrary contents, of reused memory.
+empty = Pool().empty
