@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.rows import accumulate, is_simple, parts_of, reordered
 from minitorch_ciml.kernels.cpu.simd import clear
 from minitorch_ciml.kernels.cpu.threads import ALL, task
@@ -95,7 +95,10 @@ def _scale_part(i, parts, x, mean, factor, offset, low, high, y):
 
 
 @entry
-def _scale(parts, x, mean, factor, offset, low, high, y):
+def _normalize(parts, x, mean, variance, scale, offset, epsilon, low, high, y):
+    factor = np.empty_like(scale)
+    for j in range(factor.size):
+        factor[j] = scale[j] / np.sqrt(variance[j] + epsilon)
     _scale_part(parts, ALL, (parts, x, mean, factor, offset, low, high, y))
 
 
@@ -132,7 +135,7 @@ def _slopes_part(i, parts, g, y, x, mean, low, high, sums):
         accumulate(sums, i, some)
 
 
-@entry
+@kernel
 def _slopes(g, y, x, mean, low, high, sums):
     """The sums of `_add_slopes` over all rows, in sums[0]; sums (parts, 2, C) is 0 at first."""
     parts = sums.shape[0]
@@ -163,8 +166,24 @@ def _input_part(i, parts, g, y, x, mean, factor, common, slope, low, high, dx):
 
 
 @entry
-def _input_grad(parts, g, y, x, mean, factor, common, slope, low, high, dx):
-    _input_part(parts, ALL, (parts, g, y, x, mean, factor, common, slope, low, high, dx))
+def _gradients(
+    g, y, x, mean, variance, scale, epsilon, share, low, high, sums, dx, d_scale, d_offset
+):
+    """Those of `factor (x - mean) + offset`, and of x, whose moments have a share of so much of
+    each element's: of none where they are not x's. dx may be empty.
+    """
+    _slopes(g, y, x, mean, low, high, sums)
+    factor, common, slope = np.empty_like(scale), np.empty_like(scale), np.empty_like(scale)
+    for j in range(scale.size):
+        rstd = 1 / np.sqrt(variance[j] + epsilon)
+        d_offset[j] = sums[0, 0, j]
+        d_scale[j] = sums[0, 1, j] * rstd
+        factor[j] = scale[j] * rstd
+        common[j] = d_offset[j] * share
+        slope[j] = d_scale[j] * rstd * share
+    if dx.size > 0:
+        parts = sums.shape[0]
+        _input_part(parts, ALL, (parts, g, y, x, mean, factor, common, slope, low, high, dx))
 
 
 # --- the kernels --------------------------------------------------------------------------------
@@ -188,9 +207,9 @@ def batch_normalization(
             x, mean, variance, scale, offset, axis=axis, epsilon=epsilon, activation=activation
         )
     rows = _rows(x, axis)
-    factor = scale / np.sqrt(variance + x.dtype.type(epsilon))
-    y = empty(rows.shape, x.dtype)
-    _scale(parts_of(*rows.shape), rows, mean, factor, offset, *_bounds(x, activation), y)
+    y, small = empty(rows.shape, x.dtype), x.dtype.type(epsilon)
+    how = _bounds(x, activation)
+    _normalize(parts_of(*rows.shape), rows, mean, variance, scale, offset, small, *how, y)
     return _restored(y, x, axis)
 
 
@@ -203,16 +222,12 @@ def batch_normalization_grad(
             g, y, x, mean, variance, scale, offset,
             needs=needs, axis=axis, epsilon=epsilon, activation=activation,
         )  # fmt: skip
-    rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
-    passed, bounds = _passed(g, y, x, axis, activation), _bounds(x, activation)
-    dx, nothing = None, np.zeros_like(mean)
-    if needs[0]:
-        dx = _through(passed, mean, scale * rstd, nothing, nothing, bounds)
-        dx = _restored(dx, x, axis)
+    dx, d_scale, d_offset = _grads(
+        g, y, x, mean, variance, scale, needs[0], axis, epsilon, activation, share=0.0
+    )
     if not any(needs[1:]):
         return dx, None, None, None, None
-    d_offset, d_scale = _sums_of(passed, mean, bounds)
-    d_scale *= rstd
+    rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
     return dx, -d_offset * scale * rstd, -0.5 * d_scale * scale * rstd**2, d_scale, d_offset
 
 
@@ -233,16 +248,28 @@ def normalize_batch_grad(
             g, y, x, scale, offset, moments,
             needs=needs, axis=axis, epsilon=epsilon, activation=activation,
         )  # fmt: skip
-    mean, rstd = moments[0], 1 / np.sqrt(moments[1] + x.dtype.type(epsilon))
-    passed, bounds = _passed(g, y, x, axis, activation), _bounds(x, activation)
-    d_offset, d_scale = _sums_of(passed, mean, bounds)
-    d_scale *= rstd
-    dx = None
-    if needs[0]:
-        share = x.dtype.type(mean.size / max(x.size, 1))
-        common, slope = d_offset * share, d_scale * rstd * share
-        dx = _restored(_through(passed, mean, scale * rstd, common, slope, bounds), x, axis)
+    share = scale.size / max(x.size, 1)
+    dx, d_scale, d_offset = _grads(
+        g, y, x, moments[0], moments[1], scale, needs[0], axis, epsilon, activation, share
+    )
     return dx, d_scale, d_offset, None
+
+
+def _grads(
+    g: Array, y: Array, x: Array, mean: Array, variance: Array, scale: Array, wants_dx: bool,
+    axis: int, epsilon: float, activation: str, share: float,
+) -> Gradients:  # fmt: skip
+    """`(dx, d_scale, d_offset)`; see `_gradients`."""
+    number = x.dtype.type
+    g_rows, rows = _rows(g, axis), _rows(x, axis)
+    y_rows = rows[:0] if activation == "linear" else _rows(y, axis)  # empty where all of g passes
+    dx = empty(rows.shape if wants_dx else (0, rows.shape[1]), x.dtype)
+    d_scale, d_offset = np.empty_like(scale), np.empty_like(scale)
+    _gradients(
+        g_rows, y_rows, rows, mean, variance, scale, number(epsilon), number(share),
+        *_bounds(x, activation), _no_sums(rows), dx, d_scale, d_offset,
+    )  # fmt: skip
+    return _restored(dx, x, axis) if wants_dx else None, d_scale, d_offset
 
 
 def _bounds(x: Array, activation: str) -> tuple:
@@ -250,28 +277,5 @@ def _bounds(x: Array, activation: str) -> tuple:
     return x.dtype.type(low), x.dtype.type(high)
 
 
-def _passed(g: Array, y: Array, x: Array, axis: int, activation: str) -> tuple[Array, ...]:
-    """g, y and x as rows; y is empty where all of g passes."""
-    g, x = _rows(g, axis), _rows(x, axis)
-    return g, x[:0] if activation == "linear" else _rows(y, axis), x
-
-
 def _no_sums(rows: Array) -> Array:
     return np.zeros((parts_of(*rows.shape), 2, rows.shape[1]))
-
-
-def _sums_of(passed: tuple, mean: Array, bounds: tuple) -> Array:
-    """(2, C): the sums of g and of g (x - mean)."""
-    sums = _no_sums(passed[0])
-    _slopes(*passed, mean, *bounds, sums)
-    return sums[0].astype(mean.dtype)
-
-
-def _through(
-    passed: tuple, mean: Array, factor: Array, common: Array, slope: Array, bounds: tuple
-) -> Array:
-    """factor (g - common - slope (x - mean))."""
-    rows = passed[0]
-    dx = empty(rows.shape, rows.dtype)
-    _input_grad(parts_of(*rows.shape), *passed, mean, factor, common, slope, *bounds, dx)
-    return dx
