@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from minitorch_ciml.kernels.cpu import conv as cpu_conv
 from minitorch_ciml.kernels.cpu import (
@@ -23,6 +25,7 @@ from minitorch_ciml.kernels.cpu import (
 )
 from minitorch_ciml.kernels.cpu import pool as cpu_pool
 from minitorch_ciml.kernels.cpu.buffers import Pool
+from minitorch_ciml.kernels.cpu.conv_plan import convolution
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.cpu.wide_product import FORWARD, wide_product
@@ -130,12 +133,17 @@ def check_convolution(x, w, b, how):
     z = reference.conv(x, w, **how)
     assert_close(cpu_conv.conv(x, w, **how), z, tolerance)
     (g,) = random_arrays(1, x.dtype, z.shape)
-    for name, arguments, shape in (
-        ("conv_input_grad", (g, w), {"input_shape": x.shape}),
-        ("conv_kernel_grad", (x, g), {"kernel_shape": w.shape}),
-    ):
-        got = getattr(cpu_conv, name)(*arguments, **shape, **how)
-        assert_close(got, getattr(reference, name)(*arguments, **shape, **how), tolerance)
+    expected = (
+        reference.conv_input_grad(g, w, input_shape=x.shape, **how),
+        reference.conv_kernel_grad(x, g, kernel_shape=w.shape, **how),
+    )
+    assert_close(cpu_conv.conv_input_grad(g, w, input_shape=x.shape, **how), expected[0], tolerance)
+    dw = cpu_conv.conv_kernel_grad(x, g, kernel_shape=w.shape, **how)
+    assert_close(dw, expected[1], tolerance)
+    compare_gradients(cpu_conv.conv_grad(g, z, x, w, needs=(True, True), **how), expected, g)
+    dx, nothing = cpu_conv.conv_grad(g, z, x, w, needs=(True, False), **how)
+    assert_close(dx, expected[0], tolerance)
+    assert nothing is None
     for activation in ("linear", "relu"):
         full = {**how, "activation": activation}
         y = reference.conv_bias_act(x, w, b, **full)
@@ -289,7 +297,8 @@ def test_one_place_is_one_product_of_matrices(channels, filters):
         0, np.float32, (17, 9, 8, channels), (1, 1, channels, filters), (filters,)
     )
     check_convolution(x, w, b, simple(2))
-    assert cpu_conv._is_product(x.shape, w.shape, (1, 1), ((0, 0),) * 2, 1, x.dtype)
+    kind = convolution(x.shape, w.shape, (1, 1), ((0, 0),) * 2, (1, 1), 1, x.dtype)
+    assert kind.is_product
 
 
 def check_one_filter():
@@ -365,6 +374,36 @@ def test_one_filter():
 
 def test_rows():
     check_rows()
+
+
+DEPTHWISE = {
+    "same": ((3, 7, 6, 2), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "a stride": ((2, 9, 8, 2), (3, 3), (2, 2), ((0, 1), (0, 1))),
+    "valid": ((2, 6, 9, 3), (2, 3), (1, 2), ((0, 0), (0, 0))),
+    "strides beyond the window": ((2, 9, 9, 1), (2, 2), (3, 3), ((0, 0), (0, 0))),
+    "few places, much padding": ((2, 2, 1, 5), (3, 4), (1, 1), ((2, 2), (3, 3))),
+    "large windows": ((2, 9, 8, 1), (5, 5), (2, 1), ((2, 2), (2, 2))),
+    "one axis": ((4, 11, 2), (4,), (2,), ((1, 2),)),
+    "more images than units": ((70, 3, 3, 1), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "slices of the channels": ((1, 4, 4, 24), (3, 3), (1, 1), ((1, 1), (1, 1))),
+}
+
+
+def check_depthwise(kind, dtype):
+    (*shape, vectors), window, strides, padding = DEPTHWISE[kind]
+    channels = vectors * vector.lanes_of(np.dtype(dtype))
+    x, w, b = random_arrays(0, dtype, (*shape, channels), (*window, 1, channels), (channels,))
+    ones = (1,) * len(window)
+    how = {"strides": strides, "padding": padding, "dilation": ones, "groups": channels}
+    assert convolution(x.shape, w.shape, *how.values(), x.dtype).depthwise_at_once
+    check_convolution(x, w, b, how)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", DEPTHWISE)
+def test_every_channel_for_itself(kind, dtype):
+    """Both gradients in one pass."""
+    check_depthwise(kind, dtype)
 
 
 def test_winograd():
@@ -591,6 +630,7 @@ def check_processor():
     x, w, b = random_arrays(0, np.float32, (3, 9, 12, 17), (3, 3, 17, 9), (9,))
     check_convolution(x, w, b, simple(2, pad=1))
     check_one_filter()
+    check_depthwise("a stride", np.float32)
     check_pooling(x, {"pool_size": (3, 2), "strides": (2, 2), "padding": ((1, 1), (0, 1))})
 
 
@@ -612,6 +652,57 @@ def test_task_runs_each_index_once():
     _count_all(counts, ALL)
     _count_all(counts[:7], 1)
     assert (counts[:7] == 2).all() and (counts[7:] == 1).all()
+
+
+@intrinsic
+def _holder(typingctx, array):
+    """The address of what counts who holds an array's memory."""
+
+    def codegen(context, builder, signature, arguments):
+        found = cgutils.create_struct_proxy(array)(context, builder, value=arguments[0])
+        return builder.ptrtoint(found.meminfo, context.get_value_type(types.intp))
+
+    return types.intp(array), codegen
+
+
+@task
+def _note_holders(i, a, others, seen):
+    own = np.empty(3)
+    seen[i, 0], seen[i, 1] = _holder(a), _holder(others[1][0])
+    seen[i, 2], seen[i, 3] = _holder(a[1:]), _holder(own)
+
+
+@entry
+def _note_all_holders(a, b, seen):
+    _note_holders(seen.shape[0], ALL, (a, (1, (b, 2.0)), seen))
+
+
+def test_tasks_do_not_count_who_holds_their_arrays():
+    """Threads would wait for each other's counts."""
+    seen = np.ones((8, 4), np.intp)
+    _note_all_holders(np.ones(3), np.ones(4), seen)
+    assert (seen[:, :3] == 0).all()
+    assert (seen[:, 3] != 0).all()  # what a task makes is freed as ever
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of GNU's C library only")
+def test_working_space_keeps_its_pages():
+    """Memory that is taken and given back again and again is not zeroed by the system each time."""
+    code = """
+import resource, numpy as np, minitorch_ciml
+def use():
+    for block in [np.empty(100_000, np.uint8) for _ in range(60)]:
+        block[:] = 1
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+before = faults()
+for _ in range(20):
+    use()
+print(faults() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 1500  # the pages of all blocks, once
 
 
 def test_kernels_run_where_no_folder_is_writable(monkeypatch):

@@ -44,8 +44,8 @@ _CPU = {
     "columns": ("cumsum", "cumsum_grad"),
     "conv": (
         "conv", "conv_bias_act", "conv_bias_act_grad", "conv_bias_add_act",
-        "conv_bias_add_act_grad", "conv_input_grad", "conv_kernel_grad", "conv_max_pool",
-        "conv_max_pool_grad",
+        "conv_bias_add_act_grad", "conv_grad", "conv_input_grad", "conv_kernel_grad",
+        "conv_max_pool", "conv_max_pool_grad",
     ),
     "copies": ("concatenate", "stack"),
     "dense": ("dense", "dense_grad"),

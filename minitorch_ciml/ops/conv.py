@@ -34,6 +34,7 @@ _conv: Op = Op(
     "conv",
     lambda g, y, x, w, **how: _conv_input_grad(g, w, input_shape=x.shape, **how),
     lambda g, y, x, w, **how: _conv_kernel_grad(x, g, kernel_shape=w.shape, **how),
+    gradient_kernel=True,
     dtypes="float",
     doc="y[n, o, f] = sum over k, c of x[n, strides o + dilation k - before, c] w[k, c, f].",
 )

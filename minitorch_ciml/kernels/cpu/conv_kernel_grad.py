@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import correlate_few, pointwise, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import correlate_few, pointwise, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.conv_plan import (
-    forward_weights,
-    forward_window,
-    is_depthwise,
-)
+from minitorch_ciml.kernels.cpu.conv_plan import Convolution, convolution
 from minitorch_ciml.kernels.cpu.correlate import NARROW
 from minitorch_ciml.kernels.cpu.correlate_grad import FILTERS, VECTORS, correlate_grad
 from minitorch_ciml.kernels.cpu.jit import ready, ready_or_empty
 from minitorch_ciml.kernels.cpu.threads import threads_for
 from minitorch_ciml.kernels.cpu.vector import lanes_of
-from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 # Work units: their number depends on the shapes only, never on the threads, so that any number of
 # threads gives the same sums to the last bit. Each part of the batch has sums of its own, which
@@ -32,73 +27,59 @@ SUMS_ELEMENTS = 1 << 22
 
 
 def kernel_grad(
-    x: np.ndarray,
-    g: np.ndarray,
-    mask: np.ndarray | None,
-    kernel_shape: Ints,
-    strides: Ints,
-    padding: Pads,
-    dilation: Ints,
-    groups: int,
+    kind: Convolution, x: np.ndarray, g: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """`(dw, db)`: x `(N, *S, C)`, g and mask `(N, *O, F)` -> dw `(*K, C // groups, F)`, db
     `(F,)`.
     """
-    dtype = np.result_type(x, g)
-    filters = kernel_shape[-1]
-    depthwise = is_depthwise(x.shape[-1], groups)
-    if depthwise and filters > groups:
-        x, groups = np.repeat(x, filters // groups, axis=-1), filters
-    kernel_shape = tuple(kernel_shape)
-    dw, db = np.zeros(kernel_shape, dtype), np.zeros(filters, dtype)
+    filters, dtype = kind.w_shape[-1], kind.dtype
+    if kind.depthwise and filters > kind.groups:
+        x = np.repeat(x, filters // kind.groups, axis=-1)
+        how = (kind.strides, kind.padding, kind.dilation)
+        kind = convolution(x.shape, kind.w_shape, *how, filters, dtype)
     if g.size == 0:
-        return dw, db
-    one_place = max(*kernel_shape[:-2], groups) == 1 and not any(map(any, padding))
-    if one_place and pointwise.fits(x.shape[-1], filters, dtype):
-        return _of_product(x, g, mask, kernel_shape, strides)
-    most = threads_for(g.size * dw.size // filters * (4 if depthwise else 1))
-    if winograd.fits(kernel_shape, strides, dilation, groups, dtype):
-        winograd_grad.gradients(most, x, g, ready_or_empty(mask, dtype), padding, dw, db)
-    elif correlate_few.fits(kernel_shape, dilation, groups, dtype):
-        correlate_few.correlate_few(
-            most, x, g, ready_or_empty(mask, dtype), strides, padding, dw, db
-        )
-    elif _is_one(x.shape[-1], kernel_shape, strides, padding, dilation, groups, lanes_of(dtype)):
-        return _of_one(x, g, mask, kernel_shape, padding)
+        return np.zeros(kind.w_shape, dtype), np.zeros(filters, dtype)
+    if kind.by_places:
+        return _of_product(kind, x, g, mask)
+    if _is_one(kind):
+        return _of_one(kind, x, g, mask)
+    dw, db = np.zeros(kind.w_shape, dtype), np.zeros(filters, dtype)
+    most, flat_mask = threads_for(kind.operations), ready_or_empty(mask, dtype)
+    if kind.by_winograd:
+        winograd_grad.gradients(most, x, g, flat_mask, kind.padding, dw, db)
+    elif correlate_few.fits(kind.w_shape, kind.dilation, kind.groups, dtype):
+        correlate_few.correlate_few(most, x, g, flat_mask, kind.strides, kind.padding, dw, db)
     else:
-        _in_tiles(most, x, g, mask, strides, padding, dilation, groups, depthwise, dw, db)
+        _in_tiles(kind, most, x, g, flat_mask, dw, db)
     return dw, db
 
 
-def _is_one(
-    channels: int, kernel_shape: Ints, strides: Ints, padding: Pads, dilation: Ints, groups: int,
-    step: int,
-) -> bool:  # fmt: skip
+def _is_one(kind: Convolution) -> bool:
     """Whether there is one filter only, of many channels, whose window always meets the input."""
-    reach = tuple(size - 1 for size in kernel_shape[:-2])
-    inside = all(max(pads) <= last for pads, last in zip(padding, reach))
-    plain = max(*strides, *dilation, groups) == 1
-    return kernel_shape[-1] == 1 and channels >= step and plain and inside
+    reach = tuple(size - 1 for size in kind.w_shape[:-2])
+    inside = all(max(pads) <= last for pads, last in zip(kind.padding, reach))
+    plain = max(*kind.strides, *kind.dilation, kind.groups) == 1
+    many = kind.x_shape[-1] >= lanes_of(kind.dtype)
+    return kind.w_shape[-1] == 1 and many and plain and inside
 
 
 def _of_product(
-    x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, kernel_shape: Ints, strides: Ints
+    kind: Convolution, x: np.ndarray, g: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """`kernel_grad` of a 1 x 1 convolution: `dw = x^T g`, with x at the places that were met."""
-    dtype = np.result_type(x, g)
-    channels, filters = kernel_shape[-2:]
-    met = x[(slice(None), *(slice(None, None, step) for step in strides))]
+    channels, filters = kind.w_shape[-2:]
+    met = x[(slice(None), *(slice(None, None, step) for step in kind.strides))]
     dw, db = pointwise.product_grad(
-        threads_for(g.size * channels),
-        ready(met, dtype).reshape(-1, channels),
-        ready(g, dtype).reshape(-1, filters),
-        ready_or_empty(mask, dtype),
+        threads_for(kind.operations),
+        ready(met, kind.dtype).reshape(-1, channels),
+        ready(g, kind.dtype).reshape(-1, filters),
+        ready_or_empty(mask, kind.dtype),
     )
-    return dw.reshape(kernel_shape), db
+    return dw.reshape(kind.w_shape), db
 
 
 def _of_one(
-    x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, kernel_shape: Ints, padding: Pads
+    kind: Convolution, x: np.ndarray, g: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """`kernel_grad` of one filter: x and g change places, so that vectors run along the channels.
 
@@ -107,32 +88,29 @@ def _of_one(
     """
     if mask is not None:
         g = np.where(mask > 0, g, g.dtype.type(0))
-    window, ones = kernel_shape[:-2], (1,) * len(padding)
-    padding = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window, padding))
-    turned = (*window, 1, kernel_shape[-2])
-    dw, _ = kernel_grad(g, x, None, turned, ones, padding, ones, 1)
-    dw = np.flip(dw, tuple(range(len(window)))).reshape(kernel_shape)
+    window, ones = kind.w_shape[:-2], (1,) * len(kind.padding)
+    padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window, kind.padding))
+    turned = (*window, 1, kind.w_shape[-2])
+    dw, _ = kernel_grad(
+        convolution(g.shape, turned, ones, padding, ones, 1, kind.dtype), g, x, None
+    )
+    dw = np.flip(dw, tuple(range(len(window)))).reshape(kind.w_shape)
     return np.ascontiguousarray(dw), g.sum(dtype=dw.dtype).reshape(1)
 
 
 def _in_tiles(
+    kind: Convolution,
     most: int,
     x: np.ndarray,
     g: np.ndarray,
-    mask: np.ndarray | None,
-    strides: Ints,
-    padding: Pads,
-    dilation: Ints,
-    groups: int,
-    depthwise: bool,
+    mask: np.ndarray,
     dw: np.ndarray,
     db: np.ndarray,
 ) -> None:
     """Fills dw and db with the kernel that does everything: tiles of places by filters."""
     dtype, filters = dw.dtype, dw.shape[-1]
-    where = forward_window(x.shape, dw.shape, strides, padding, dilation, groups)
+    where, depthwise, groups = kind.window, kind.depthwise, kind.groups
     plan = where.plan
-    by = forward_weights(dw.shape, groups, depthwise)
     places = (where.taps[:, None] + np.arange(plan.run)).ravel()
     step = lanes_of(dtype)
     whole = plan.run % step == 0 and filters // groups <= step and not depthwise
@@ -147,7 +125,7 @@ def _in_tiles(
         plan.chunks,
         ready(x, dtype),
         ready(g, dtype),
-        ready_or_empty(mask, dtype),
+        mask,
         dw.reshape(-1),
         db,
         empty((parts, size), dtype),
@@ -157,6 +135,6 @@ def _in_tiles(
         places,
         at_vectors,
         where.record,
-        by,
+        kind.forward_weights,
         depthwise or None,
     )

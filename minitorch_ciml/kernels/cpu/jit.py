@@ -178,6 +178,11 @@ def entry(function: Callable, **options: Any) -> Any:
     return compiled
 
 
+def common_dtype(a: np.ndarray, b: np.ndarray) -> np.dtype:
+    """The dtype that both are computed in; nearly always they have the same one."""
+    return a.dtype if a.dtype is b.dtype else np.result_type(a, b)
+
+
 def ready(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`a` flat, C-contiguous, aligned and writable: numba compiles for each kind of array."""
     if a.dtype != dtype or not a.flags.carray:

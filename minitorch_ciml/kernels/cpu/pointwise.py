@@ -120,13 +120,23 @@ def _unit(unit, x, g, mask, w, sums, bias_sums, dx, all_masked, places, channels
             _input_rows(source, at, count, filters, w, channels, dx, start * channels)
 
 
+@kernel
+def _add_up(parts, total):
+    total[:] = parts[0]
+    for part in range(1, parts.shape[0]):
+        for i in range(total.size):
+            total[i] += parts[part, i]
+
+
 @entry
 def _product_grad(
-    most, x, g, mask, w, by, sums, bias_sums, dx, all_masked, places, channels, filters
+    most, x, g, mask, w, by, sums, bias_sums, dw, db, dx, all_masked, places, channels, filters
 ):
     packed = pack_weights(w, rows_at(0, 0, 1), by) if dx.size > 0 else w
     work = (x, g, mask, packed, sums, bias_sums, dx, all_masked, places, channels, filters)
     _unit(sums.shape[0], most, work)
+    _add_up(sums, dw)
+    _add_up(bias_sums, db)
 
 
 def fits(channels: int, filters: int, dtype: np.dtype) -> bool:
@@ -153,12 +163,13 @@ def product_grad(
     units = min(UNITS, SUMS_ELEMENTS // (channels * filters), -(-places // PLACES_PER_UNIT))
     sums = empty((max(1, units), channels * filters), x.dtype)
     bias_sums = empty((len(sums), filters), x.dtype)
+    dw, db = np.empty(channels * filters, x.dtype), np.empty(filters, x.dtype)
     nothing = mask[:0]
     _product_grad(
         most, x.reshape(-1), g.reshape(-1), mask,
         nothing if w is None else w, _NO_WEIGHTS if by is None else by,
-        sums, bias_sums,
+        sums, bias_sums, dw, db,
         nothing if dx is None else dx, nothing if masked is None else masked,
         places, channels, filters,
     )  # fmt: skip
-    return sums.sum(0).reshape(channels, filters), bias_sums.sum(0)
+    return dw.reshape(channels, filters), db

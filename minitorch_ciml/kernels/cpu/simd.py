@@ -80,6 +80,23 @@ def load_as_many(typingctx, x, i, places):
     return result(x, types.intp, places), codegen
 
 
+@intrinsic
+def load_row(typingctx, x, i, step, places):
+    """The vectors that start at `x[i + k * step]`, for each k of the tuple `places`."""
+    result = types.UniTuple(Vector(x.dtype), places.count)
+
+    def codegen(context, builder, signature, arguments):
+        array, at, step, _ = arguments
+        values = []
+        for _ in range(result.count):
+            address = address_of(context, builder, signature.args[0], array, at)
+            values.append(read_vector(context, builder, result.dtype, address))
+            at = builder.add(at, step)
+        return context.make_tuple(builder, result, values)
+
+    return result(x, types.intp, types.intp, places), codegen
+
+
 @intrinsic(prefer_literal=True)
 def load_at(typingctx, x, at, i, n):
     """The n vectors that start at `x[at[t] + i]`, for each t."""
@@ -301,6 +318,32 @@ def window_fma(typingctx, acc, x, i, line, lines, vector):
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, types.intp, types.intp, lines, vector), codegen
+
+
+@intrinsic
+def scaled_fma(typingctx, acc, x, vector):
+    """`acc[k] += x[k] * vector`, of two tiles and one vector."""
+
+    def codegen(context, builder, signature, arguments):
+        factor = builder.extract_value(arguments[2], 0)
+        pairs = _pairs(builder, acc, *arguments[:2])
+        sums = [fma(builder, value, factor, total) for total, value in pairs]
+        return context.make_tuple(builder, acc, sums)
+
+    return acc(acc, x, vector), codegen
+
+
+@intrinsic
+def dot_fma(typingctx, total, a, b):
+    """`total + sum over k of a[k] * b[k]`, of one vector and two tiles."""
+
+    def codegen(context, builder, signature, arguments):
+        value = builder.extract_value(arguments[0], 0)
+        for pair in _pairs(builder, a, *arguments[1:]):
+            value = fma(builder, *pair, value)
+        return context.make_tuple(builder, total, [value])
+
+    return total(total, a, b), codegen
 
 
 def _pairs(builder: ir.IRBuilder, tile_type: Any, a: Any, b: Any) -> Any:

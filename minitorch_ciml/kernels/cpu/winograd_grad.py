@@ -22,6 +22,7 @@ from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
 from minitorch_ciml.kernels.cpu.simd import (
     add,
     clear,
+    full,
     load,
     load_grid,
     outer_fma,
@@ -105,15 +106,16 @@ def _spread_gradient_rows(half, row, rows, columns, filters, spread):
 
 
 @kernel
-def _add_products(x, g, blocks, channels, filters, sums, to):
+def _add_products(x, g, blocks, channels, filters, sums, to, fresh):
     """At every position of a row: (channels x blocks) times (blocks x filters), added to the sums,
-    which are stored as (position, vector of channels, vector of filters, LANES, LANES)."""
+    which are stored as (position, vector of channels, vector of filters, LANES, LANES); the first
+    time they are not there yet."""
     x_step, g_step = position_step(blocks, channels), position_step(blocks, filters)
     stored = max(blocks, TILE)
     for position in range(REACH):
         for c in range(0, channels, LANES):
             for f in range(0, filters, LANES):
-                acc = load(sums, to, LANES)
+                acc = full(sums, 0, LANES) if fresh else load(sums, to, LANES)
                 x_at, g_at = position * x_step + c * stored, position * g_step + f * stored
                 for _ in range(blocks):
                     acc = outer_fma(acc, x, _CHANNELS, x_at, load(g, g_at, 1))
@@ -153,7 +155,6 @@ def _spread_gradients(g, mask, places, plan, back, first, last, g_half, dy_half,
 def _unit(unit, x, g, mask, places, w, dx, sums, bias_sums, no_bias, plans, backs):
     plan, back = plans[0], backs[0]
     units = sums.shape[0]
-    clear(sums[unit], 0, sums.shape[1])
     clear(bias_sums[unit], 0, bias_sums.shape[1])
     channels, filters = round_up(plan.channels, LANES), round_up(plan.filters, LANES)
     rows = min(plan.rows_per_chunk, plan.grid * plan.images)
@@ -168,7 +169,8 @@ def _unit(unit, x, g, mask, places, w, dx, sums, bias_sums, no_bias, plans, back
     at_filters = workspace(REACH * position_step(blocks, filters), g)
     slab = workspace((SIZE * min(plan.rows, rows) + 2) * pixels * channels, g)
     step = REACH * channels * filters
-    for chunk in range(unit * plan.chunks // units, (unit + 1) * plan.chunks // units):
+    first_chunk = unit * plan.chunks // units
+    for chunk in range(first_chunk, (unit + 1) * plan.chunks // units):
         first = chunk * plan.rows_per_chunk
         last = min(first + plan.rows_per_chunk, plan.images * plan.grid)
         _spread_gradients(
@@ -185,7 +187,7 @@ def _unit(unit, x, g, mask, places, w, dx, sums, bias_sums, no_bias, plans, back
             _spread_gradient_rows(dy_half, row, rows, plan.columns, plan.filters, at_filters)
             _add_products(
                 at_channels, at_filters, rows * plan.columns, channels, filters, sums[unit],
-                row * step,
+                row * step, chunk == first_chunk,
             )  # fmt: skip
 
 
