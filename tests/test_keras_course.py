@@ -18,9 +18,11 @@ SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 NUMBER = r"-?\d+\.\d+(e-?\d+)?"
 
 # How far rounding may take a script's numbers apart, where that is more than RTOL: through batch
-# normalization (resnet, unet), or through many steps of an optimizer.
+# normalization of small batches (resnet, unet), or through many steps of an optimizer. Those are
+# compared to the largest number of an array: of `resnet`'s logits, float32 and float64 differ by
+# 0.6e-3 in Keras, and by 0.9e-3 and 1.6e-3 here with sums in different orders.
 RTOL, ATOL = 1e-3, 2e-5
-COARSE = {"resnet": 1e-2, "gan": 5e-3, "vae": 1e-2, "unet": 5e-3}
+COARSE = {"resnet": 3e-3, "gan": 5e-3, "vae": 1e-2, "unet": 5e-3}
 
 
 def run(script: Path, ours: bool) -> tuple[dict, str]:
@@ -63,8 +65,8 @@ def test_same_as_in_keras(script, tmp_path, monkeypatch):
         printed.append(re.sub(NUMBER, "#", words))
     mine, theirs = results
     assert list(mine) == list(theirs)
+    coarse = COARSE.get(script.stem, 0)
     for path, value in mine.items():
-        np.testing.assert_allclose(
-            value, theirs[path], rtol=COARSE.get(script.stem, RTOL), atol=ATOL, err_msg=path
-        )
+        atol = ATOL if not coarse else coarse * np.abs(theirs[path]).max(initial=0)
+        np.testing.assert_allclose(value, theirs[path], rtol=RTOL, atol=atol, err_msg=path)
     assert printed[0] == printed[1]
