@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.exponential import exp
+from minitorch_ciml.kernels.cpu.exponential import exp, log
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, ready
 from minitorch_ciml.kernels.cpu.simd import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, task
@@ -107,7 +107,7 @@ def _log_softmax_unit(i, along, behind, x, y):
         for j in _span(0, n):
             total[j] += exp(y[row + j])
     for j in _span(0, n):
-        total[j] = math.log(total[j])
+        total[j] = log(total[j])
     for r in range(along):
         row = np.uint64(at + r * behind)
         for j in _span(0, n):

@@ -16,7 +16,7 @@ from numba import njit
 
 from minitorch_ciml.kernels.cpu import columns
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.exponential import exp
+from minitorch_ciml.kernels.cpu.exponential import exp, log
 from minitorch_ciml.kernels.cpu.jit import entry, ready
 from minitorch_ciml.kernels.cpu.simd import copy, full, lanes, largest, load, maximum
 from minitorch_ciml.kernels.cpu.threads import ALL, task
@@ -141,12 +141,16 @@ def _softmax_part(i, parts, rows, n, x, y):
 
 @task
 def _log_softmax_part(i, parts, rows, n, x, y):
-    e = np.empty(n, x.dtype)
-    for r in range(i * rows // parts, (i + 1) * rows // parts):
-        subtract(x, r * n, n, top(x, r * n, n), y)
-        copy(e, 0, y, r * n, n)
-        exponentiate(e, 0, n)
-        subtract(y, r * n, n, x.dtype.type(math.log(total(e, 0, n))), y)
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+    e = np.empty(step * n, x.dtype)
+    for start in range(i * rows // parts, last, step):
+        end = min(start + step, last)
+        for r in range(start, end):
+            subtract(x, r * n, n, top(x, r * n, n), y)
+        copy(e, 0, y, start * n, (end - start) * n)
+        exponentiate(e, 0, (end - start) * n)
+        for r in range(start, end):
+            subtract(y, r * n, n, log(total(e, (r - start) * n, n)), y)
 
 
 @reordered
@@ -172,10 +176,13 @@ def _log_softmax_slope(first, n, g, p):
 
 @task
 def _log_softmax_grad_part(i, parts, rows, n, g, y, dx):
-    for r in range(i * rows // parts, (i + 1) * rows // parts):
-        copy(dx, r * n, y, r * n, n)
-        exponentiate(dx, r * n, n)
-        _log_softmax_slope(r * n, n, g, dx)
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+    for start in range(i * rows // parts, last, step):
+        end = min(start + step, last)
+        copy(dx, start * n, y, start * n, (end - start) * n)
+        exponentiate(dx, start * n, (end - start) * n)
+        for r in range(start, end):
+            _log_softmax_slope(r * n, n, g, dx)
 
 
 @entry
