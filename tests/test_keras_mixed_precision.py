@@ -10,7 +10,6 @@ pytest.importorskip("ml_dtypes")
 
 import minitorch_ciml as mt
 from minitorch_ciml import Tensor, keras, ops
-from minitorch_ciml.kernels import use_halves
 
 RNG = np.random.default_rng(0)
 L = keras.layers
@@ -71,7 +70,6 @@ def test_a_layer_has_its_own_policy():
 
 
 def test_gradients_flow_through_bfloat16():
-    use_halves()
     x = Tensor(np.float32([1.0, 2.0, 3.0]), requires_grad=True)
     y = ops.sum(ops.cast(x, "bfloat16") ** 2)
     assert y.dtype.name == "bfloat16" and y.item() == 14.0
@@ -80,9 +78,20 @@ def test_gradients_flow_through_bfloat16():
     assert x.grad.dtype == "float32"
 
 
+def test_bfloat16_is_known_by_its_name():
+    """Also before a policy has asked for it."""
+    code = """
+import numpy as np
+from minitorch_ciml import Tensor
+from minitorch_ciml.keras import ops
+for x in (ops.cast(np.ones(3), "bfloat16"), ops.ones(3, dtype="bfloat16"), Tensor(1.0, "bfloat16")):
+    assert x.dtype.name == ops.sigmoid(x).dtype.name == "bfloat16"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_what_is_computed_is_rounded_once():
     """Sums are made in float32: 257 ones are 256 where bfloat16 adds one by one and stops."""
-    use_halves()
     ones = ops.cast(np.ones(512, "float32"), "bfloat16")
     assert float(ops.sum(ones)) == 512
     assert float(ops.sum(ones * ones)) == 512

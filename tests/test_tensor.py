@@ -402,3 +402,25 @@ def test_import_is_light():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "[]", printed.stderr
+
+
+def test_every_op_takes_float16():
+    """In a process of its own, and without the package that knows bfloat16."""
+    code = """
+import sys
+sys.modules["ml_dtypes"] = None
+import numpy as np
+from minitorch_ciml import Tensor
+from minitorch_ciml.keras import ops
+x = np.linspace(-2, 2, 6)
+for name in ("sigmoid", "softplus", "silu", "gelu", "erf", "mish", "elu", "softmax", "sum"):
+    op = getattr(ops, name)
+    for half in (Tensor(x, dtype="float16"), ops.cast(x, "float16"), Tensor(x.astype("float16"))):
+        y = op(half)
+        assert y.dtype == np.float16, (name, y.dtype)
+        np.testing.assert_allclose(y.numpy(), op(x).numpy(), rtol=2e-3, atol=2e-3)
+w = Tensor(x, dtype="float16", requires_grad=True)
+ops.sum(ops.gelu(w)).backward()
+assert w.grad.dtype == np.float16
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

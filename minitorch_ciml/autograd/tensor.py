@@ -457,7 +457,10 @@ def as_array(data: Any, dtype: Any = None) -> np.ndarray:
         raise TypeError(
             f"Tensor: expected numbers, got {type(data).__name__} of dtype {array.dtype}."
         )
-    return array if dtype is None else array.astype(dtype, copy=False)
+    if dtype is not None:
+        array = array.astype(kernels.halves.dtype_of(dtype), copy=False)
+    kernels.prepare_for(array.dtype)
+    return array
 
 
 def as_booleans(mask: Any) -> Any:

@@ -12,6 +12,7 @@ from minitorch_ciml.keras.serialization import (
     serializable,
     serialize_keras_object,
 )
+from minitorch_ciml.kernels import halves
 
 __all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]
 
@@ -25,7 +26,7 @@ class DTypePolicy:
             compute in 16 bits and keep float32 weights; float16 needs a `LossScaleOptimizer`.
 
     Raises:
-        ImportError: 16 bits need the package ml_dtypes.
+        ImportError: bfloat16 needs the package ml_dtypes.
         ValueError: there is no such policy.
 
     Attributes:
@@ -60,12 +61,13 @@ class DTypePolicy:
 def _dtypes(name: str) -> tuple[str, str]:
     """The dtype to compute in and that of the weights."""
     kind, _, dtype = name.rpartition("_")
-    if dtype in ("float16", "bfloat16"):
-        kernels.use_halves()
     try:
-        dtype = np.dtype(dtype).name
+        found = halves.dtype_of(dtype)
     except TypeError:
         dtype = ""
+    else:
+        kernels.prepare_for(found)
+        dtype = found.name
     if not dtype or kind not in ("", "mixed") or (kind and dtype not in ("float16", "bfloat16")):
         raise ValueError(
             f"unknown dtype policy {name!r}; use a dtype such as 'float32', 'mixed_bfloat16' or "

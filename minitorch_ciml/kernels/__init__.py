@@ -214,10 +214,10 @@ class OpKernels(dict):
 _all_op_kernels: list[OpKernels] = []
 
 
-def use_halves() -> None:
-    """Makes all ops compute with float16 and bfloat16, too (`halves.py`)."""
-    if not halves.in_use:
-        halves.use()
+def prepare_for(dtype: np.dtype) -> None:
+    """Before the first array of 16-bit floats: makes all ops compute with them (`halves.py`)."""
+    if halves.is_half(dtype) and not halves.in_use:
+        halves.in_use = True
         for found in _all_op_kernels:
             found.clear()
 

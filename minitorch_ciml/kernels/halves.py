@@ -24,13 +24,12 @@ def is_half(dtype: Any) -> bool:
     return dtype.itemsize == 2 and dtype.kind in "fV"
 
 
-def use() -> None:
-    """Makes NumPy know bfloat16, and all ops compute with floats of 16 bits.
+def know_bfloat16() -> None:
+    """Makes NumPy know bfloat16.
 
     Raises:
-        ImportError: `ml_dtypes`, which brings bfloat16, is not installed.
+        ImportError: `ml_dtypes`, which brings it, is not installed.
     """
-    global in_use
     try:
         import ml_dtypes  # noqa: F401  (its import is what counts)
     except ImportError:
@@ -38,7 +37,13 @@ def use() -> None:
             "bfloat16 needs the package ml_dtypes, which is not installed; "
             "pip install 'minitorch_ciml[mixed]'."
         ) from None
-    in_use = True
+
+
+def dtype_of(name: Any) -> np.dtype:
+    """NumPy's dtype of that name, or what else tells one; also of "bfloat16"."""
+    if name == "bfloat16":
+        know_bfloat16()
+    return np.dtype(name)
 
 
 def computing_in_float32(name: str, kernel: Callable, device: str) -> Callable:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml import config
+from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import tensor as _tensor
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_array, as_tensor, placed
+from minitorch_ciml.kernels import halves
 from minitorch_ciml.ops.math import clip
 
 __all__ = [
@@ -32,7 +33,7 @@ def _new(values: np.ndarray, dtype: Any = None) -> Tensor:
 
 
 def _dtype(name: Any) -> np.dtype:
-    return np.dtype(config.floatx() if name is None else name)
+    return halves.dtype_of(config.floatx() if name is None else name)
 
 
 # --- filled with one number ---------------------------------------------------------------------
@@ -196,9 +197,10 @@ def _number(x: Any) -> Any:
 
 def cast(x: Any, dtype: Any) -> Tensor:
     """`x` as `dtype`. Gradients flow from floats to floats."""
-    x, dtype = as_tensor(x), np.dtype(dtype)
+    x, dtype = as_tensor(x), halves.dtype_of(dtype)
     if x.dtype == dtype:
         return x
+    kernels.prepare_for(dtype)
     # Whatever is an integer has no gradient; behind it nothing needs to be recorded.
     return _tensor.cast(x if dtype.kind in FLOATS else x.detach(), dtype=dtype)
 
