@@ -189,9 +189,9 @@ def matmul(row: Report, note: Callable[[str], None], tiny: bool, deadline: float
     """Squares, and the shapes of the models, in each precision; the peers call cuBLAS or XLA."""
     from minitorch_ciml import ops, set_float32_matmul_precision
     from minitorch_ciml.config import no_grad
-    from minitorch_ciml.kernels import use_halves
+    from minitorch_ciml.kernels import prepare_for
 
-    use_halves()
+    prepare_for(np.dtype("float16"))
     peers = Peers(note, tiny)
     shapes = [(n, n, n) for n in (512, 1024, 2048, 4096, 8192)]
     shapes += [(128, 2304, 128), (128, 784, 512), (4096, 128, 512), (1, 4096, 4096), (64, 64, 8192)]
