@@ -22,8 +22,10 @@ from minitorch_ciml.kernels.cpu.jit import ready
 from minitorch_ciml.kernels.cpu.products import multiply
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size
 
-# Weights, from which on it is faster: with windows of one place, and with larger ones.
+# Weights, from which on it is faster: with windows of one place (backward: where few places are to
+# be added up), and otherwise.
 WIDE_PLACE, WIDE = 1 << 14, 1 << 17
+FEW_PLACES = 1 << 11
 
 # Winograd's method takes a quarter of the multiplications, but writes and reads 36 numbers for each
 # 9 weights. That takes as long as so many multiplications by each weight, as measured with 3 x 3 x
@@ -125,13 +127,13 @@ def wide_product(
     Args:
         patience: `FORWARD` or `BACKWARD`; the others are as of a convolution.
     """
-    one_place = max(w_shape[:-2]) == 1 and not any(map(any, padding))
-    enough = math.prod(w_shape) >= (WIDE_PLACE if one_place else WIDE)
-    if groups > 1 or not enough or dtype.char not in "fd":
+    if groups > 1 or math.prod(w_shape) < WIDE_PLACE or dtype.char not in "fd":
         return None
     window = zip(x_shape[1:-1], w_shape[:-2], strides, padding, dilation)
     sizes = (x_shape[0], *(output_size(*how) for how in window))
-    if 0 in sizes:
+    one_place = max(w_shape[:-2]) == 1 and not any(map(any, padding))
+    light = one_place and (patience == FORWARD or math.prod(sizes) <= FEW_PLACES)
+    if 0 in sizes or (math.prod(w_shape) < WIDE and not light):
         return None
     if not one_place:
         blocks = x_shape[0] * math.prod(-(-n // 4) for n in sizes[1:])
