@@ -15,7 +15,7 @@ def drawn(*shape, dtype="float32", seed=0):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-13)])
-@pytest.mark.parametrize("shape", [(7, 30, 20, 9), (50, 103), (9000,), (2, 3, 4), (0, 30, 4)])
+@pytest.mark.parametrize("shape", [(7, 30, 20, 9), (50, 103), (4200,), (2, 3, 4), (0, 30, 4)])
 def test_every_axis(shape, dtype, tolerance):
     x = drawn(*shape, dtype=dtype)
     for axis, n in enumerate(shape):
