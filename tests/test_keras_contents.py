@@ -20,9 +20,10 @@ class Holder(layers.Layer):
         self.first = layers.Dense(2)
         self.more = []
         self.by_name = {"inner": []}
+        self.settings = ["a word"]  # in which nobody expects a layer
 
     def call(self, x):
-        for layer in [self.first, *self.more, *self.by_name["inner"]]:
+        for layer in [self.first, *self.more, *self.by_name["inner"], *self.settings[1:]]:
             x = layer(x)
         return x
 
@@ -42,37 +43,41 @@ def built():
 
 
 CHANGES = {
-    "a list grows": (lambda layer: layer.more.append(built()), 4),
-    "a list in a dictionary grows": (lambda layer: layer.by_name["inner"].append(built()), 4),
-    "a dictionary grows": (lambda layer: layer.by_name.update(other=built()), 4),
-    "an attribute is added": (lambda layer: setattr(layer, "second", built()), 4),
-    "an attribute is replaced": (lambda layer: setattr(layer, "first", None), 0),
-    "an attribute is deleted": (lambda layer: delattr(layer, "first"), 0),
-    "a weight is added": (lambda layer: layer.add_weight(shape=(3,)), 3),
-    "a layer inside gets one": (lambda layer: layer.first.add_weight(shape=(3,)), 3),
+    "a list grows": (lambda layer, spare: layer.more.append(spare), 4),
+    "a list in a dictionary grows": (lambda layer, spare: layer.by_name["inner"].append(spare), 4),
+    "a list of something else grows": (lambda layer, spare: layer.settings.append(spare), 4),
+    "a dictionary grows": (lambda layer, spare: layer.by_name.update(other=spare), 4),
+    "an attribute is added": (lambda layer, spare: setattr(layer, "second", spare), 4),
+    "an attribute is replaced": (lambda layer, spare: setattr(layer, "first", None), 0),
+    "an attribute is deleted": (lambda layer, spare: delattr(layer, "first"), 0),
+    "a weight is added": (lambda layer, spare: layer.add_weight(shape=(3,)), 3),
+    "a layer inside gets one": (lambda layer, spare: layer.first.add_weight(shape=(3,)), 3),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_is_found(holder, change):
     apply, expected = CHANGES[change]
-    apply(holder)
+    spare = built()  # before the search: a weight that is made lets everybody search again
+    assert len(holder.weights) == 2
+    apply(holder, spare)
     assert len(holder.weights) == expected
 
 
 def test_a_list_element_is_replaced(holder):
+    spare = built()
     holder.more.append(built())
     before = holder.weights
-    holder.more[0] = built()
+    holder.more[0] = spare
     after = holder.weights
     assert len(after) == len(before) == 4
     assert after[2] is not before[2]
 
 
 def test_metrics_put_in_later_are_found(holder):
+    first, *others = [keras.metrics.Mean() for _ in range(3)]
     assert holder.metrics == []
-    holder.score = keras.metrics.Mean()
-    holder.more_scores = [keras.metrics.Mean(), keras.metrics.Mean()]
+    holder.score, holder.more_scores = first, others
     assert holder.metrics == [holder.score, *holder.more_scores]
 
 

@@ -192,19 +192,26 @@ class Inventory:
         self.weights = list(dict.fromkeys([w for _, weights in found for w in weights]))
         self._held: dict[type, list] = {}
         self._changes = _changes
-        # What may be changed in place, which no layer notices.
-        self._containers = [
-            (container, list(_items(container)))
-            for layer in self.layers
-            for name, value in vars(layer).items()
-            if name not in _BOOKKEEPING
-            for container in _containers_in(value)
-        ]
+        # What may be changed in place, which no layer notices: with its items if it holds something
+        # that is told, or nothing yet. Of all else, such as a vocabulary, the length must do.
+        self._containers: list[tuple[Any, list]] = []
+        self._lengths: list[tuple[Any, int]] = []
+        for layer in self.layers:
+            for name, value in vars(layer).items():
+                if not _CONTAINERS[type(value)] or name in _BOOKKEEPING:
+                    continue
+                if _counts(value):
+                    self._containers += [(c, list(_items(c))) for c in _containers_in(value)]
+                elif not isinstance(value, tuple):
+                    self._lengths.append((value, len(value)))
 
     def is_current(self) -> bool:
         """Whether a walk would find the same now."""
         if self._changes != _changes:
             return False
+        for container, length in self._lengths:
+            if len(container) != length:
+                return False
         for container, then in self._containers:
             if len(container) != len(then) or not all(map(is_, _items(container), then)):
                 return False
@@ -257,7 +264,8 @@ _CONTAINERS = _one_of(list, tuple, dict)
 _TOLD = _one_of(Configurable, Parameter)
 # Attributes that change in every step, or with a note of it, or that hold nothing that is told.
 _BOOKKEEPING = {
-    "_added_losses", "_build_shapes", "_compile_arguments", "_inbound_nodes", "_roles",
+    "_added_losses", "_build_shape", "_build_shapes", "_compile_arguments", "_inbound_nodes",
+    "_roles",
 }  # fmt: skip
 
 
