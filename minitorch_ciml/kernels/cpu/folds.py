@@ -21,9 +21,9 @@ from numba.extending import intrinsic
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import copy, lanes, store, turned
+from minitorch_ciml.kernels.cpu.simd import copy, lanes, read_rows, store, turned
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
-from minitorch_ciml.kernels.cpu.vector import Vector, address_of, items_of, read_vector, splat
+from minitorch_ciml.kernels.cpu.vector import Vector, items_of, splat
 
 Array = np.ndarray
 
@@ -64,12 +64,7 @@ def load_square(typingctx, x, i, step):
     result = types.UniTuple(kind, kind.lanes)
 
     def codegen(context, builder, signature, arguments):
-        array, start, step = arguments
-        rows = []
-        for _ in range(kind.lanes):
-            address = address_of(context, builder, signature.args[0], array, start)
-            rows.append(read_vector(context, builder, kind, address))
-            start = builder.add(start, step)
+        rows = read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
         return context.make_tuple(builder, result, rows)
 
     return result(x, types.intp, types.intp), codegen

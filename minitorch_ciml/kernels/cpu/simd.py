@@ -48,6 +48,19 @@ def _read_tuple(
     return context.make_tuple(builder, result, values)
 
 
+def read_rows(
+    context: Any, builder: ir.IRBuilder, kind: Vector, array_type: Any, array: Any, i: Any,
+    step: Any, count: int,
+) -> list:  # fmt: skip
+    """The vectors that start at `array[i], array[i + step], ...`"""
+    rows = []
+    for _ in range(count):
+        address = address_of(context, builder, array_type, array, i)
+        rows.append(read_vector(context, builder, kind, address))
+        i = builder.add(i, step)
+    return rows
+
+
 @intrinsic
 def lanes(typingctx, x):
     """Number of elements of array x that fit one vector: a constant to the compiler."""
@@ -86,13 +99,9 @@ def load_row(typingctx, x, i, step, places):
     result = types.UniTuple(Vector(x.dtype), places.count)
 
     def codegen(context, builder, signature, arguments):
-        array, at, step, _ = arguments
-        values = []
-        for _ in range(result.count):
-            address = address_of(context, builder, signature.args[0], array, at)
-            values.append(read_vector(context, builder, result.dtype, address))
-            at = builder.add(at, step)
-        return context.make_tuple(builder, result, values)
+        array, kind = signature.args[0], result.dtype
+        rows = read_rows(context, builder, kind, array, *arguments[:3], result.count)
+        return context.make_tuple(builder, result, rows)
 
     return result(x, types.intp, types.intp, places), codegen
 
@@ -123,13 +132,10 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
 
     def codegen(context, builder, signature, arguments):
         array, start, line, _, step, _ = arguments
-        values = []
+        kind, values = result.dtype, []
         for _ in range(height):
-            at = start
-            for _ in range(width):
-                address = address_of(context, builder, signature.args[0], array, at)
-                values.append(read_vector(context, builder, result.dtype, address))
-                at = builder.add(at, step)
+            at = array, start, step
+            values += read_rows(context, builder, kind, signature.args[0], *at, width)
             start = builder.add(start, line)
         return context.make_tuple(builder, result, values)
 
@@ -143,12 +149,7 @@ def load_turned(typingctx, x, i, step):
     result = types.UniTuple(kind, kind.lanes)
 
     def codegen(context, builder, signature, arguments):
-        array, start, step = arguments
-        rows = []
-        for _ in range(kind.lanes):
-            address = address_of(context, builder, signature.args[0], array, start)
-            rows.append(read_vector(context, builder, kind, address))
-            start = builder.add(start, step)
+        rows = read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
         return context.make_tuple(builder, result, turned(builder, rows))
 
     return result(x, types.intp, types.intp), codegen
