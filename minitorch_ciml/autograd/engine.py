@@ -207,7 +207,8 @@ class Op:
     - `ref`: the op is *fused*: what it means in terms of other ops. Then the kernel `<name>_grad`,
       called as `(g, y, *inputs, needs=..., **params)` with arrays, gives the first-order
       gradients, and derivatives of derivatives come from `ref`. With `saves=True` the kernel
-      returns `(y, saved)`, and `saved` goes to the gradient kernel as a keyword.
+      returns `(y, saved)`, and `saved` goes to the gradient kernel as a keyword. A kernel that
+      `adds_onto` what has arrived at the first input (`kernels/onto.py`) gets that as well.
 
     An op with none of them has a derivative of zero everywhere or none at all (`argmax`, `==`).
 
@@ -431,7 +432,10 @@ def backpropagate(
             needs = tuple([x in on_the_way for x in record.inputs])
             if True not in needs:
                 continue
-            input_gradients = gradients_of_inputs(v, record, g, needs)
+            # Who watches wants to see each op's share, and not a sum.
+            input_gradients = gradients_of_inputs(
+                v, record, g, needs, gradients if observer is None else {}
+            )
             if observer is not None:
                 shown = [wrap(gx) if need and gx is not None else None
                          for gx, need in zip(input_gradients, needs)]  # fmt: skip
@@ -529,22 +533,29 @@ def _as_kind(x: Any, like: Variable) -> Variable:
     return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
 
 
-def _plain_gradients(v: Variable, record: Record, g: Any, needs: tuple) -> Sequence:
-    """First-order gradients, as values: from the op's gradient kernel, or from its rules."""
+def _plain_gradients(
+    v: Variable, record: Record, g: Any, needs: tuple, arrived: dict[Variable, Any]
+) -> Sequence:
+    """First-order gradients, as values: from the op's gradient kernel, or from its rules.
+
+    A kernel that `adds_onto` is given what has `arrived` at the first input, which is taken out.
+    """
     op, kind = record.op, v.kind
     kernel = op._gradient_kernels[type(v.value)]
-    found: Sequence
     if kernel is None:
         variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
         found = [None if gx is None else gx.value for gx in variables]
-    elif op.saves:
-        found = kernel(g, v.value, *record.values, needs=needs, saved=record.saved, **record.params)
-    else:
-        found = kernel(g, v.value, *record.values, needs=needs, **record.params)
+        return kind.unbroadcast_values(found, record.inputs, needs)
+    more = {"saved": record.saved} if op.saves else {}
+    if record.inputs[0] in arrived and getattr(kernel, "adds_onto", False):
+        more["onto"] = arrived.pop(record.inputs[0])
+    found = kernel(g, v.value, *record.values, needs=needs, **more, **record.params)
     return kind.unbroadcast_values(found, record.inputs, needs)
 
 
-def _recorded_gradients(v: Variable, record: Record, g: Variable, needs: tuple) -> Sequence:
+def _recorded_gradients(
+    v: Variable, record: Record, g: Variable, needs: tuple, arrived: dict[Variable, Any]
+) -> Sequence:
     """Gradients that can be differentiated again: from rules, which are recorded."""
     found = _by_rules(v, record, g, needs, create_graph=True)
     return [
