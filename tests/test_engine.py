@@ -473,3 +473,30 @@ def test_what_is_no_scalar():
     with pytest.raises(TypeError, match="a Scalar cannot be computed with a Tensor; convert it"):
         Scalar(1.0) + Tensor([2.0], requires_grad=True)
     assert (Scalar(1.0) + float(Tensor([2.0]))).value == 3
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x, w, b: ops.dense(x, w, b, "relu"),
+        lambda x, w, b: ops.conv_bias_act(x, w.reshape((1, 1, 8, 8)), b, "relu"),
+        lambda x, w, b: ops.layer_normalization(x, w[0], b),
+    ],
+    ids=["dense", "conv_bias_act", "layer_normalization"],
+)
+@pytest.mark.parametrize("images", [1, 40])  # NumPy's addition, and a kernel's
+def test_gradients_that_meet_are_added_in_place(compute, images, monkeypatch):
+    """What came first is not written to: here it is the gradient of another variable, too."""
+
+    def variable(*shape):
+        return Tensor(rng.standard_normal(shape).astype("float32"), requires_grad=True)
+
+    rng = np.random.default_rng(0)
+    x, other = variable(images, 4, 4, 8), variable(images, 4, 4, 8)
+    w, b = variable(8, 8), variable(8)
+    loss = (compute(x, w, b) ** 2).sum() + ((x + other) ** 3).sum()
+    inputs = [x, other, w, b]
+    expected = grad(loss, inputs, create_graph=True)
+    monkeypatch.setattr(Tensor, "plus", None)  # which makes a new array
+    for got, right in zip(grad(loss, inputs), expected):
+        np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)

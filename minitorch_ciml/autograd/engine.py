@@ -207,8 +207,7 @@ class Op:
     - `ref`: the op is *fused*: what it means in terms of other ops. Then the kernel `<name>_grad`,
       called as `(g, y, *inputs, needs=..., **params)` with arrays, gives the first-order
       gradients, and derivatives of derivatives come from `ref`. With `saves=True` the kernel
-      returns `(y, saved)`, and `saved` goes to the gradient kernel as a keyword. A kernel that
-      `adds_onto` what has arrived at the first input (`kernels/onto.py`) gets that as well.
+      returns `(y, saved)`, and `saved` goes to the gradient kernel as a keyword.
 
     An op with none of them has a derivative of zero everywhere or none at all (`argmax`, `==`).
 
@@ -432,10 +431,9 @@ def backpropagate(
             needs = tuple([x in on_the_way for x in record.inputs])
             if True not in needs:
                 continue
-            # Who watches wants to see each op's share, and not a sum.
-            input_gradients = gradients_of_inputs(
-                v, record, g, needs, gradients if observer is None else {}
-            )
+            # Who observes wants to see each op's share, and no sum.
+            arrived = gradients if observer is None else {}
+            input_gradients = gradients_of_inputs(v, record, g, needs, arrived)
             if observer is not None:
                 shown = [wrap(gx) if need and gx is not None else None
                          for gx, need in zip(input_gradients, needs)]  # fmt: skip
@@ -538,19 +536,23 @@ def _plain_gradients(
 ) -> Sequence:
     """First-order gradients, as values: from the op's gradient kernel, or from its rules.
 
-    A kernel that `adds_onto` is given what has `arrived` at the first input, which is taken out.
+    What has `arrived` at the first input is added to its gradient in place if nobody else can have
+    that array (`kernels/cpu/arrivals.py`): the sum where two gradients meet is half as long a pass.
     """
     op, kind = record.op, v.kind
     kernel = op._gradient_kernels[type(v.value)]
+    found: Sequence
     if kernel is None:
         variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
         found = [None if gx is None else gx.value for gx in variables]
-        return kind.unbroadcast_values(found, record.inputs, needs)
-    more = {"saved": record.saved} if op.saves else {}
-    if record.inputs[0] in arrived and getattr(kernel, "adds_onto", False):
-        more["onto"] = arrived.pop(record.inputs[0])
-    found = kernel(g, v.value, *record.values, needs=needs, **more, **record.params)
-    return kind.unbroadcast_values(found, record.inputs, needs)
+    elif op.saves:
+        found = kernel(g, v.value, *record.values, needs=needs, saved=record.saved, **record.params)
+    else:
+        found = kernel(g, v.value, *record.values, needs=needs, **record.params)
+    found = kind.unbroadcast_values(found, record.inputs, needs)
+    if record.inputs[0] in arrived and hasattr(kernel, "add_arrived"):
+        kernel.add_arrived(found[0], arrived.pop(record.inputs[0]))
+    return found
 
 
 def _recorded_gradients(

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import depthwise_grad, pointwise, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.conv_kernel_grad import kernel_grad
 from minitorch_ciml.kernels.cpu.conv_plan import Convolution, Plan, convolution
@@ -33,7 +34,6 @@ from minitorch_ciml.kernels.cpu.jit import common_dtype, ready, ready_or_empty
 from minitorch_ciml.kernels.cpu.pool import max_pool, max_pool_scatter
 from minitorch_ciml.kernels.cpu.threads import threads_for
 from minitorch_ciml.kernels.cpu.vector import lanes_of
-from minitorch_ciml.kernels.onto import adds_onto
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 
 
@@ -165,7 +165,7 @@ def _one_filter_each(kind: Convolution) -> Convolution:
     return convolution(x_shape, kind.w_shape, *how, filters, kind.dtype)
 
 
-@adds_onto
+@makes_first
 def conv_grad(
     g: np.ndarray,
     y: np.ndarray,
@@ -177,14 +177,13 @@ def conv_grad(
     padding: Pads,
     dilation: Ints,
     groups: int,
-    onto: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """`(dx, dw)` of :func:`conv`, each None unless `needs` asks for it; in one pass where both are
     and a kernel can.
     """
     how = (strides, padding, dilation, groups)
     kind = convolution(x.shape, w.shape, *how, common_dtype(x, w))
-    return _gradients(kind, g, None, x, w, (*needs, needs[1]), onto)[:2]
+    return _gradients(kind, g, None, x, w, (*needs, needs[1]))[:2]
 
 
 def conv_input_grad(
@@ -279,11 +278,9 @@ def _winograd_grads(
 
 def _product_grads(
     kind: Convolution, x: np.ndarray, g: np.ndarray, mask: np.ndarray | None, w: np.ndarray,
-    onto: np.ndarray | None, with_masked: bool,
+    with_masked: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:  # fmt: skip
-    """The gradients `(onto + dx, dw, db)` of such a convolution, and the masked g if it is
-    wanted.
-    """
+    """The gradients `(dx, dw, db)` of such a convolution, and the masked g if it is wanted."""
     channels, filters = w.shape[-2:]
     dtype = kind.dtype
     dx = empty(x.shape, dtype)
@@ -295,14 +292,13 @@ def _product_grads(
         ready_or_empty(mask, dtype),
         ready(w, dtype),
         kind.backward_weights,
-        ready_or_empty(onto, dtype),
         dx.reshape(-1),
         None if masked is None or masked is g else masked.reshape(-1),
     )
     return dx, dw.reshape(w.shape), db, masked
 
 
-@adds_onto
+@makes_first
 def conv_bias_act_grad(
     g: np.ndarray,
     y: np.ndarray,
@@ -316,14 +312,13 @@ def conv_bias_act_grad(
     dilation: Ints,
     groups: int,
     activation: str,
-    onto: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """`(dx, dw, db)` of :func:`conv_bias_act`, each None unless `needs` asks for it; y is its
     output.
     """
     how = (strides, padding, dilation, groups)
     kind = convolution(x.shape, w.shape, *how, common_dtype(x, w))
-    return _gradients(kind, g, y if activation == "relu" else None, x, w, needs, onto)
+    return _gradients(kind, g, y if activation == "relu" else None, x, w, needs)
 
 
 def _gradients(
@@ -333,30 +328,13 @@ def _gradients(
     x: np.ndarray,
     w: np.ndarray,
     needs: tuple[bool, ...],
-    onto: np.ndarray | None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """`(onto + dx, dw, db)` for g where the mask is positive, each None unless `needs` asks for
-    it.
-    """
-    if all(needs) and kind.is_product and kind.wide_backward is None:
-        return _product_grads(kind, x, g, mask, w, onto, False)[:3]
-    gradients = _gradients_alone(kind, g, mask, x, w, needs)
-    if onto is not None:
-        add_into(gradients[0], onto, False)
-    return gradients
-
-
-def _gradients_alone(
-    kind: Convolution,
-    g: np.ndarray,
-    mask: np.ndarray | None,
-    x: np.ndarray,
-    w: np.ndarray,
-    needs: tuple[bool, ...],
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """`(dx, dw, db)` for g where the mask is positive, each None unless `needs` asks for it."""
     if all(needs):
         if kind.wide_backward is not None:
             return kind.wide_backward.gradients(x, _passed(g, mask), w)
+        if kind.is_product:
+            return _product_grads(kind, x, g, mask, w, False)[:3]
         if kind.both_by_winograd:
             return _winograd_grads(kind, x, g, mask, w)
         if kind.depthwise_at_once:
@@ -367,7 +345,7 @@ def _gradients_alone(
     return dx, dw if needs[1] else None, db if needs[2] else None
 
 
-@adds_onto
+@makes_first
 def conv_bias_add_act_grad(
     g: np.ndarray,
     y: np.ndarray,
@@ -382,17 +360,16 @@ def conv_bias_add_act_grad(
     padding: Pads,
     dilation: Ints,
     groups: int,
-    onto: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, ...]:
     """`(dx, dw, db, dr)` of :func:`conv_bias_add_act`, each None unless `needs` asks for it."""
     how = (strides, padding, dilation, groups)
     kind = convolution(x.shape, w.shape, *how, common_dtype(x, w))
     mask = y if activation == "relu" else None
     if needs[0] and needs[3] and kind.is_product and kind.wide_backward is None:
-        return _product_grads(kind, x, g, mask, w, onto, True)
+        return _product_grads(kind, x, g, mask, w, True)
     if needs[3]:  # the masked g is needed for itself
         g, mask = _passed(g, mask), None
-    return (*_gradients(kind, g, mask, x, w, needs[:3], onto), g if needs[3] else None)
+    return (*_gradients(kind, g, mask, x, w, needs[:3]), g if needs[3] else None)
 
 
 def _pools_blocks(kind: Convolution, *pool: Any) -> bool:
@@ -436,7 +413,7 @@ def conv_max_pool(
     return y, saved
 
 
-@adds_onto
+@makes_first
 def conv_max_pool_grad(
     g: np.ndarray,
     y: np.ndarray,
@@ -454,18 +431,14 @@ def conv_max_pool_grad(
     padding: Pads,
     dilation: Ints,
     groups: int,
-    onto: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, ...]:
     """`(dx, dw, db)` of :func:`conv_max_pool`, each None unless `needs` asks for it."""
     how = (strides, padding, dilation, groups)
     kind = convolution(x.shape, w.shape, *how, common_dtype(x, w))
     if all(needs) and _pools_blocks(kind, pool_size, pool_strides, pool_padding):
-        gradients = _winograd_grads(kind, x, g, None, w, saved)
-        if onto is not None:
-            add_into(gradients[0], onto, False)
-        return gradients
+        return _winograd_grads(kind, x, g, None, w, saved)
     g = max_pool_scatter(
         g, saved, input_shape=kind.y_shape, pool_size=pool_size, strides=pool_strides,
         padding=pool_padding,
     )  # fmt: skip
-    return _gradients(kind, g, None, x, w, needs, onto)
+    return _gradients(kind, g, None, x, w, needs)

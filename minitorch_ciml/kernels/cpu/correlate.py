@@ -25,6 +25,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     load,
     load_at,
     outer_fma,
+    prefetch_at,
     relu,
     row_sums,
     store,
@@ -147,6 +148,11 @@ def _panel(pixels: int, vectors: int, lanewise: int) -> Any:
         for p in range(0, count, pixels):
             at = addresses(pix, p, count - 1, pixels)
             acc = tile(load(bias, 0, vectors), pixels)
+            # Lines of two panels take turns in memory, which the processor does not foresee.
+            next_at = addresses(to, p + pixels, count - 1, pixels)
+            prefetch_at(y, next_at, y_base, vectors)
+            if plus.size > 0:
+                prefetch_at(plus, next_at, y_base, vectors)
             k = first
             for tap in taps:
                 if lanewise:

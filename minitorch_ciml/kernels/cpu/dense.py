@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from minitorch_ciml.kernels.cpu import vector
+from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.cpu.products import (
@@ -61,6 +62,7 @@ def dense(x: Array, w: Array, b: Array, *, activation: str) -> Array:
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
 
 
+@makes_first
 def dense_grad(
     g: Array, y: Array, x: Array, w: Array, b: Array, *, needs: Needs, activation: str
 ) -> Gradients:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.rows import accumulate, as_rows, is_simple, parts_of, reordered
@@ -102,6 +103,7 @@ def layer_normalization(
     return y, (mean, rstd)
 
 
+@makes_first
 def layer_normalization_grad(
     g: Array, y: Array, x: Array, gamma: Array, beta: Array, *,
     needs: Needs, saved: tuple[Array, Array], epsilon: float,

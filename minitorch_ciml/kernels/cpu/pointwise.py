@@ -32,6 +32,7 @@ from minitorch_ciml.kernels.cpu.simd import (
     load,
     load_grid,
     outer_fma,
+    prefetch_at,
     store,
     store_rows,
 )
@@ -59,6 +60,7 @@ def _add_products(x, x_first, g, g_first, count, channels, filters, total):
             acc = load_grid(total, to, filters, CHANNELS, 0, 1)
             x_at, g_at = x_first + c, g_first + f
             for _ in range(count):
+                prefetch_at(x, (x_at,), BLOCK * channels, 1)  # of the next block
                 acc = outer_fma(acc, x, _NEIGHBOURS, x_at, load(g, g_at, 1))
                 x_at += channels
                 g_at += filters
@@ -76,33 +78,31 @@ def _add_rows(g, first, count, filters, total):
 
 
 @kernel
-def _input_rows(g, g_first, count, filters, w, channels, onto, dx, to):
-    """`dx[p, c] = onto[p, c] + sum over f of g[p, f] w[f, c]` for some places p and packed
-    weights; without `onto` if it is empty.
-    """
+def _input_rows(g, g_first, count, filters, w, channels, dx, to):
+    """`dx[p, c] = sum over f of g[p, f] w[f, c]` for some places p and packed weights."""
     step = lanes(g)
     from_, rows = rows_at(0, filters, count), rows_at(0, channels, count)
-    zero, here = np.zeros(2 * step, g.dtype), rows_at(0, 0, 1)
+    zero, none, here = np.zeros(2 * step, g.dtype), g[:0], rows_at(0, 0, 1)
     c = k = 0
     while c < channels:
         left, y_at = channels - c, to + c
         if left > step:
             wide_panel(
-                g, g_first, count, from_, here, filters, w, k, zero, onto, False, dx, y_at, rows,
+                g, g_first, count, from_, here, filters, w, k, zero, none, False, dx, y_at, rows,
                 left,
             )  # fmt: skip
             k += filters * 2 * step
             c += 2 * step
         else:
             narrow_panel(
-                g, g_first, count, from_, here, filters, w, k, zero, onto, False, dx, y_at, rows,
+                g, g_first, count, from_, here, filters, w, k, zero, none, False, dx, y_at, rows,
                 left,
             )  # fmt: skip
             c += step
 
 
 @task
-def _unit(unit, x, g, mask, w, sums, bias_sums, onto, dx, all_masked, places, channels, filters):
+def _unit(unit, x, g, mask, w, sums, bias_sums, dx, all_masked, places, channels, filters):
     total, bias = sums[unit], bias_sums[unit]
     clear(total, 0, total.size)
     clear(bias, 0, bias.size)
@@ -119,7 +119,7 @@ def _unit(unit, x, g, mask, w, sums, bias_sums, onto, dx, all_masked, places, ch
         _add_products(x, start * channels, source, at, count, channels, filters, total)
         _add_rows(source, at, count, filters, bias)
         if dx.size > 0:
-            _input_rows(source, at, count, filters, w, channels, onto, dx, start * channels)
+            _input_rows(source, at, count, filters, w, channels, dx, start * channels)
 
 
 @kernel
@@ -132,25 +132,10 @@ def _add_up(parts, total):
 
 @entry
 def _product_grad(
-    most,
-    x,
-    g,
-    mask,
-    w,
-    by,
-    sums,
-    bias_sums,
-    dw,
-    db,
-    onto,
-    dx,
-    all_masked,
-    places,
-    channels,
-    filters,
+    most, x, g, mask, w, by, sums, bias_sums, dw, db, dx, all_masked, places, channels, filters
 ):
     packed = pack_weights(w, rows_at(0, 0, 1), by) if dx.size > 0 else w
-    work = (x, g, mask, packed, sums, bias_sums, onto, dx, all_masked, places, channels, filters)
+    work = (x, g, mask, packed, sums, bias_sums, dx, all_masked, places, channels, filters)
     _unit(sums.shape[0], most, work)
     _add_up(sums, dw)
     _add_up(bias_sums, db)
@@ -168,14 +153,13 @@ def product_grad(
     mask: Array,
     w: Array | None = None,
     by: Array | None = None,
-    onto: Array | None = None,
     dx: Array | None = None,
     masked: Array | None = None,
 ) -> tuple[Array, Array]:
     """`(dw, db)` of (C, F) and (F,), for contiguous x (P, C), g (P, F) and mask (P * F or 0).
 
-    With the weights w and how they lie (`by`), dx (P * C) is written, too, with what is in `onto`
-    (P * C or 0) added to it; and so is the masked g where an array for it is given.
+    With the weights w and how they lie (`by`), dx (P * C) is written, too; and so is the masked g
+    where an array for it is given.
     """
     (places, channels), filters = x.shape, g.shape[1]
     units = min(UNITS, SUMS_ELEMENTS // (channels * filters), -(-places // PLACES_PER_UNIT))
@@ -186,7 +170,7 @@ def product_grad(
     _product_grad(
         most, x.reshape(-1), g.reshape(-1), mask,
         nothing if w is None else w, _NO_WEIGHTS if by is None else by,
-        sums, bias_sums, dw, db, nothing if onto is None else onto,
+        sums, bias_sums, dw, db,
         nothing if dx is None else dx, nothing if masked is None else masked,
         places, channels, filters,
     )  # fmt: skip
