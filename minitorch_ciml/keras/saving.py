@@ -10,6 +10,7 @@ registered classes from the configuration and never executes code from a file. A
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,35 +200,57 @@ def load_weights(
 
 
 def _children(item: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a layer that have weights of their own, with their paths below it.
+    """The parts of a layer that have weights of their own, with their paths below it, as in Keras.
 
-    A model that is a graph keeps its layers under `layers/<class name>`; any other layer under the
-    names of the attributes that hold them.
+    They are under the names of the attributes that hold them, in the alphabet's order, those with
+    an underscore last. A model's `layers` is one of them, and the first of all if it is a graph:
+    whatever comes later in the alphabet is found there.
     """
     if getattr(item, "_graph", None) is not None or hasattr(item, "_tensors"):
         yield from _numbered("layers", item.layers)
-    for name in sorted(item.__dict__):
-        value = item.__dict__[name]
-        if name == "optimizer" or name in _SKIPPED:
+    names = {*item.__dict__, *_properties(type(item))} - _SKIPPED
+    for name in sorted(names, key=lambda name: (name.startswith("_"), name)):
+        try:
+            value = getattr(item, name)
+        except Exception:  # a property may have no value yet
             continue
-        if isinstance(value, Layer) or hasattr(value, "save_own_variables"):
+        if _is_saved(value):
             yield name, value
-        elif isinstance(value, (list, tuple)):
-            yield from _numbered(name, [x for x in value if isinstance(x, Layer)])
-        elif isinstance(value, dict):
-            yield from ((f"{name}/{key}", x) for key, x in value.items() if isinstance(x, Layer))
+        elif isinstance(value, (list, tuple, dict)):
+            yield from _numbered(name, value)
 
 
-_SKIPPED = {"_graph_layers", "_layers"}  # reached through `layers`
+def _properties(cls: type) -> Iterator[str]:
+    """The properties in which Keras looks for parts: `layers`, and those of users' classes."""
+    for base in cls.__mro__:
+        own = not base.__module__.startswith("minitorch_ciml.")
+        for name, member in base.__dict__.items():
+            if isinstance(member, property) and (own or name == "layers"):
+                yield name
 
 
-def _numbered(prefix: str, items: list) -> Iterator[tuple[str, Any]]:
-    """`prefix/conv2d`, `prefix/conv2d_1`, ...: by class, in order."""
+# The optimizer is written for itself; the rest are what `layers` reaches, and no parts.
+_SKIPPED = {"optimizer", "_graph_layers", "_layers", "_compile_arguments"}
+
+
+def _is_saved(value: Any) -> bool:
+    return hasattr(value, "save_own_variables") and not isinstance(value, type)
+
+
+def _numbered(prefix: str, items: list | tuple | dict) -> Iterator[tuple[str, Any]]:
+    """`prefix/conv2d`, `prefix/conv2d_1`, ...: by class, in order; lists in it are `container`."""
     counts: dict[str, int] = {}
-    for item in items:
-        name = snake_case(type(item).__name__)
+    for item in items.values() if isinstance(items, dict) else items:
+        nested = isinstance(item, (list, tuple, dict))
+        if not nested and not _is_saved(item):
+            continue
+        name = "container" if nested else snake_case(type(item).__name__)
         n = counts[name] = counts.get(name, -1) + 1
-        yield f"{prefix}/{name}_{n}" if n else f"{prefix}/{name}", item
+        path = f"{prefix}/{name}_{n}" if n else f"{prefix}/{name}"
+        if nested:
+            yield from _numbered(path, item)
+        else:
+            yield path, item
 
 
 def _walk(item: Any, path: str = "", seen: set | None = None) -> Iterator[tuple[str, Any]]:
@@ -266,15 +289,22 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
 
 
 def _load(model: Any, file: Any, name: str, skip_mismatch: bool = False) -> None:
+    skipped = []
     for path, item in _walk(model):
         group = file.get(f"{path}/vars" if path else "vars")
         stored = {} if group is None else {key: group[key][()] for key in group}
         try:
-            if stored or type(item).load_own_variables is Layer.load_own_variables:
+            if stored or (isinstance(item, Layer) and item._own_weights()):
                 item.load_own_variables(stored)
         except ValueError as error:
             if not skip_mismatch:
                 raise ValueError(f"{name}:{path}: {error}") from None
+            skipped.append(item.name)
+    if skipped:
+        warnings.warn(
+            f"load_weights: {name} does not fit {', '.join(skipped)}, which keep their weights.",
+            stacklevel=5,
+        )
 
 
 def _load_optimizer(model: Any, file: Any, build: bool = False) -> None:
@@ -349,7 +379,7 @@ def _existing(filepath: Any, what: str) -> Path:
 
 
 def _refuse_unbuilt(model: Any, what: str) -> None:
-    if not model.built:
+    if not model.built and not model.weights:
         raise ValueError(
             f"{what}: {model.name!r} has no weights yet; call it on data or give its input shape "
             "first."

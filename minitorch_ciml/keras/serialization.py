@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd import Tensor
+
 _by_module: dict[str, dict[str, Any]] = {}
 _homes: dict[Any, tuple[str, str]] = {}  # object -> (module, name)
 _custom: dict[str, Any] = {}  # registered_name -> object
@@ -184,6 +186,12 @@ def serialize_keras_object(obj: Any) -> Any:
             "class_name": "__numpy__",
             "config": {"value": obj.tolist(), "dtype": obj.dtype.name},
         }
+    if isinstance(obj, Tensor):
+        value = obj.numpy()
+        return {
+            "class_name": "__tensor__",
+            "config": {"value": value.tolist(), "dtype": value.dtype.name},
+        }
     if obj is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(obj, slice):
@@ -225,7 +233,7 @@ def _serialize_object(item: Any) -> dict:
     if hasattr(item, "get_compile_config"):
         compile_config = item.get_compile_config()
         if compile_config is not None:
-            record["compile_config"] = compile_config
+            record["compile_config"] = serialize_config(compile_config)
     return record
 
 
@@ -291,6 +299,8 @@ def deserialize_keras_object(
         return tuple(deserialize_keras_object(x) for x in config["items"])
     if name == "__numpy__":
         return np.array(inner["value"], dtype=inner["dtype"])  # type: ignore[index]
+    if name == "__tensor__":
+        return Tensor.constant(np.array(inner["value"], dtype=inner["dtype"]))  # type: ignore[index]
     if name == "__ellipsis__":
         return Ellipsis
     if name == "__slice__":

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import config
-from minitorch_ciml.autograd.tensor import as_array
-from minitorch_ciml.keras import bounding_boxes
+from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import as_array, as_tensor
+from minitorch_ciml.keras import bounding_boxes, ops
 from minitorch_ciml.keras.backend import is_keras_tensor, standardize_dtype
 from minitorch_ciml.keras.callbacks.progress import (
     Progbar,
@@ -42,7 +43,7 @@ from minitorch_ciml.keras.serialization import (
     register_keras_serializable,
     serialize_keras_object,
 )
-from minitorch_ciml.keras.symbolic import clear_session
+from minitorch_ciml.keras.symbolic import KerasTensor, clear_session
 from minitorch_ciml.keras.tree import flatten
 from minitorch_ciml.ops.random import set_seed
 
@@ -63,7 +64,7 @@ def set_random_seed(seed: int) -> None:
     set_seed(int(seed))
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+def to_categorical(x: Any, num_classes: int | None = None) -> Any:
     """One-hot codes of integer labels.
 
     Args:
@@ -71,7 +72,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
         num_classes: C; the largest label plus 1 if left out.
 
     Returns:
-        floatx() (..., C): 1 at the label's place, otherwise 0.
+        floatx() (..., C): 1 at the label's place, otherwise 0; a tensor for a tensor.
 
     Raises:
         ValueError: a label is negative or not below `num_classes`.
@@ -90,11 +91,17 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
         )
     codes = np.zeros((labels.size, num_classes), dtype=config.floatx())
     codes[np.arange(labels.size), labels.ravel()] = 1
-    return codes.reshape(*labels.shape, num_classes)
+    codes = codes.reshape(*labels.shape, num_classes)
+    return as_tensor(codes) if isinstance(x, Tensor) else codes
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
-    """x over its `order`-norm along `axis`; zero vectors stay zero."""
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
+    """x over its `order`-norm along `axis`; zero vectors stay zero.
+
+    A tensor, also a symbolic one, gives a tensor, through which gradients flow.
+    """
+    if isinstance(x, (Tensor, KerasTensor)):
+        return ops.normalize(x, axis=axis, order=order)
     x = as_array(x)
     if x.dtype.kind != "f":
         x = x.astype(config.floatx())

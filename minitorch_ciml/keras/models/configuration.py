@@ -110,7 +110,7 @@ def _called_again(
     graph = model._graph
     if graph is None:  # a Sequential that has not seen data
         first = [] if input_tensors is None else [input_tensors]
-        return type(model)([*first, *map(clone_function, model.layers)])
+        return type(model)([*first, *map(clone_function, model.layers)], name=model.name)
     if input_tensors is None:
         input_tensors = map_structure(_another_input, graph.inputs)
     results = dict(zip(map(id, flatten(graph.inputs)), flatten(input_tensors)))
@@ -132,7 +132,8 @@ def _called_again(
             outputs = call_function(made[layer], *args, **kwargs)
         results.update(zip(map(id, flatten(node.outputs)), flatten(outputs)))
     if hasattr(model, "_tensors"):
-        return type(model)([new(graph.inputs), *(made[layer] for layer in model.layers)])
+        layers = [new(graph.inputs), *(made[layer] for layer in model.layers)]
+        return type(model)(layers, name=model.name)
     inputs, outputs = map_structure(new, (graph.inputs, graph.outputs))
     return type(model)(inputs, outputs, name=model.name)
 
@@ -199,25 +200,24 @@ def _serialize_call(node: Any, positions: dict) -> dict:
 
 def functional_from_config(cls: type, config: dict) -> Any:
     """The model that `functional_config` described."""
-    layers: dict[str, Layer] = {}
     results: dict[tuple, Any] = {}
-    waiting: list[tuple[Layer, list]] = []
+    waiting: list[tuple[str, Layer, list]] = []
     for record in config["layers"]:
         layer = deserialize_keras_object(record)
+        # The name in the file counts: a layer of one's own may have a configuration without it.
         name = record.get("name") or layer.name
-        layers[name] = layer
         if not record["inbound_nodes"] and layer._inbound_nodes:  # an input layer
             results[name, 0, 0] = layer.output
-        waiting.append((layer, list(record["inbound_nodes"])))
+        waiting.append((name, layer, list(record["inbound_nodes"])))
     made: dict[str, int] = defaultdict(int)
-    while any(calls for _, calls in waiting):
+    while any(calls for _, _, calls in waiting):
         progress = False
-        for layer, calls in waiting:
+        for name, layer, calls in waiting:
             while calls and _ready(calls[0], results):
                 args, kwargs = _call_arguments(calls.pop(0), results)
                 for index, y in enumerate(flatten(layer(*args, **kwargs))):
-                    results[layer.name, made[layer.name], index] = y
-                made[layer.name] += 1
+                    results[name, made[name], index] = y
+                made[name] += 1
                 progress = True
         if not progress:
             raise ValueError(f"the configuration of model {config.get('name')!r} has a cycle.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,12 @@ class Model(Trainer, Layer):
             input_shape: with the batch, such as (None, 784); a list of shapes for several inputs.
         """
         if self._graph is None and input_shape is not None:
-            infer_outputs(self, (symbolic(as_shapes(input_shape)),), {})
+            self.built = True  # the call shall not build again, which may end here
+            try:
+                infer_outputs(self, (symbolic(as_shapes(input_shape)),), {})
+            except BaseException:
+                self.built = False
+                raise
             self._clear_losses()
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:
@@ -220,7 +226,12 @@ class Model(Trainer, Layer):
 
         if self._graph is not None and _made_of_tensors(type(self)):
             return functional_config(self)
-        return super().get_config()
+        config = super().get_config()
+        named = inspect.signature(type(self).__init__).parameters
+        for key in ("inputs", "outputs"):  # those of Model, which no subclass has to be made with
+            if key not in named or config[key] is None:
+                config.pop(key, None)
+        return config
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> Any:
