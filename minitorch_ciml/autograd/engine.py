@@ -550,8 +550,9 @@ def _plain_gradients(
     else:
         found = kernel(g, v.value, *record.values, needs=needs, **record.params)
     found = kind.unbroadcast_values(found, record.inputs, needs)
-    if record.inputs[0] in arrived and hasattr(kernel, "add_arrived"):
-        kernel.add_arrived(found[0], arrived.pop(record.inputs[0]))
+    add = getattr(kernel, "add_arrived", None)
+    if add is not None and record.inputs[0] in arrived:
+        add(found[0], arrived.pop(record.inputs[0]))
     return found
 
 
