@@ -13,6 +13,12 @@ os.environ.setdefault("MINITORCH_CIML_SIMULATE_CUDA", "1")
 
 from minitorch_ciml.ops.random import set_seed
 
+# "9.0" and the like: the simulated GPU has that capability, and runs compiled code (`ptx_machine`).
+if os.environ.get("MINITORCH_CIML_PTX"):
+    from ptx_machine import launches
+
+    launches.install(os.environ["MINITORCH_CIML_PTX"])
+
 
 @pytest.fixture(autouse=True)
 def same_numbers(request):

@@ -47,7 +47,8 @@ def test_rule_is_its_reference(name, variant, constants, dtype):
     numbers = getattr(rules, name).numbers(np.dtype(dtype), 0.99, 0.05, *constants)
     getattr(rules, name)(*arrays, to_device(np.array(numbers, dtype)))
     getattr(reference, name)(p, g, *slots, 0.99, 0.05, *constants)
-    tolerance = 3e-6 if dtype == "float32" else 1e-13
+    # ftrl subtracts two numbers that may be almost the same; compiled code rounds less often.
+    tolerance = (1e-5 if name == "ftrl" else 3e-6) if dtype == "float32" else 1e-13
     for ours, theirs in zip(arrays, (p, g, *slots)):
         if theirs is not None:
             np.testing.assert_allclose(ours.numpy(), theirs, tolerance, tolerance)

@@ -303,7 +303,7 @@ def _forward(head: Head) -> Kernel:
         width_by_fours, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """`scale` includes log2 e; a block has one tile of steps, of one head of one sample."""
-        tile = cuda.shared.array(0, float32)
+        tile = cuda.shared.array(0, float32, alignment=16)
         flags = cuda.shared.array(warps, int32)
         scores = cuda.local.array(16, float32)
         left = cuda.local.array(16, float32)
@@ -415,7 +415,7 @@ def _query_grad(head: Head) -> Kernel:
         size_by_fours, width_by_fours, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """dq = ds k: a block has one tile of steps, and goes through the sources."""
-        tile = cuda.shared.array(0, float32)
+        tile = cuda.shared.array(0, float32, alignment=16)
         flags = cuda.shared.array(warps, int32)
         scores = cuda.local.array(16, float32)
         slopes = cuda.local.array(16, float32)
@@ -497,7 +497,7 @@ def _source_grads(head: Head) -> Kernel:
 
         Here the rows of the scores are sources, and the columns steps.
         """
-        tile = cuda.shared.array(0, float32)
+        tile = cuda.shared.array(0, float32, alignment=16)
         flags = cuda.shared.array(warps, int32)
         scores = cuda.local.array(16, float32)
         slopes = cuda.local.array(16, float32)

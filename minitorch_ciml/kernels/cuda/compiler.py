@@ -79,17 +79,14 @@ def compiled(
 
 
 def _compile(function: Callable, types: tuple, capability: Capability, bounds: tuple) -> Binary:
-    compiler, linker, dispatcher = _tools()
-    # Functions that the kernel calls ask for the GPU at hand; the answer is the GPU in question.
-    dispatcher.get_current_device = lambda: _Target(capability)
-    generation = (*capability, "a") if capability >= (9, 0) else capability
-    (ptx,) = _lowered(function, types, bounds).get_asm_strs(cc=generation)
+    linker = _tools()[1]
+    text = ptx(function, types, capability, bounds)
     options = linker.LinkerOptions(
         arch=architecture(capability), verbose=True, ptxas_options=["-v"]
     )
-    linking = linker.Linker(linker.ObjectCode.from_ptx(ptx.encode()), options=options)
+    linking = linker.Linker(linker.ObjectCode.from_ptx(text.encode()), options=options)
     code = bytes(linking.link("cubin").code)
-    symbol = re.search(r"\.entry ([\w$]+)", ptx)
+    symbol = re.search(r"\.entry ([\w$]+)", text)
     assert symbol is not None, "numba always makes one entry"
     report = linking.get_info_log()
     return Binary(
@@ -99,10 +96,20 @@ def _compile(function: Callable, types: tuple, capability: Capability, bounds: t
         spilled=_number(r"(\d+) bytes spill stores", report)
         + _number(r"(\d+) bytes spill loads", report),
         stack=_number(r"(\d+) bytes stack frame", report),
-        doubles=re.search(r"\.f64", ptx) is not None,
+        doubles=re.search(r"\.f64", text) is not None,
         serialized="instructions are serialized" in report,
         code=code,
     )
+
+
+def ptx(function: Callable, types: tuple, capability: Capability, bounds: tuple) -> str:
+    """What numba makes of a kernel, before it is assembled; arguments as of `compiled`."""
+    compiler, _, dispatcher = _tools()
+    # Functions that the kernel calls ask for the GPU at hand; the answer is the GPU in question.
+    dispatcher.get_current_device = lambda: _Target(capability)
+    generation = (*capability, "a") if capability >= (9, 0) else capability
+    (text,) = _lowered(function, types, bounds).get_asm_strs(cc=generation)
+    return text
 
 
 @lru_cache(maxsize=32)

@@ -103,7 +103,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y,
         every_x,
     ):  # fmt: skip
-        shared = cuda.shared.array(0, float32)
+        shared = cuda.shared.array(0, float32, alignment=16)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         place = cuda.local.array(rounds, int32)
@@ -218,7 +218,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         dw_by_twos, depth_, height, width, out_depth, out_height, out_width, deep, high, wide_,
         start_z, start_y, start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
     ):  # fmt: skip
-        shared = cuda.shared.array(0, float32)
+        shared = cuda.shared.array(0, float32, alignment=16)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         n = cuda.local.array(rounds, int32)

@@ -1,0 +1,206 @@
+"""Compiled kernels, run on the CPU by the rules of NVIDIA's PTX manual (`ptx_machine`).
+
+Here is a sample of the simulator's tests: all kinds of tensor cores, and some of each other kind of
+kernel. All of them run with compiled code under `MINITORCH_CIML_PTX=9.0`; see CONTRIBUTING.md.
+"""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda")
+
+import test_cuda_attention as of_attention
+import test_cuda_conv as of_conv
+import test_cuda_kernels as of_kernels
+import test_cuda_matmul as of_matmul
+import test_cuda_optimizer as of_optimizer
+import test_cuda_pool as of_pool
+from ptx_machine import launches
+from ptx_machine.machine import Machine
+from ptx_machine.memory import Global
+
+from minitorch_ciml.kernels.cuda import cores
+from minitorch_ciml.kernels.cuda import matmul_warpgroup as warpgroup
+
+# --- the machine ----------------------------------------------------------------------------------
+
+HEAD = """
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry kernel(.param .u64 kernel_param_0)
+{
+    .shared .align 1024 .b8 room[16384];
+    .reg .pred %p<9>;
+    .reg .f32 %f<9>;
+    .reg .b32 %r<9>;
+    .reg .b64 %rd<9>;
+    ld.param.u64 %rd1, [kernel_param_0];
+    mov.u32 %r1, %tid.x;
+    mul.wide.u32 %rd2, %r1, 4;
+    add.s64 %rd3, %rd1, %rd2;   // y[thread]
+    shl.b32 %r2, %r1, 2;
+    mov.u32 %r3, room;
+    add.s32 %r4, %r3, %r2;      // room[thread]
+    mov.f32 %f1, 0f3F800000;
+"""
+
+
+def run(body, threads=64, y=None):
+    """What the threads leave in y, one float each."""
+    y = np.full(threads, np.nan, np.float32) if y is None else y
+    memory = Global()
+    address = np.uint64(memory.add(y.view(np.uint8), 0, y.nbytes))
+    Machine(HEAD + body + "ret;\n}").launch((1, 1, 1), (threads, 1, 1), [address], memory, 0)
+    return y
+
+
+def test_accesses_are_checked():
+    np.testing.assert_array_equal(run("st.global.f32 [%rd3], %f1;"), 1)
+    with pytest.raises(IndexError, match="4 bytes at 256 of an array"):
+        run("st.global.f32 [%rd3+4], %f1;")
+    with pytest.raises(IndexError, match="not aligned"):
+        run("ld.global.f32 %f2, [%rd3+2];")
+    with pytest.raises(IndexError, match="8 bytes of shared memory at 1028: not aligned"):
+        run("ld.shared.v2.f32 {%f2, %f3}, [%r4];")
+    with pytest.raises(IndexError, match="4 bytes at 17408 of shared memory"):
+        run("ld.shared.f32 %f2, [%r3+16384];")
+
+
+NEIGHBOUR = """
+    st.shared.f32 [%r4], %f1;
+    {}
+    xor.b32 %r5, %r4, {};
+    ld.shared.f32 %f2, [%r5];
+    st.global.f32 [%rd3], %f2;
+"""
+
+
+def test_warps_that_use_shared_memory_without_a_barrier():
+    np.testing.assert_array_equal(run(NEIGHBOUR.format("bar.sync 0;", 128)), 1)
+    with pytest.raises(RuntimeError, match="reads shared memory that another has just written"):
+        run(NEIGHBOUR.format("", 128))
+    later = "bar.sync 0; ld.shared.f32 %f3, [%r5]; st.shared.f32 [%r4], %f3;"
+    with pytest.raises(RuntimeError, match="overwrites shared memory that another may still read"):
+        run(NEIGHBOUR.format("bar.sync 0;", 128) + later)
+
+
+def test_barriers_that_not_all_threads_reach():
+    with pytest.raises(RuntimeError, match="one has returned, another waits at bar.sync 0"):
+        run("setp.lt.u32 %p1, %r1, 32; @%p1 ret; bar.sync 0;")
+    with pytest.raises(RuntimeError, match="do not meet"):
+        run("setp.lt.u32 %p1, %r1, 7; @%p1 ret; bar.warp.sync -1;")
+
+
+def test_threads_that_part_meet_again():
+    """Each goes round a loop as often as its number says; then all lanes vote."""
+    found = run("""
+        mov.f32 %f2, 0f00000000;
+        mov.u32 %r5, 0;
+    $loop:
+        setp.ge.u32 %p1, %r5, %r1;
+        @%p1 bra $after;
+        add.f32 %f2, %f2, %f1;
+        add.s32 %r5, %r5, 1;
+        bra.uni $loop;
+    $after:
+        setp.eq.u32 %p2, %r5, 40;
+        vote.sync.any.pred %p3, %p2, -1;
+        @%p3 add.f32 %f2, %f2, 0f42C80000;
+        st.global.f32 [%rd3], %f2;
+    """)
+    np.testing.assert_array_equal(found, np.arange(64) + np.repeat([0, 100], 32))
+
+
+def test_copies_arrive_when_they_are_waited_for():
+    copy = "cp.async.ca.shared.global [%r4], [%rd3], 4, 4; cp.async.commit_group; "
+    then = "ld.shared.f32 %f2, [%r4]; add.f32 %f2, %f2, %f1; st.global.f32 [%rd3], %f2;"
+    wait = "cp.async.wait_group {}; "
+    y = np.arange(64, dtype=np.float32)
+    np.testing.assert_array_equal(run(copy + wait.format(0) + then, y=y.copy()), y + 1)
+    assert np.isnan(run(copy + then, y=y.copy())).all()
+    assert np.isnan(run(copy + wait.format(1) + then, y=y.copy())).all()
+
+
+def product(before="wgmma.fence.sync.aligned;", between="", fence="fence.proxy.async.shared::cta;"):
+    """The sum that each thread has of a product of ones: 8, since k has 8 steps."""
+    ones = "".join(f"st.shared.f32 [%r4+{512 * i}], %f1;" for i in range(18))
+    return run(
+        f"""{ones} {fence} bar.sync 0;
+        cvt.u64.u32 %rd4, %r3;
+        shr.u64 %rd4, %rd4, 4;
+        or.b64 %rd5, %rd4, {1 << 62 | 64 << 32 | 1 << 16};
+        add.s64 %rd6, %rd5, 512;
+        mov.f32 %f2, 0f00000000; mov.f32 %f3, %f2; mov.f32 %f4, %f2; mov.f32 %f5, %f2;
+        {before}
+        wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {{%f2, %f3, %f4, %f5}}, %rd5, %rd6,
+            1, 1, 1;
+        wgmma.commit_group.sync.aligned;
+        {between}
+        wgmma.wait_group.sync.aligned 0;
+        st.global.f32 [%rd3], %f5;""",
+        threads=128,
+    )
+
+
+def test_products_of_warp_groups():
+    np.testing.assert_array_equal(product(), 8)
+    with pytest.raises(RuntimeError, match="a sum was changed"):
+        product(between="add.f32 %f5, %f5, %f1;")
+    with pytest.raises(RuntimeError, match="a factor was overwritten"):
+        product(between="st.shared.f32 [%r4], %f2;")
+    with pytest.raises(RuntimeError, match="without fence.proxy.async"):
+        product(fence="")
+    with pytest.raises(RuntimeError, match=r"without a wgmma.fence"):
+        product(before="")
+
+
+# --- kernels --------------------------------------------------------------------------------------
+
+PLAIN = {"transpose_a": False, "transpose_b": False}
+BOTH = {"transpose_a": True, "transpose_b": True}
+
+
+def warp_groups(numbers, flags):
+    tile, _ = warpgroup.TILES[numbers][0]
+    return lambda patch: of_matmul.test_warp_groups((numbers, tile), flags, patch)
+
+
+def on_cores(numbers):
+    return lambda patch: of_conv.test_tensor_cores(numbers, 0, of_conv.ON_CORES[1], patch)
+
+
+# The GPU that the code is for, and a test of the simulator's.
+SAMPLE = {
+    "wgmma of bfloat16": ("9.0", warp_groups(cores.BF16, PLAIN)),
+    "wgmma of float16, transposed": ("9.0", warp_groups(cores.F16, BOTH)),
+    "wgmma of 3xTF32": ("9.0", warp_groups(cores.TF32X3, PLAIN)),
+    "mma of TF32": (
+        "8.0", lambda patch: of_matmul.test_float32_on_tensor_cores("medium", PLAIN, patch),
+    ),
+    "mma of float16": (
+        "8.0",
+        lambda patch: of_matmul.test_small_floats_in_tiles("float16", BOTH, cores.SMALL, patch),
+    ),
+    "float32": ("7.5", lambda patch: of_matmul.test_sizes((33, 31, 17), PLAIN, "float32")),
+    "convolutions, bfloat16": ("8.0", on_cores(cores.BF16)),
+    "convolutions, float32": ("7.5", lambda _: of_conv.test_small(of_conv.CASES[0], "float32")),
+    "attention, float16": (
+        "9.0", lambda _: of_attention.test_two_bytes("float16", *of_attention.TWO_BYTES[1]),
+    ),
+    "attention, float32": ("7.5", lambda _: of_attention.test_in_tiles(*of_attention.TILES[0])),
+    "sums": ("9.0", lambda _: of_kernels.test_sums_of_rows(1027)),
+    "softmax": ("9.0", lambda _: of_kernels.test_softmax("softmax", (3, 1100))),
+    "sorting": ("7.5", lambda _: of_kernels.test_sorting_is_stable(1027)),
+    "pooling": ("9.0", lambda _: of_pool.test_max_pool(of_pool.CASES[0], "float32")),
+    "random words": ("9.0", lambda _: of_pool.test_random_words(3, 5, 2)),
+    "clipping": ("9.0", lambda _: of_optimizer.test_clip_norm(70_000, 0.5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_compiled_kernels(name, monkeypatch):
+    capability, test = SAMPLE[name]
+    with launches.running(capability) as executed:
+        test(monkeypatch)
+        assert executed
