@@ -49,7 +49,7 @@ ABSENT_MEMBERS = {
     "Layer": "compile quantization_mode quantize quantized_build quantized_call "
              "rematerialized_call stateless_call symbolic_call",
     "Metric": "stateless_reset_state stateless_result stateless_update_state",
-    "Model": "get_quantization_layer_structure get_state_tree jit_compile make_predict_function "
+    "Model": "get_quantization_layer_structure get_state_tree make_predict_function "
              "make_test_function make_train_function set_state_tree stateless_compute_loss",
     "Optimizer": "stateless_apply",
     "Variable": "aggregation overwrite_with_gradient synchronization",

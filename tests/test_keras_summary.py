@@ -53,6 +53,12 @@ def several(k):
     return k.Model([a, b], outputs, name="several")
 
 
+def functions(k):
+    inputs = k.Input((6, 4), name="in")
+    x, y = k.ops.split(inputs * 2.0 / 3.0 - 1.0, 2, axis=-1)
+    return k.Model(inputs, k.ops.where(x > y, k.ops.layer_normalization(x), -y), name="functions")
+
+
 def states(k):
     inputs = k.Input((6, 4), name="in")
     return k.Model(inputs, k.layers.LSTM(3, return_state=True, name="l")(inputs), name="states")
@@ -84,6 +90,7 @@ CASES = [
     (nested, {"expand_nested": True, "show_trainable": True}),
     (shared, {}),
     (several, {}),
+    (functions, {}),
     (states, {}),
     (subclassed, {}),
 ]
@@ -95,6 +102,7 @@ def test_summary_is_that_of_keras(make, how, monkeypatch):
     texts = []
     for k in (keras, keras_peer):
         lines = []
+        k.utils.clear_session()  # names are counted anew
         make(k).summary(print_fn=lambda text, lines=lines: lines.append(text), **how)
         texts.append("\n".join(lines).rstrip())
     assert texts[0] == texts[1]

@@ -6,7 +6,9 @@ imported (see `ops/methods.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -359,6 +361,9 @@ class Parameter(Tensor):
                 f"assign: {self.name or 'the parameter'} has shape {self.shape}, the new value "
                 f"{array.shape}; they must be equal."
             )
+        before = _before.get()
+        if before is not None:
+            before.setdefault(self, self.value.copy())
         if isinstance(self.value, np.ndarray):
             self.value[...] = kernels.place(array, "cpu")
         else:
@@ -385,6 +390,23 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter(name={self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+# Where assignments are taken back: the parameters assigned to so far, and what they were.
+_before: ContextVar[dict[Parameter, Any] | None] = ContextVar("before", default=None)
+
+
+@contextmanager
+def assignments_taken_back() -> Iterator[None]:
+    """Within the block parameters can be assigned to; at its end they are what they were."""
+    before: dict[Parameter, Any] = {}
+    token = _before.set(before)
+    try:
+        yield
+    finally:
+        _before.reset(token)
+        for parameter, value in before.items():
+            parameter.assign(Tensor.constant(value))
 
 
 # --- arrays and dtypes --------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class DTypePolicy:
         return hash(self.name)
 
     def __repr__(self) -> str:
-        return f"<DTypePolicy {self.name!r}>"
+        return f'<DTypePolicy "{self.name}">'
 
 
 def _dtypes(name: str) -> tuple[str, str]:

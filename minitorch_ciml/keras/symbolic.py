@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import assignments_taken_back
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras.tree import flatten, map_structure
 
@@ -100,7 +101,7 @@ def _operator(name: str, reflected: bool) -> Callable:
 
 
 for _symbol, _name in {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power",
     "matmul": "matmul", "floordiv": "floor_divide", "mod": "mod",
 }.items():  # fmt: skip
     setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
@@ -144,6 +145,19 @@ class Node:
         return [x for x in flatten((self.args, self.kwargs)) if isinstance(x, KerasTensor)]
 
 
+@contextmanager
+def metrics_kept(function: Callable) -> Iterator[None]:
+    """At the end of the block, the metrics of the layer whose method it is are what they were."""
+    layer = getattr(function, "__self__", function)
+    variables = getattr(layer, "metrics_variables", ())
+    values = [variable.value.copy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+
+
 def _regular(shape: list[int], dtype: str) -> np.ndarray:
     """Numbers of which any square matrix is positive definite, and no two are alike."""
     rows, columns = shape[-2:] if len(shape) > 1 else (1, 1)
@@ -183,8 +197,8 @@ def infer_outputs(
             shape = [unknown if n is None else n for n, unknown in zip(x.shape, sizes)]
             return Tensor(make(shape, x.dtype))
 
-        # Zeros are no data: dividing by them means nothing here.
-        with no_grad(), np.errstate(all="ignore"):
+        # Zeros are no data: dividing by them means nothing here, nor what is counted of them.
+        with no_grad(), np.errstate(all="ignore"), metrics_kept(function), assignments_taken_back():
             return function(*map_structure(stand_in, args), **map_structure(stand_in, kwargs))
 
     given = [x for x in flatten((args, kwargs)) if isinstance(x, KerasTensor)]

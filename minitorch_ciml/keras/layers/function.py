@@ -16,7 +16,11 @@ from minitorch_ciml.keras.ops.table import (
     is_input,
     keras_class,
 )
-from minitorch_ciml.keras.serialization import deserialize_keras_object, register_family
+from minitorch_ciml.keras.serialization import (
+    deserialize_keras_object,
+    register_family,
+    snake_case,
+)
 from minitorch_ciml.keras.symbolic import any_symbolic, counting, infer_outputs, unique_name
 
 # Where Keras keeps the classes of its functions; they stand in saved models.
@@ -34,7 +38,7 @@ class Function(Layer):
     def __init__(self, function: str, params: dict | None = None, name: str | None = None):
         if function not in FUNCTIONS:
             raise ValueError(f"Function: there is no function {function!r} in keras.ops.")
-        super().__init__(name=name or unique_name(function))
+        super().__init__(name=name or unique_name(snake_case(keras_class(function)[1])))
         self.function = function
         self.params = params or {}
         self.autocast = False

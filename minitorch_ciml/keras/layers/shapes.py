@@ -22,6 +22,15 @@ def as_shapes(shape: Any) -> Any:
     return tuple(shape)
 
 
+def any_batch(shape: Any) -> Any:
+    """Shapes with None for the first size."""
+    if isinstance(shape, dict):
+        return {key: any_batch(value) for key, value in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        return [any_batch(s) for s in shape]
+    return (None, *shape[1:]) if shape else shape
+
+
 def as_lists(shape: Any) -> Any:
     """Shapes as plain data, for a file."""
     if isinstance(shape, dict):

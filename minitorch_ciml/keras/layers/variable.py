@@ -82,4 +82,7 @@ class Variable(Parameter):
         self.path = "/".join(name for name in (current_path(), self.name) if name)
 
     def __repr__(self) -> str:
-        return f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}>"
+        return (
+            f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}, "
+            f"value={self.numpy()}>"
+        )

@@ -23,6 +23,7 @@ from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.tensor import as_array, as_tensor, placed
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.masks import mask_of
 from minitorch_ciml.keras.serialization import (
     Configurable,
@@ -82,7 +83,8 @@ class Metric(Configurable):
         """
         make = get("keras.initializers", initializer or "zeros", "initializer")
         dtype = dtype or "float64"
-        variable = Parameter(make(tuple(shape), dtype=dtype), trainable=False, name=name)
+        with name_scope(self.name):
+            variable = Variable(make(tuple(shape), dtype=dtype), trainable=False, name=name)
         self._variables.append(variable)
         return variable
 
@@ -98,8 +100,8 @@ class Metric(Configurable):
 
     def _add_state(self, name: str, shape: tuple[int, ...] = ()) -> Parameter:
         """A variable of zeros, for the metrics of this package."""
-        with config.device("cpu"):
-            variable = Parameter(np.zeros(shape), trainable=False, name=name)
+        with config.device("cpu"), name_scope(self.name):
+            variable = Variable(np.zeros(shape), trainable=False, name=name)
         self._variables.append(variable)
         return variable
 

@@ -93,6 +93,25 @@ class Compiled:
         """What `compile` was told."""
         return self._compile_arguments is not None and self._compile_arguments["run_eagerly"]
 
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        self._compile_anew(run_eagerly=value)
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether `compile` was told so; "auto" is no."""
+        return (self._compile_arguments or {}).get("jit_compile") is True
+
+    @jit_compile.setter
+    def jit_compile(self, value: Any) -> None:
+        self._compile_anew(jit_compile=value)
+
+    def _compile_anew(self, **arguments: Any) -> None:
+        """Changes how steps are made, and nothing else."""
+        self._check_compiled(next(iter(arguments)))
+        self._compile_arguments |= arguments  # type: ignore[operator]
+        self._stepper = None
+
     @property
     def loss(self) -> Any:
         """The loss as `compile` was given it, or None."""

@@ -22,11 +22,18 @@ def as_floats(results: dict) -> dict[str, float]:
 
 def by_name(results: dict) -> dict[str, Any]:
     """Results with nested dictionaries flattened, in Keras' order: each is sorted by name."""
-    flat: dict[str, Any] = {}
-    for name in sorted(results):
-        value = results[name]
-        flat.update(by_name(value) if isinstance(value, dict) else {name: value})
-    return flat
+    return flat({
+        name: by_name(results[name]) if isinstance(results[name], dict) else results[name]
+        for name in sorted(results)
+    })  # fmt: skip
+
+
+def flat(results: dict) -> dict[str, Any]:
+    """Results with nested dictionaries flattened, in their order."""
+    found: dict[str, Any] = {}
+    for name, value in results.items():
+        found.update(flat(value) if isinstance(value, dict) else {name: value})
+    return found
 
 
 def with_scores(logs: dict, scores: dict) -> dict[str, Any]:

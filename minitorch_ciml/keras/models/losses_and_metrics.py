@@ -179,6 +179,9 @@ class CompiledMetrics:
         for metric in self.metrics:
             metric.reset_state()
 
+    def __repr__(self) -> str:
+        return f"<CompileMetrics name={self.name}>"
+
 
 def _unique(prefix: str, name: str, weighted: bool, taken: dict[str, int]) -> str:
     """The name of a metric in the logs: as Keras tells those of the same name apart."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.shapes import as_shapes, symbolic
+from minitorch_ciml.keras.layers.shapes import any_batch, as_shapes, symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
@@ -112,6 +112,8 @@ class Model(Trainer, Layer):
                 self.built = False
                 raise
             self._clear_losses()
+            for layer in self._inventory().layers:  # they have seen batches of that trial only
+                layer._build_shape = any_batch(layer._build_shape)
 
     def _build_for(self, args: tuple, kwargs: dict) -> None:
         if type(self).build is not Model.build:

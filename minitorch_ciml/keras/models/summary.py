@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.tree import flatten
 
 # The right edges of the columns as shares of the width, and the width where the terminal has it.
@@ -98,7 +99,8 @@ def _branches(model: Any) -> bool:
 def _add_rows(
     table: Any, layer: Any, depth: int, connected: bool, expand: bool, show_trainable: bool
 ) -> None:
-    name = f"{'   ' * depth}{'└ ' if depth else ''}{layer.name} ({type(layer).__name__})"
+    kind = layer.serialized_as[1] if isinstance(layer, Function) else type(layer).__name__
+    name = f"{'   ' * depth}{'└ ' if depth else ''}{layer.name} ({kind})"
     parameters = f"{sum(w.size for w in layer.weights):,}"
     row = [name, _shape(layer), parameters if layer.built else "0 (unbuilt)"]
     if connected:

@@ -33,7 +33,7 @@ from minitorch_ciml.keras.models.data import (
 )
 from minitorch_ciml.keras.models.epochs import Stream, is_due, only_batch, training_data
 from minitorch_ciml.keras.models.limits import limited
-from minitorch_ciml.keras.models.logs import as_floats, by_name, mean_of_parts, with_scores
+from minitorch_ciml.keras.models.logs import as_floats, by_name, flat, mean_of_parts, with_scores
 from minitorch_ciml.keras.models.placement import (
     Placed,
     tensors_of,
@@ -132,8 +132,8 @@ class Trainer(Compiled, Placed):
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """The metrics so far, by name."""
-        return by_name({metric.name: metric.result() for metric in self.metrics})
+        """The metrics so far, by name: the loss first."""
+        return flat({metric.name: metric.result() for metric in self.metrics})
 
     @property
     def metrics(self) -> list:
@@ -443,7 +443,9 @@ class Trainer(Compiled, Placed):
                 structure = self.predict_step(data)
                 parts.append([kernels.to_host(_array(y)) for y in flatten(structure)])
                 counts.append(len(parts[-1][0]))
-                callbacks.on_predict_batch_end(step, {"outputs": parts[-1]})
+                rows = iter(parts[-1])
+                outputs = map_structure(lambda _: next(rows), structure)  # noqa: B023
+                callbacks.on_predict_batch_end(step, {"outputs": outputs})
         callbacks.on_predict_end()
         if not parts:
             raise ValueError("predict: the data gave no batch.")

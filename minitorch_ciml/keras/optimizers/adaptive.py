@@ -13,6 +13,7 @@ import numpy as np
 
 from minitorch_ciml import kernels, ops
 from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.optimizers.rules import Rule
 from minitorch_ciml.keras.serialization import serializable
 
@@ -106,7 +107,8 @@ class Adafactor(Rule):
 
     def _zeros(self, shape: tuple, like: Parameter, dtype: Any) -> Parameter:
         value = kernels.full(shape, 0, np.dtype(dtype), like.device)
-        variable = Parameter(value, trainable=False, name=like.name)
+        with name_scope(self.name):
+            variable = Variable(value, trainable=False, name=like.name)
         self._slot_variables.append(variable)
         return variable
 

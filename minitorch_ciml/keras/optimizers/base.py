@@ -22,6 +22,7 @@ from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
 from minitorch_ciml.distributed import average_in_fixed_order, exchange_for_part
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.optimizers.averages import MovingAverages
 from minitorch_ciml.keras.optimizers.gradients import Exchange, Gradients, kernel_of
 from minitorch_ciml.keras.optimizers.own import OwnUpdate
@@ -221,11 +222,13 @@ class Optimizer(Gradients, MovingAverages, OwnUpdate, Configurable):
         for i, variable in enumerate(self._trainable_variables):
             path = str(getattr(variable, "path", variable.name)).replace("/", "_")
             for slot in group:
-                self._slot_variables.append(_on_view(parts[slot, i], f"{path}_{slot}"))
+                with name_scope(self.name):
+                    self._slot_variables.append(_on_view(parts[slot, i], f"{path}_{slot}"))
 
     def _scalar(self, value: float, name: str, dtype: Any) -> Parameter:
         with config.device("cpu"):  # wherever the parameters are: it is Python that reads it
-            return Parameter(np.asarray(value, dtype), trainable=False, name=name)
+            with name_scope(self.name):
+                return Variable(np.asarray(value, dtype), trainable=False, name=name)
 
     @property
     def variables(self) -> list[Parameter]:
@@ -485,8 +488,8 @@ class Optimizer(Gradients, MovingAverages, OwnUpdate, Configurable):
         return cls(**{k: deserialize_keras_object(v, custom_objects) for k, v in config.items()})
 
 
-def _on_view(view: np.ndarray, name: str) -> Parameter:
+def _on_view(view: np.ndarray, name: str) -> Variable:
     """A variable whose value is that very memory."""
-    variable = Parameter(view, trainable=False, name=name)
+    variable = Variable(view, trainable=False, name=name)
     variable.value = view
     return variable

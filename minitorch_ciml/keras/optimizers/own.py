@@ -9,12 +9,14 @@ from minitorch_ciml import config
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.config import floatx
+from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.serialization import get
 
 
 class OwnUpdate:
     """Part of `Optimizer`: the update without a kernel, one parameter after the other."""
 
+    name: str
     _buffers: list[FlatBuffer]
     _members: list[list[int]]
     _positions: dict[int, int]
@@ -50,7 +52,8 @@ class OwnUpdate:
         """
         make = get("keras.initializers", initializer, "initializer")
         value = make(tuple(shape), dtype=dtype or floatx())
-        variable = Parameter(value, trainable=False, name=name)
+        with name_scope(self.name):
+            variable = Variable(value, trainable=False, name=name)
         self._slot_variables.append(variable)
         return variable
 
