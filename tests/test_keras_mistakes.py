@@ -1,5 +1,7 @@
 """Mistakes that newcomers make: each gets one line that says what was given and what to do."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,24 @@ def returns_nothing():
     network.fit(X, X, verbose=0)
 
 
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        return self.results
+
+
+def own_step(results):
+    inputs = keras.Input((6, 6))
+    network = OwnStep(inputs, layers.Flatten()(inputs))
+    network.results = results
+    network.compile("sgd", "mse")
+    network.fit(X, verbose=0)
+
+
+def lambda_in_a_file():
+    network = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: 2 * x)])
+    keras.models.model_from_json(network.to_json())
+
+
 def assigns_to_a_tensor():
     x = Tensor(np.ones(3))
     x[0] = 2.0
@@ -59,6 +79,23 @@ MISTAKES = {
     "argument": (lambda: layers.Dense(3, activtion="relu"), "unknown argument 'activtion'; known"),
     "layer's name": (lambda: model().get_layer("dnese"), "has no layer 'dnese'; it has: flatten"),
     "float type": (lambda: set_floatx("float31"), "got 'float31', expected one of float16"),
+    "layer's class": (lambda: layers.deserialize("Dens"), "unknown layer 'Dens'; did you mean 'D"),
+    "class in a configuration": (
+        lambda: layers.deserialize({"class_name": "Dens", "config": {}}),
+        r"cannot make 'Dens'.* Did you mean 'Dense'\?",
+    ),
+    "no class": (lambda: layers.deserialize({"units": 3}), "configuration with a 'class_name'"),
+    "no layer": (
+        lambda: layers.deserialize({"class_name": "Adam", "config": {}}),
+        "describes no layer",
+    ),
+    "compile's argument": (lambda: model(metric=["acc"]), "'metric'; did you mean 'metrics'"),
+    "model's argument": (
+        lambda: keras.Model(input=keras.Input((3,))),
+        "known: inputs, outputs, name, trainable, dtype.$",
+    ),
+    "JSON": (lambda: keras.models.model_from_json("{}"), r"expected what to_json\(\) gave, got"),
+    "stack": (lambda: keras.Sequential.from_config({"a": 1}), "get_config.. gave, with 'layers'"),
     # layers
     "no units": (lambda: layers.Dense(), r"expected Dense\(units=...\)"),
     "half a unit": (lambda: layers.Dense(3.5), "units must be a positive integer, got 3.5"),
@@ -93,9 +130,28 @@ MISTAKES = {
         lambda: fit(X, Y, loss=lambda y, p: np.mean(np.asarray(p))),
         "does not depend on the model's weights.*keras.ops",
     ),
+    "one layer": (lambda: keras.Sequential(layers.Dense(3)), r"write Sequential\(\[...\]\)"),
+    "no number": (lambda: layers.Dropout("half"), "rate must be between 0 and 1, got 'half'"),
+    "no input": (lambda: layers.Dense(3)(), r"was called without an input; write layer\(x\)"),
+    "a number": (lambda: layers.Flatten()(3), "takes arrays or the results of layers, got int"),
+    "no list": (lambda: layers.Concatenate()(X), "a list of 1 or more inputs, got one that is in"),
+    "vectors": (lambda: layers.MultiHeadAttention(2, 3)(X[0], X[0]), r"sequences \(N, T, D\), got"),
+    "axes": (lambda: layers.LayerNormalization(axis=7)(X), "got axis 7 for 3 dimensions"),
+    "weight's name": (lambda: layers.Layer().add_weight("w", (3,)), "comes first; write name="),
+    "weight's size": (lambda: layers.Layer().add_weight((None, 3)), "sizes must be known; make"),
+    "shape without batch": (lambda: ReturnsNothing().build(6), r"with the batch: \(None, 6\)"),
+    "step": (lambda: own_step(3), "train_step returned 3, expected a dictionary of results"),
+    "schedule": (
+        lambda: keras.callbacks.LearningRateScheduler(0.1),
+        "got 0.1, expected a function of the epoch",
+    ),
+    "picture": (lambda: keras.utils.plot_model(3, None), "plot_model: expected a model, got 3"),
     "a layer's clone": (lambda: keras.models.clone_model(layers.Dense(3)), "expected a model"),
     # data
     "one array": (lambda: two_outputs().fit(X, X), "2 outputs have a loss, got one array"),
+    "a file's name": (lambda: fit("data.csv", None), "'data.csv'; read the file into an array fir"),
+    "no data": (lambda: fit(None, Y), r"there are no data: pass x \(and y\)"),
+    "rows": (lambda: fit(list(X), Y), r"a list of 8 arrays, .* as many samples pass np.array\(x\)"),
     "numbers": (lambda: keras.utils.pad_sequences([1, 2]), "expected a list of sequences"),
     "not compiled": (lambda: uncompiled().fit(X, Y), r"call compile\(optimizer=..., loss=...\)"),
     "lengths": (lambda: fit(X, Y[:5]), r"the same number of samples, got \[8, 5\]"),
@@ -112,10 +168,16 @@ MISTAKES = {
     "label": (lambda: fit(X, Y + 3, 5), "is not one of the 5 classes, 0 to 4"),
     "one-hot": (lambda: fit(X, np.eye(10)[Y]), "for one-hot targets take categorical_crossent"),
     "integers": (lambda: fit(X, Y, loss="categorical_crossentropy"), "with to_categorical"),
+    "two classes": (
+        lambda: fit(X, np.eye(2)[Y % 2] * 2 - 1, 2, "binary_crossentropy"),
+        "got targets from -1 to 1, expected 0 to 1: encode two classes as 0 and 1",
+    ),
+    "outputs": (lambda: fit(X, Y, loss=["mse", "mae"]), "the model has 1 output, got 2 entries"),
     "classes": (lambda: keras.utils.to_categorical([12], 10), "got labels from 12 to 12, exp"),
     # files
     "file": (lambda: keras.models.load_model("nope.keras"), "there is no file 'nope.keras'"),
     "ending": (lambda: model().save("nope"), "must end in .keras"),
+    "lambda": (lambda_in_a_file, "a lambda is not in a file, which holds no code: pass custom_obj"),
     # tensors
     "assignment": (assigns_to_a_tensor, "tensors are immutable"),
     "broadcast": (lambda: Tensor(np.ones(3)) + Tensor(np.ones(4)), r"got shapes \(3,\), \(4,\)"),
@@ -136,3 +198,18 @@ def test_a_mistake_gets_one_clear_line(name):
     ) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+def test_a_softmax_of_one_unit_is_told():
+    with pytest.warns(UserWarning, match="softmax of one unit is always 1; for two classes take"):
+        model(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(2)
+
+
+def test_targets_of_images_may_be_anything_in_between():
+    x = RNG.random((4, 6, 6), "float32")
+    keras.losses.BinaryCrossentropy()(x, x)
+    keras.losses.BinaryCrossentropy(from_logits=True)(2 * x, x)  # as of smoothed labels, in Keras
+    assert layers.deserialize("Flatten").name.startswith("flatten")

@@ -132,6 +132,11 @@ def get(module: str, identifier: Any, what: str) -> Any:
     if identifier is None:
         return None
     if isinstance(identifier, dict):
+        if "class_name" not in identifier:
+            raise ValueError(
+                f"{what}: got {identifier!r}, expected a configuration with a 'class_name', as "
+                "serialize gives it."
+            )
         return deserialize_keras_object(identifier)
     if isinstance(identifier, str):
         item = _custom.get(identifier, _by_module.get(module, {}).get(identifier))
@@ -344,9 +349,17 @@ def _find(record: dict, name: Any) -> Any:
     found = {item for item in named if isinstance(item, type) == is_class}
     if len(found) == 1:
         return found.pop()
+    if name == "<lambda>":
+        raise ValueError(
+            "a lambda is not in a file, which holds no code: pass custom_objects={'<lambda>': the "
+            "function}, and give the next model a named one."
+        )
+    known = {*_custom, *(key for items in _by_module.values() for key in items)}
+    near = difflib.get_close_matches(str(name), sorted(known), n=2, cutoff=0.7)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
         f"cannot make {name!r} (module {module!r}): it is not known here; pass "
-        f"custom_objects={{{name!r}: ...}} or decorate it with register_keras_serializable()."
+        f"custom_objects={{{name!r}: ...}} or decorate it with register_keras_serializable().{hint}"
     )
 
 

@@ -36,6 +36,8 @@ def draw_model(model: Any, details: Details, downwards: bool, expanded: bool) ->
     Raises:
         ValueError: there is no graph of layers.
     """
+    if not hasattr(model, "_graph"):
+        raise TypeError(f"plot_model: expected a model, got {model!r}.")
     graph = model._graph
     if graph is None:
         raise ValueError(

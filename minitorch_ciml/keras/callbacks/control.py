@@ -26,6 +26,11 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable, verbose: int = 0):
         super().__init__()
+        if not callable(schedule):
+            raise TypeError(
+                f"LearningRateScheduler: got {schedule!r}, expected a function of the epoch, such "
+                "as lambda epoch, rate: 0.9 * rate."
+            )
         self.schedule = schedule
         self.verbose = verbose
         self._takes_rate = _accepts(schedule, 2)

@@ -1,5 +1,7 @@
 """Layers (`keras.layers`)."""
 
+from typing import Any
+
 from minitorch_ciml.keras.layers.activation import ELU, LeakyReLU, PReLU, ReLU, Softmax
 from minitorch_ciml.keras.layers.attention import (
     AdditiveAttention,
@@ -160,12 +162,21 @@ from minitorch_ciml.keras.layers.rnn_cells import (
 from minitorch_ciml.keras.layers.sound import MelSpectrogram, STFTSpectrogram
 from minitorch_ciml.keras.layers.text import TextVectorization
 from minitorch_ciml.keras.layers.wrappers import SpectralNormalization, Wrapper
-from minitorch_ciml.keras.serialization import (
-    deserialize_keras_object as deserialize,
-)
-from minitorch_ciml.keras.serialization import (
-    serialize_keras_object as serialize,
-)
+from minitorch_ciml.keras.serialization import deserialize as _deserialize
+from minitorch_ciml.keras.serialization import serialize_keras_object as serialize
+
+
+def deserialize(config: Any, custom_objects: dict | None = None) -> Layer:
+    """The layer that a configuration describes, or one of that name without arguments.
+
+    Raises:
+        ValueError: it is not known, or no layer.
+    """
+    layer = _deserialize("keras.layers", config, "layer", custom_objects)
+    if not isinstance(layer, Layer):
+        raise ValueError(f"layers.deserialize: got {config!r}, which describes no layer.")
+    return layer
+
 
 __all__ = [
     "Activation", "ActivityRegularization", "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D",

@@ -51,6 +51,9 @@ def init_parameters(cls: type) -> dict[str, Any]:
     return found
 
 
+_OF_ALL = ("name", "trainable", "dtype")  # the arguments of Layer that are told
+
+
 def keras2_input_shape(layer: Any, arguments: dict) -> tuple | None:
     """The batch shape that Keras 2's `input_shape=`, `input_dim=` or `batch_input_shape=` mean."""
     shape = arguments.pop("batch_input_shape", None) or arguments.pop("batch_shape", None)
@@ -64,6 +67,6 @@ def keras2_input_shape(layer: Any, arguments: dict) -> tuple | None:
     if arguments:
         raise TypeError(
             f"{type(layer).__name__}: unknown argument {', '.join(map(repr, arguments))}; known: "
-            f"{', '.join(init_parameters(type(layer)))}, name, trainable, dtype."
+            f"{', '.join(dict.fromkeys([*init_parameters(type(layer)), *_OF_ALL]))}."
         )
     return None if shape is None else tuple(shape)

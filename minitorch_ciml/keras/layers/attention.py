@@ -157,6 +157,11 @@ class MultiHeadAttention(ProjectedAttention):
         if key_shape is not None:
             self._shapes["key_shape"] = tuple(key_shape)
         ndim = len(query_shape)
+        if ndim < 3:
+            raise ValueError(
+                f"layer {self.name!r} (MultiHeadAttention) expects sequences (N, T, D), got a "
+                f"query of shape {tuple(query_shape)}."
+            )
         if self.attention_axes is None:
             self.attention_axes = tuple(range(1, ndim - 1))
         self.attention_axes = tuple(a % ndim for a in self.attention_axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,12 @@ class Dense(LowRank, KernelLayer):
         if input_shape[-1] is None:
             raise ValueError(
                 f"Dense: the last size of the input must be known, got shape {input_shape}."
+            )
+        if self.units == 1 and self.activation is activations.softmax:
+            warnings.warn(
+                f"layer {self.name!r} (Dense): the softmax of one unit is always 1; for two "
+                "classes take activation='sigmoid', for more as many units.",
+                stacklevel=2,
             )
         self.kernel = self.add_kernel((input_shape[-1], self.units))
         self.bias = self.add_bias(self.units)
@@ -108,6 +115,7 @@ class Flatten(Layer):
     def __init__(self, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.data_format = standardize_data_format(data_format)
+        self.input_spec = InputSpec(min_ndim=1)
         self.built = True
 
     def call(self, inputs: Any) -> Any:

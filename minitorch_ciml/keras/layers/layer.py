@@ -179,7 +179,14 @@ class Layer(HoldsWeights, CarriesMasks):
         """
         if overwrite_with_gradient:
             raise ValueError("add_weight: overwrite_with_gradient is of Keras' quantisation only.")
+        if isinstance(shape, str):
+            raise TypeError(f"add_weight: the shape comes first; write name={shape!r}.")
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        if None in shape:
+            raise ValueError(
+                f"add_weight: got shape {shape}, expected numbers only: a weight's sizes must be "
+                "known; make it in build(self, input_shape)."
+            )
         dtype = dtype or self.variable_dtype
         if initializer is None:
             initializer = "glorot_uniform" if np.dtype(dtype).kind in FLOATS else "zeros"
@@ -361,9 +368,14 @@ class Layer(HoldsWeights, CarriesMasks):
         self.built = True
 
     def _check_inputs(self, args: tuple) -> None:
-        if type(args[0]) is Tensor and isinstance(self.input_spec, InputSpec):  # nearly always
+        if args and type(args[0]) is Tensor and isinstance(self.input_spec, InputSpec):  # as a rule
             self.input_spec.check(args[0].value.shape, self)
             return
+        if not args:
+            raise TypeError(
+                f"layer {self.name!r} ({type(self).__name__}) was called without an input; write "
+                "layer(x)."
+            )
         inputs = flatten(args[0])
         specs = self.input_spec if isinstance(self.input_spec, list) else [self.input_spec]
         if len(inputs) != len(specs):

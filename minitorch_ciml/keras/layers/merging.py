@@ -21,10 +21,11 @@ class Merge(Layer):
         raise NotImplementedError
 
     def _check(self, inputs: Any) -> None:
-        count = len(inputs) if isinstance(inputs, (list, tuple)) else 1
+        count = len(inputs) if isinstance(inputs, (list, tuple)) else 0
         if count < self.fewest:
+            given = count or "one that is in no list"
             raise ValueError(
-                f"{type(self).__name__} takes a list of {self.fewest} or more inputs, got {count}; "
+                f"{type(self).__name__} takes a list of {self.fewest} or more inputs, got {given}; "
                 "call it as layer([a, b])."
             )
 
@@ -33,7 +34,7 @@ class Merge(Layer):
             self._check(input_shape if isinstance(input_shape, list) else None)
 
     def call(self, inputs: Any) -> Any:
-        self._check(inputs)
+        self._check(inputs if isinstance(inputs, (list, tuple)) else None)
         return self.combine(list(inputs))
 
     def compute_output_shape(self, input_shape: Any) -> tuple:

@@ -315,6 +315,8 @@ class LayerNormalization(ScaleAndShift):
 
     def build(self, input_shape: tuple) -> None:
         self.axis = axes_of(self.axis)
+        for axis in self.axis:
+            check_axis(axis, len(input_shape), "LayerNormalization")
         self._add_scale_and_shift(tuple(input_shape[axis] for axis in self.axis))
 
     def call(self, inputs: Any) -> Any:

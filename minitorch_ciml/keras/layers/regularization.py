@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import config, ops
 from minitorch_ciml.keras import regularizers
 from minitorch_ciml.keras.backend import standardize_data_format
@@ -45,7 +47,7 @@ class _TrainingOnly(Layer):
 
 
 def _checked_rate(layer: Layer, rate: float) -> float:
-    if not 0 <= rate <= 1:
+    if not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
         raise ValueError(f"{type(layer).__name__}: rate must be between 0 and 1, got {rate!r}.")
     return rate
 

@@ -15,6 +15,8 @@ def shapes_of(inputs: Any) -> Any:
 
 def as_shapes(shape: Any) -> Any:
     """Lists from a file as the tuples that `build` expects."""
+    if isinstance(shape, int):
+        raise TypeError(f"got the shape {shape}, expected one with the batch: (None, {shape}).")
     if isinstance(shape, dict):
         return {key: as_shapes(value) for key, value in shape.items()}
     if shape and isinstance(shape[0], (list, tuple)):

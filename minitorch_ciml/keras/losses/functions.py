@@ -45,6 +45,20 @@ def _pair(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     return t, p
 
 
+def _check_labels(name: str, labels: Any) -> None:
+    """Refuses labels such as -1 or 2. Of many numbers, as in images, it takes too long to look."""
+    if isinstance(labels, np.ndarray) and 0 < labels.size <= _FEW:
+        least, largest = labels.min(), labels.max()
+        if least < 0 or largest > 1:
+            raise ValueError(
+                f"{name}: got targets from {least:g} to {largest:g}, expected 0 to 1: encode two "
+                "classes as 0 and 1; for more take sparse_categorical_crossentropy."
+            )
+
+
+_FEW = 4096
+
+
 def _mean_last(x: Tensor) -> Tensor:
     return mean(x, axis=-1) if x.ndim else x
 
@@ -174,6 +188,8 @@ def binary_crossentropy(
     Label smoothing s makes y_true (1 - s) + s / 2 of the targets.
     """
     t, p = _pair("binary_crossentropy", y_true, y_pred)
+    if not from_logits:
+        _check_labels("binary_crossentropy", t.value)
     values = fused.binary_crossentropy(_smoothed(t, label_smoothing, 2), p, from_logits)
     return mean(values, axis=axis)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from minitorch_ciml.keras import metrics as metrics_module
@@ -61,7 +63,11 @@ class Compiled:
         """
         unknown = set(old_arguments) - _OLD_COMPILE_ARGUMENTS
         if unknown:
-            raise TypeError(f"compile: unknown argument {sorted(unknown)[0]!r}.")
+            known = list(signature(Compiled.compile).parameters)[1:-1]
+            name = sorted(unknown)[0]
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+            raise TypeError(f"compile: unknown argument {name!r}; {hint}")
         self.optimizer = optimizers.get(optimizer)
         in_float16 = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         scaled = isinstance(self.optimizer, optimizers.LossScaleOptimizer)

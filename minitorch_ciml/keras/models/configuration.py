@@ -38,6 +38,8 @@ def model_from_json(json_string: str, custom_objects: dict | None = None) -> Mod
         config = json.loads(json_string)
     except json.JSONDecodeError as error:
         raise ValueError(f"model_from_json: expected what to_json() gave ({error}).") from None
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise ValueError(f"model_from_json: expected what to_json() gave, got {json_string!r}.")
     return deserialize_keras_object(config, custom_objects)
 
 

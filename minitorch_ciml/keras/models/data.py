@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -310,6 +311,11 @@ def batches(
     """The source of batches for what a user passed as data."""
     if isinstance(x, Batches):
         return x
+    if isinstance(x, (str, bytes, PathLike)):
+        raise TypeError(
+            f"the data are the text {x!r}; read the file into an array first, such as with "
+            "np.loadtxt, np.load or pandas.read_csv."
+        )
     if hasattr(x, "as_batches"):
         _no_targets(y, sample_weight, x)
         return x.as_batches(seed)
@@ -442,16 +448,29 @@ def _holds_texts(array: np.ndarray) -> bool:
 
 def _common_length(data: tuple) -> int:
     sizes = [len(a) for part in data if part is not None for a in flatten(part)]
-    if not sizes:
+    x, y, _ = data
+    if not sizes or x is None:
         raise ValueError("there are no data: pass x (and y), a generator or a PyDataset.")
     if sizes[0] == 0:
         raise ValueError("the data are empty: there is no sample to use.")
     if len(set(sizes)) > 1:
+        rows = isinstance(x, (list, tuple)) and isinstance(y, np.ndarray) and len(x) == len(y) > 1
+        hint = (
+            f"; x is a list of {len(x)} arrays, which are as many inputs: for as many samples pass "
+            "np.array(x)"
+        )
         raise ValueError(
-            f"all arrays must have the same number of samples, got {sizes} (x, then y, then "
-            "sample_weight)."
+            f"all arrays must have the same number of samples, got {shortened(sizes)} (x, then y, "
+            f"then sample_weight){hint if rows else ''}."
         )
     return sizes[0]
+
+
+def shortened(items: list) -> str:
+    """A list for a message: of a long one, how it begins and ends."""
+    if len(items) <= 6:
+        return str(items)
+    return f"[{', '.join(map(str, items[:3]))}, ..., {items[-1]}]"
 
 
 def input_dtype(dtype: np.dtype, device: str | None = None) -> np.dtype | str:

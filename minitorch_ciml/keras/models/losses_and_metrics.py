@@ -202,7 +202,8 @@ def _per_output(given: Any, n: int, names: Names, what: str) -> list:
     if _is_nested(given):
         leaves = flatten(given)
         if len(leaves) != n:
-            raise ValueError(f"{what}: the model has {n} outputs, got {len(leaves)} entries.")
+            outputs = "1 output" if n == 1 else f"{n} outputs"
+            raise ValueError(f"{what}: the model has {outputs}, got {len(leaves)} entries.")
         return leaves
     return [given] * n if n == 1 or given is None else [given] + [None] * (n - 1)
 

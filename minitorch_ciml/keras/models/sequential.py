@@ -39,6 +39,10 @@ class Sequential(Model):
         super().__init__(trainable=trainable, name=name)
         self._layers: list[Layer] = []
         self._tensors: list[KerasTensor] = []  # the symbolic results, from the input on
+        if isinstance(layers, (Layer, KerasTensor)):
+            raise TypeError(
+                f"Sequential takes a list of layers, got {layers!r}; write Sequential([...])."
+            )
         for layer in layers or ():
             self.add(layer, rebuild=False)
         self._count()
@@ -171,6 +175,11 @@ class Sequential(Model):
         if custom_objects:
             with custom_object_scope(custom_objects):
                 return cls.from_config(config)
+        if "layers" not in config:
+            raise ValueError(
+                "Sequential.from_config: expected what get_config() gave, with 'layers', got "
+                f"{config!r}."
+            )
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:
             model.add(deserialize_keras_object(layer))

@@ -336,7 +336,7 @@ class Trainer(Compiled, Placed):
         if config.get_device() == "cuda":
             return self._readable(self._on_gpu().train((x, y, sample_weight)))
         data = pack_x_y_sample_weight(*tensors_of(x, y, sample_weight))
-        return self._readable(self.train_step(data))
+        return self._readable(_results("train_step", self.train_step(data)))
 
     def _warn_of_idle_layers(self) -> None:
         """Says what Keras keeps to itself: which layers will not know that this is training."""
@@ -401,7 +401,7 @@ class Trainer(Compiled, Placed):
                 self._clear_losses()  # type: ignore[attr-defined]
                 with config.working_on(getattr(batch, "part", None)):
                     data = pack_x_y_sample_weight(*self._as_tensors(*batch))
-                    logs = by_name(self.test_step(data))
+                    logs = by_name(_results("test_step", self.test_step(data)))
                 if together or config.get_device() == "cpu":
                     logs = as_floats(logs)
                 if together:
@@ -509,6 +509,15 @@ class Trainer(Compiled, Placed):
 def _takes_training(function: Callable) -> bool:
     parameters = inspect.signature(function).parameters.values()
     return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _results(step: str, results: Any) -> dict:
+    if not isinstance(results, dict):
+        raise TypeError(
+            f"{step} returned {results!r}, expected a dictionary of results by name, such as "
+            "{'loss': loss}."
+        )
+    return results
 
 
 def _has_rows() -> bool:
