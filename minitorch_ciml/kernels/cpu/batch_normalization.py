@@ -14,8 +14,8 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.loads import clear
 from minitorch_ciml.kernels.cpu.rows import accumulate, is_simple, parts_of, reordered
-from minitorch_ciml.kernels.cpu.simd import clear
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import normalization as reference
 

@@ -20,7 +20,7 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
 from minitorch_ciml.kernels.cpu.exponential import exp
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import copy
+from minitorch_ciml.kernels.cpu.loads import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
 
 Array = np.ndarray

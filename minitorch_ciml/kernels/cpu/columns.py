@@ -15,7 +15,7 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp, log
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, ready
-from minitorch_ciml.kernels.cpu.simd import copy
+from minitorch_ciml.kernels.cpu.loads import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 
 Array = np.ndarray

@@ -8,7 +8,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.simd import copy
+from minitorch_ciml.kernels.cpu.loads import copy
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import shape as reference
 

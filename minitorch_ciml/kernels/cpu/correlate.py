@@ -13,23 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
+from minitorch_ciml.kernels.cpu.loads import (
     addresses,
     clear,
     copy,
+    load,
+    load_at,
+    prefetch_at,
+    store,
+    store_at,
+)
+from minitorch_ciml.kernels.cpu.simd import (
+    add,
     full,
     keep_positive,
     lane_fma,
     lanes,
-    load,
-    load_at,
     outer_fma,
-    prefetch_at,
     relu,
     row_sums,
-    store,
-    store_at,
     tile,
 )
 from minitorch_ciml.kernels.cpu.threads import task

@@ -19,17 +19,8 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import workspace
 from minitorch_ciml.kernels.cpu.geometry import as_record
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    clear,
-    copy,
-    keep_positive,
-    lanes,
-    load,
-    load_as_many,
-    store,
-    window_fma,
-)
+from minitorch_ciml.kernels.cpu.loads import clear, copy, load, load_as_many, store
+from minitorch_ciml.kernels.cpu.simd import add, keep_positive, lanes, window_fma
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 

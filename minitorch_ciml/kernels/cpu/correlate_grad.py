@@ -24,19 +24,8 @@ from minitorch_ciml.kernels.cpu.correlate import (
     round_up,
 )
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    addresses,
-    clear,
-    full,
-    keep_positive,
-    lane_fma,
-    lanes,
-    load,
-    load_at,
-    outer_fma,
-    store,
-)
+from minitorch_ciml.kernels.cpu.loads import addresses, clear, load, load_at, store
+from minitorch_ciml.kernels.cpu.simd import add, full, keep_positive, lane_fma, lanes, outer_fma
 from minitorch_ciml.kernels.cpu.threads import task
 
 # The tile where whole vectors of x lie side by side (16 channels, say): FILTERS numbers of g, which

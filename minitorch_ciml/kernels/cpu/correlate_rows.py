@@ -28,18 +28,8 @@ from minitorch_ciml.kernels.cpu.geometry import (
     as_record,
 )
 from minitorch_ciml.kernels.cpu.jit import entry, inlined
-from minitorch_ciml.kernels.cpu.simd import (
-    clear,
-    keep_positive,
-    lanes,
-    load,
-    relu,
-    row_fma,
-    store,
-    store_parts,
-    store_rows,
-    tile,
-)
+from minitorch_ciml.kernels.cpu.loads import clear, load, store, store_parts, store_rows
+from minitorch_ciml.kernels.cpu.simd import keep_positive, lanes, relu, row_fma, tile
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.reference.conv import Ints
 

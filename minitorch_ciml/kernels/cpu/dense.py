@@ -18,6 +18,16 @@ from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.loads import (
+    clear,
+    copy,
+    load,
+    load_turned,
+    prefetch_at,
+    store,
+    store_parts,
+    store_rows,
+)
 from minitorch_ciml.kernels.cpu.products import (
     PAGE,
     ROWS_AHEAD,
@@ -29,19 +39,7 @@ from minitorch_ciml.kernels.cpu.products import (
 )
 from minitorch_ciml.kernels.cpu.rows import as_rows, is_simple
 from minitorch_ciml.kernels.cpu.simd import add as plus
-from minitorch_ciml.kernels.cpu.simd import (
-    clear,
-    copy,
-    full,
-    keep_positive,
-    lanes,
-    load,
-    load_turned,
-    prefetch_at,
-    store,
-    store_parts,
-    store_rows,
-)
+from minitorch_ciml.kernels.cpu.simd import full, keep_positive, lanes
 from minitorch_ciml.kernels.cpu.threads import ALL, task, threads_for
 from minitorch_ciml.kernels.reference import nn as reference
 

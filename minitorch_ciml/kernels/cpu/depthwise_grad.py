@@ -21,19 +21,8 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import workspace
 from minitorch_ciml.kernels.cpu.geometry import as_record
 from minitorch_ciml.kernels.cpu.jit import common_dtype, entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    clear,
-    dot_fma,
-    full,
-    keep_positive,
-    lanes,
-    load,
-    load_as_many,
-    load_row,
-    scaled_fma,
-    store,
-)
+from minitorch_ciml.kernels.cpu.loads import clear, load, load_as_many, load_row, store
+from minitorch_ciml.kernels.cpu.simd import add, dot_fma, full, keep_positive, lanes, scaled_fma
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 

@@ -21,9 +21,10 @@ from numba.extending import intrinsic
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import copy, lanes, read_rows, store, turned
+from minitorch_ciml.kernels.cpu.loads import copy, read_rows, store
+from minitorch_ciml.kernels.cpu.simd import lanes
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
-from minitorch_ciml.kernels.cpu.vector import Vector, items_of, splat
+from minitorch_ciml.kernels.cpu.vector import Vector, items_of, splat, turned
 
 Array = np.ndarray
 

@@ -29,6 +29,7 @@ _FOUNDATION = [
         "correlate",
         "exponential",
         "jit",
+        "loads",
         "maxima",
         "products",
         "rows",

@@ -12,8 +12,8 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
+from minitorch_ciml.kernels.cpu.loads import clear
 from minitorch_ciml.kernels.cpu.rows import accumulate, as_rows, is_simple, parts_of, reordered
-from minitorch_ciml.kernels.cpu.simd import clear
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import normalization as reference
 

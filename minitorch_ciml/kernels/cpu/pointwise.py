@@ -23,19 +23,17 @@ from minitorch_ciml.kernels.cpu.correlate import (
 )
 from minitorch_ciml.kernels.cpu.geometry import as_record
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
-from minitorch_ciml.kernels.cpu.products import places as rows_at
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
+from minitorch_ciml.kernels.cpu.loads import (
     clear,
     copy,
-    lanes,
     load,
     load_grid,
-    outer_fma,
     prefetch_at,
     store,
     store_rows,
 )
+from minitorch_ciml.kernels.cpu.products import places as rows_at
+from minitorch_ciml.kernels.cpu.simd import add, lanes, outer_fma
 from minitorch_ciml.kernels.cpu.threads import task
 
 Array = np.ndarray

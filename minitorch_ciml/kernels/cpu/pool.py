@@ -17,8 +17,9 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.geometry import as_three
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.loads import clear, copy, load, store
 from minitorch_ciml.kernels.cpu.maxima import add_where, keep_larger, positive_or, store_integers
-from minitorch_ciml.kernels.cpu.simd import add, clear, copy, full, lanes, load, store
+from minitorch_ciml.kernels.cpu.simd import add, full, lanes
 from minitorch_ciml.kernels.cpu.threads import task, threads_for
 from minitorch_ciml.kernels.reference import conv as reference
 from minitorch_ciml.kernels.reference.conv import Ints, Pads, output_size

@@ -22,22 +22,20 @@ from minitorch_ciml.kernels import openblas
 from minitorch_ciml.kernels.cpu import vector
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
-from minitorch_ciml.kernels.cpu.simd import add as plus
-from minitorch_ciml.kernels.cpu.simd import (
+from minitorch_ciml.kernels.cpu.loads import (
     addresses,
     clear,
     copy,
-    full,
-    lanes,
     load,
     load_at,
     load_turned,
-    outer_fma,
     prefetch_at,
     store,
     store_at,
     store_rows,
 )
+from minitorch_ciml.kernels.cpu.simd import add as plus
+from minitorch_ciml.kernels.cpu.simd import full, lanes, outer_fma
 from minitorch_ciml.kernels.cpu.threads import WORTH_THREADS, task, threads_for
 from minitorch_ciml.kernels.reference import linalg as reference
 

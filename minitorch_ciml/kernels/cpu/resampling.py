@@ -12,7 +12,7 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.simd import clear
+from minitorch_ciml.kernels.cpu.loads import clear
 from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
 
 Array = np.ndarray

@@ -18,7 +18,8 @@ from minitorch_ciml.kernels.cpu import columns
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp, log
 from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.simd import copy, full, lanes, largest, load, maximum
+from minitorch_ciml.kernels.cpu.loads import copy, load
+from minitorch_ciml.kernels.cpu.simd import full, lanes, largest, maximum
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 from minitorch_ciml.kernels.reference import nn as reference
 

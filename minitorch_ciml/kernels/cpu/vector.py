@@ -1,8 +1,8 @@
 """A register full of numbers as a type for numba, and how LLVM reads, writes and multiplies it.
 
-What kernels say with it is in `simd`. The width follows the processor that numba compiles for,
-so `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` (for example `haswell` and `+avx2,+fma`) choose
-a narrower one.
+What kernels say with it is in `simd` and `loads`. The width follows the processor that numba
+compiles for, so `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` (for example `haswell` and `+avx2,+fma`)
+choose a narrower one.
 """
 
 from __future__ import annotations
@@ -108,3 +108,19 @@ def items_of(builder: ir.IRBuilder, tuple_type: Any, value: Any) -> list:
 def larger_of(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """`a` where it is larger, else `b`, of two vectors: where a is NaN, b."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def turned(builder: ir.IRBuilder, rows: list) -> list:
+    """The columns of a square of vectors: pairs of rows change places of ever smaller blocks."""
+    count, half = len(rows), len(rows) // 2
+    lanes = ir.VectorType(ir.IntType(32), count)
+    while half:
+        kept = [k if k & half == 0 else count + k - half for k in range(count)]
+        swapped = [k + half if k & half == 0 else count + k for k in range(count)]
+        for t in range(count):
+            if t & half == 0:
+                a, b = rows[t], rows[t + half]
+                rows[t] = builder.shuffle_vector(a, b, ir.Constant(lanes, kept))
+                rows[t + half] = builder.shuffle_vector(a, b, ir.Constant(lanes, swapped))
+        half //= 2
+    return rows

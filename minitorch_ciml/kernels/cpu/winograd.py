@@ -36,22 +36,9 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import copy_masked, round_up, workspace
 from minitorch_ciml.kernels.cpu.geometry import as_record
 from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.loads import clear, load, load_grid, store, store_parts, store_rows
 from minitorch_ciml.kernels.cpu.maxima import add_where, keep_larger, positive_or, store_integers
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    clear,
-    full,
-    load,
-    load_grid,
-    matrix,
-    outer_fma,
-    relu,
-    store,
-    store_parts,
-    store_rows,
-    tile,
-    transposed,
-)
+from minitorch_ciml.kernels.cpu.simd import add, full, matrix, outer_fma, relu, tile, transposed
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.reference.conv import Ints, Pads
 

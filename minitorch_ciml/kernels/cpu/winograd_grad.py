@@ -19,18 +19,8 @@ import numpy as np
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.correlate import round_up, workspace
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, ready
-from minitorch_ciml.kernels.cpu.simd import (
-    add,
-    clear,
-    full,
-    load,
-    load_grid,
-    outer_fma,
-    store,
-    store_parts,
-    store_rows,
-    transposed,
-)
+from minitorch_ciml.kernels.cpu.loads import clear, load, load_grid, store, store_parts, store_rows
+from minitorch_ciml.kernels.cpu.simd import add, full, outer_fma, transposed
 from minitorch_ciml.kernels.cpu.threads import task
 from minitorch_ciml.kernels.cpu.winograd import (
     LANES,
