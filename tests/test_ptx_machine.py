@@ -78,11 +78,19 @@ NEIGHBOUR = """
 
 def test_warps_that_use_shared_memory_without_a_barrier():
     np.testing.assert_array_equal(run(NEIGHBOUR.format("bar.sync 0;", 128)), 1)
-    with pytest.raises(RuntimeError, match="reads shared memory that another has just written"):
+    with pytest.raises(RuntimeError, match="a warp reads shared memory that another has written"):
         run(NEIGHBOUR.format("", 128))
     later = "bar.sync 0; ld.shared.f32 %f3, [%r5]; st.shared.f32 [%r4], %f3;"
-    with pytest.raises(RuntimeError, match="overwrites shared memory that another may still read"):
+    with pytest.raises(
+        RuntimeError, match="a warp overwrites shared memory that another may still"
+    ):
         run(NEIGHBOUR.format("bar.sync 0;", 128) + later)
+
+
+def test_lanes_need_not_keep_step():
+    np.testing.assert_array_equal(run(NEIGHBOUR.format("bar.warp.sync -1;", 4)), 1)
+    with pytest.raises(RuntimeError, match="a thread reads shared memory that another has written"):
+        run(NEIGHBOUR.format("", 4))
 
 
 def test_barriers_that_not_all_threads_reach():
@@ -122,7 +130,9 @@ def test_copies_arrive_when_they_are_waited_for():
     assert np.isnan(run(copy + wait.format(1) + then, y=y.copy())).all()
 
 
-def product(before="wgmma.fence.sync.aligned;", between="", fence="fence.proxy.async.shared::cta;"):
+def product(
+    fence="fence.proxy.async.shared::cta;", before="wgmma.fence.sync.aligned;", between="", after=""
+):
     """The sum that each thread has of a product of ones: 8, since k has 8 steps."""
     ones = "".join(f"st.shared.f32 [%r4+{512 * i}], %f1;" for i in range(18))
     return run(
@@ -138,6 +148,7 @@ def product(before="wgmma.fence.sync.aligned;", between="", fence="fence.proxy.a
         wgmma.commit_group.sync.aligned;
         {between}
         wgmma.wait_group.sync.aligned 0;
+        {after}
         st.global.f32 [%rd3], %f5;""",
         threads=128,
     )
@@ -147,8 +158,10 @@ def test_products_of_warp_groups():
     np.testing.assert_array_equal(product(), 8)
     with pytest.raises(RuntimeError, match="a sum was changed"):
         product(between="add.f32 %f5, %f5, %f1;")
-    with pytest.raises(RuntimeError, match="a factor was overwritten"):
-        product(between="st.shared.f32 [%r4], %f2;")
+    with pytest.raises(RuntimeError, match="reads shared memory that another has written"):
+        product(between="bar.sync 0; st.shared.f32 [%r4], %f2;")
+    with pytest.raises(RuntimeError, match="overwrites shared memory that another may still read"):
+        product(after="st.shared.f32 [%r4], %f2;")
     with pytest.raises(RuntimeError, match="without fence.proxy.async"):
         product(fence="")
     with pytest.raises(RuntimeError, match=r"without a wgmma.fence"):

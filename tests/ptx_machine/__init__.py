@@ -9,6 +9,7 @@ or NumPy differ, one of them has misunderstood an instruction, or the code was g
     machine.py      threads: who runs next, barriers, divergence; blocks, a few at the same time
     operands.py     what an instruction reads and writes
     memory.py       global, shared and local memory; every access is checked
+    races.py        accesses that nothing puts into an order
     arithmetic.py   instructions on numbers
     transfer.py     loads, stores, atomic operations, asynchronous copies
     warps.py        what lanes do together: shuffles, votes, ldmatrix, mma
@@ -19,7 +20,7 @@ or NumPy differ, one of them has misunderstood an instruction, or the code was g
 It is as unkind as the manual allows. Memory starts as NaN. A copy arrives when it is waited for,
 and its target is NaN until then; so are the sums of an asynchronous product. Accesses outside of
 the launch's arrays, or not aligned to their size, are errors; so are barriers that not all threads
-reach, shared memory that two warps use without a barrier between them, and factors of a `wgmma`
+reach, memory that threads use without a barrier between them, and factors of a `wgmma`
 that change under way or that no fence has made visible to it.
 
 What it cannot tell: whether ptxas turns the PTX into right machine code, what two blocks do to each

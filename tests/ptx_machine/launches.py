@@ -16,11 +16,14 @@ from minitorch_ciml.kernels.cuda import compiler, launch
 from minitorch_ciml.kernels.cuda.fingerprint import fingerprint
 from minitorch_ciml.kernels.cuda.memory import CudaArray
 from minitorch_ciml.kernels.cuda.runtime import SimulatedRuntime, runtime
+from ptx_machine import variants
 from ptx_machine.machine import Machine, machine
 from ptx_machine.memory import Global
 
 # The kernels that have run: their names and signatures.
 EXECUTED: set[tuple[str, tuple[str, ...]]] = set()
+
+_VARIANTS = "MINITORCH_CIML_PTX_VARIANTS"
 
 _NUMBERS = {
     "i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32,
@@ -82,14 +85,31 @@ def launched(
         _address(memory, arg) if code.endswith("*") else _NUMBERS[code](arg)
         for arg, code in zip(args, signature)
     ]
+    is_new = (kernel.name, signature) not in EXECUTED
+    before = variants.contents(args) if is_new and os.environ.get(_VARIANTS) else None
     try:
         compiled.launch(grid, block, values, memory, kernel.shared)
     except Exception as error:
         error.add_note(f"in kernel {kernel.name} for ({' '.join(signature)}), {grid} x {block}")
         raise
-    if (kernel.name, signature) not in EXECUTED:
-        EXECUTED.add((kernel.name, signature))
-        _write_down(kernel.name, signature)
+    if is_new:
+        _done(kernel, signature)
+    if before is not None:
+        _run_variants(kernel, grid, block, before)
+
+
+def _run_variants(kernel: launch.Kernel, grid: tuple, block: tuple, values: list[Any]) -> None:
+    """The kernel's other types, with the numbers of a launch."""
+    for other in kernel.signatures:
+        if (kernel.name, other) not in EXECUTED:
+            compiled = machine(ptx_of(kernel, other, runtime().capability))
+            _done(kernel, other)
+            variants.check(kernel, other, compiled, grid, block, values)
+
+
+def _done(kernel: launch.Kernel, signature: tuple[str, ...]) -> None:
+    EXECUTED.add((kernel.name, signature))
+    _write_down(kernel.name, signature)
 
 
 def _write_down(name: str, signature: tuple[str, ...]) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptx_machine import arithmetic, transfer, warpgroups, warps
+from ptx_machine import arithmetic, races, transfer, warpgroups, warps
 from ptx_machine.memory import FIRST_SHARED, Global, Local, Shared
 from ptx_machine.operands import Binder, Read
-from ptx_machine.program import Instruction, Segment, parse
+from ptx_machine.program import TYPES, Instruction, Program, Segment, parse
 
 WARP = 32
 _MEETING_SIZE = {"warp": WARP, "warp group": 4 * WARP}
@@ -49,6 +49,9 @@ class Machine:
 
     Args:
         ptx: the text of a PTX file with one kernel.
+
+    Attributes:
+        unit: bytes of its smallest access to memory.
     """
 
     def __init__(self, ptx: str):
@@ -56,6 +59,7 @@ class Machine:
         self.binder = Binder(self.program)
         self.end = len(self.program.segments)
         self.code = [self._code(segment) for segment in self.program.segments]
+        self.unit = _smallest_access(self.program)
 
     def _code(self, segment: Segment) -> Code:
         instructions = segment.instructions
@@ -95,7 +99,8 @@ class Machine:
         at_once = max(1, _MOST_THREADS // math.prod(block))
         with np.errstate(all="ignore"):
             for i in range(0, len(places), at_once):
-                Wave(self, grid, block, places[i : i + at_once], arguments, memory, dynamic).run()
+                some = places[i : i + at_once]
+                Wave(self, grid, block, i, some, arguments, memory, dynamic).run()
 
 
 def _made(binder: Binder, instruction: Instruction) -> Step:
@@ -116,13 +121,14 @@ class Wave:
         registers: of all threads, by the binder's numbers.
         mask: the threads that are active; None for all.
         thread, lane, block: each thread's number in its block, in its warp, and its block's.
-        barriers: how many barriers each block has passed.
+        who: each thread's number through all blocks of the launch.
+        moments: how often each thread has met others, for races.
         carry: what an addition of a word has left for the next.
     """
 
     def __init__(
-        self, machine: Machine, grid: tuple, block: tuple, places: list, arguments: list,
-        memory: Global, dynamic: int,
+        self, machine: Machine, grid: tuple, block: tuple, first: int, places: list,
+        arguments: list, memory: Global, dynamic: int,
     ):  # fmt: skip
         self.machine = machine
         threads = math.prod(block)
@@ -141,7 +147,10 @@ class Wave:
         self.alive = self.thread < threads
         self.all = None if padded == threads else self.alive
         self.mask: np.ndarray | None = self.all
-        self.barriers = np.zeros(self.blocks, np.int64)
+        self.who = (first + self.block) * races.THREADS + self.thread
+        self._barriers = np.zeros(self.size, np.int64)  # that each thread has passed
+        self._meetings = np.zeros(self.size, np.int64)
+        self.moments = races.moment(self._barriers, self._meetings)
         self.carry = np.zeros(self.size, bool)
         self._memory(memory, dynamic)
         binder = machine.binder
@@ -194,6 +203,18 @@ class Wave:
             alive = places[self.alive]
             common = int(alive[0]) if (alive == alive[0]).all() else None
 
+    def meet(self, warps: bool) -> None:
+        """The active threads have met: those of a warp, or of a block."""
+        (self._meetings if warps else self._barriers)[self.active] += 1
+        self.moments = races.moment(self._barriers, self._meetings)
+
+    def uses(self, threads: np.ndarray, at: np.ndarray, size: int) -> tuple:
+        """Units of memory that threads use now, by whom, and when: for `races`."""
+        unit = self.machine.unit
+        units = at[:, None] // unit + np.arange(max(1, size // unit))
+        who = np.broadcast_to(self.who[threads][:, None], units.shape)
+        return units, who, np.broadcast_to(self.moments[threads][:, None], units.shape)
+
     def _then(self, number: int, code: Code) -> int | np.ndarray:
         """The segment that comes after this one; an array if that depends on the thread."""
         if code.goes < 0:
@@ -230,6 +251,17 @@ class Wave:
         present = there | ~self.alive if meeting == "block" else there
         together = present.reshape(-1, size).all(axis=1)
         return np.repeat(together, size)
+
+
+def _smallest_access(program: Program) -> int:
+    """Bytes, 4 at most."""
+    sizes = [
+        np.dtype(TYPES[i.parts[-1]]).itemsize
+        for segment in program.segments
+        for i in segment.instructions
+        if i.parts[0] in ("ld", "st") and "param" not in i.parts
+    ]
+    return min([4, *sizes])
 
 
 def _unset(size: int, dtype: np.dtype) -> np.ndarray:

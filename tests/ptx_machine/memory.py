@@ -6,9 +6,12 @@ have windows at the top, where generic addresses reach them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ptx_machine.races import Races
 
 if TYPE_CHECKING:
     from ptx_machine.machine import Wave
@@ -18,16 +21,19 @@ SHARED_WINDOW = 1 << 60
 LOCAL_WINDOW = 1 << 61
 FIRST_SHARED = 1024  # the system keeps what is before, from capability 8.0 on
 _POISON = 0xFF  # NaN, as floats
-_UNIT = 2  # bytes: races are looked for by so many
-_NOBODY, _MANY = -1, -2
 
 
 class Global:
-    """What the addresses of a launch belong to."""
+    """What the addresses of a launch belong to.
+
+    Attributes:
+        buffers: the host's, as bytes.
+    """
 
     def __init__(self) -> None:
-        self._buffers: list[np.ndarray] = []  # bytes
+        self.buffers: list[np.ndarray] = []
         self._ranges: list[list[tuple[int, int]]] = []  # of each, what the launch may use
+        self._races: dict[int, Races] = {}
         self._by_start: dict[int, int] = {}
 
     def add(self, buffer: np.ndarray, offset: int, size: int) -> int:
@@ -35,8 +41,8 @@ class Global:
         buffer = buffer.view(np.uint8)
         start = buffer.ctypes.data
         if start not in self._by_start:
-            self._by_start[start] = len(self._buffers)
-            self._buffers.append(buffer)
+            self._by_start[start] = len(self.buffers)
+            self.buffers.append(buffer)
             self._ranges.append([])
         part = self._by_start[start]
         self._ranges[part].append((offset, offset + size))
@@ -47,15 +53,15 @@ class Global:
         padded = np.frombuffer(values + bytes(-len(values) % 16), np.uint8)
         return self.add(padded, 0, len(values))
 
-    def _found(self, addresses: np.ndarray, size: int) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-        """By buffer: which of the addresses are in it, its bytes, and where."""
+    def _found(self, addresses: np.ndarray, size: int) -> list[tuple[Any, int, np.ndarray]]:
+        """By buffer: which of the addresses are in it, its number, and where."""
         if (addresses % np.uint64(size)).any():
             raise IndexError(f"{size} bytes of global memory at an address that is not aligned.")
         parts = (addresses >> np.uint64(_PART)).astype(np.int64) - 1
         offsets = (addresses & np.uint64((1 << _PART) - 1)).astype(np.int64)
         found = []
         for part in parts[:1] if (parts == parts[0]).all() else np.unique(parts):
-            if not 0 <= part < len(self._buffers):
+            if not 0 <= part < len(self.buffers):
                 raise IndexError(f"an address that nothing has: {int(part) + 1 << _PART:#x}.")
             which = slice(None) if (parts == part).all() else parts == part
             own = offsets[which]
@@ -68,27 +74,45 @@ class Global:
                     f"{size} bytes at {outside} of an array that the launch may use at "
                     f"{self._ranges[part]}."
                 )
-            found.append((which, self._buffers[part], own))
+            found.append((which, int(part), own))
         return found
 
     def check(self, addresses: np.ndarray, size: int) -> None:
         if addresses.size:
             self._found(addresses, size)
 
-    def load(self, addresses: np.ndarray, dtype: np.dtype, count: int) -> np.ndarray:
+    def load(
+        self, w: Wave, threads: np.ndarray, addresses: np.ndarray, dtype: np.dtype, count: int
+    ) -> np.ndarray:
         """(threads, count) numbers."""
         values = np.empty((addresses.size, count), dtype)
         if addresses.size:
-            for which, buffer, at in self._found(addresses, dtype.itemsize * count):
-                values[which] = _typed(buffer, dtype)[_places(at, dtype, count)]
+            for which, part, at in self._found(addresses, dtype.itemsize * count):
+                values[which] = _typed(self.buffers[part], dtype)[_places(at, dtype, count)]
+                self._races_of(part, w).read(*w.uses(threads[which], at, dtype.itemsize * count))
         return values
 
-    def store(self, addresses: np.ndarray, values: np.ndarray) -> None:
-        """Of threads that write to the same place, the last one wins."""
+    def store(
+        self, w: Wave, threads: np.ndarray, addresses: np.ndarray, values: np.ndarray
+    ) -> None:
         dtype, count = values.dtype, values.shape[1]
         if addresses.size:
-            for which, buffer, at in self._found(addresses, dtype.itemsize * count):
-                _typed(buffer, dtype)[_places(at, dtype, count)] = values[which]
+            for which, part, at in self._found(addresses, dtype.itemsize * count):
+                _typed(self.buffers[part], dtype)[_places(at, dtype, count)] = values[which]
+                self._races_of(part, w).write(*w.uses(threads[which], at, dtype.itemsize * count))
+
+    def change(self, address: np.ndarray, change: Callable, dtype: np.dtype) -> Any:
+        """One thread's atomic operation; gives what was there before."""
+        ((_, part, at),) = self._found(address, dtype.itemsize)
+        place = _typed(self.buffers[part], dtype)[at // dtype.itemsize]
+        before = place[0]
+        _typed(self.buffers[part], dtype)[at // dtype.itemsize] = change(before)
+        return before
+
+    def _races_of(self, part: int, w: Wave) -> Races:
+        if part not in self._races:
+            self._races[part] = Races(self.buffers[part].size // w.machine.unit + 1, "global")
+        return self._races[part]
 
 
 def _typed(buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -121,86 +145,59 @@ class Local:
 
 
 class Shared:
-    """Memory of each block.
-
-    Between two barriers of a block, what one warp writes no other may read or write, and what
-    several read nobody may write: warps run in any order.
-    """
+    """Memory of each block."""
 
     def __init__(self, wave: Wave, size: int):
         self._wave = wave
         self.size = size
         self._stride = -(-size // 16) * 16
         self._bytes = np.full(wave.blocks * self._stride, _POISON, np.uint8)
-        units = self._bytes.size // _UNIT
-        self._written = np.full(units, -1), np.full(units, _NOBODY)  # after which barrier, by whom
-        self._read = np.full(units, -1), np.full(units, _NOBODY)
-        self.author = np.full(units, _NOBODY)  # the thread that wrote last
-        self.fences = np.zeros(units, np.int64)  # how many fences that thread had passed
+        self._unit = wave.machine.unit
+        units = self._bytes.size // self._unit
+        self._races = Races(units, "shared")
+        self._author = np.full(units, -1)  # the thread that wrote last
+        self._fences = np.zeros(units, np.int64)  # how many fences that thread had passed
 
     def load(self, threads: np.ndarray, at: np.ndarray, dtype: np.dtype, count: int) -> np.ndarray:
         """(threads, count) numbers."""
         offsets = self._offsets(threads, at, dtype.itemsize * count)
-        self._note_reading(threads, offsets, dtype.itemsize * count)
+        self._races.read(*self._wave.uses(threads, offsets, dtype.itemsize * count))
         return self._bytes.view(dtype)[_places(offsets, dtype, count)]
 
     def store(self, threads: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
-        """Of threads that write to the same place, the last one wins."""
         dtype, count = values.dtype, values.shape[1]
         offsets = self._offsets(threads, at, dtype.itemsize * count)
-        self._note_writing(threads, offsets, dtype.itemsize * count)
+        units, who, when = self._wave.uses(threads, offsets, dtype.itemsize * count)
+        self._races.write(units, who, when)
+        self._author[units] = threads[:, None]
+        self._fences[units] = self._wave.products.fences[threads][:, None]
         self._bytes.view(dtype)[_places(offsets, dtype, count)] = values
 
     def poison(self, threads: np.ndarray, at: np.ndarray, size: int) -> None:
         """What lies there is no longer known."""
         self.store(threads, at, np.full((at.size, size), _POISON, np.uint8))
 
-    def bytes_of(self, block: int, at: np.ndarray) -> np.ndarray:
-        """Single bytes of a block, as the tensor cores read them."""
-        _check(at, 1, FIRST_SHARED, self.size, "shared")
-        return self._bytes[block * self._stride + at]
+    # --- for the tensor cores -----------------------------------------------------------------
 
-    def units_of(self, block: int, at: np.ndarray) -> np.ndarray:
-        return (block * self._stride + at) // _UNIT
+    def bytes_of(self, thread: int, at: np.ndarray) -> np.ndarray:
+        """Single bytes of a thread's block, which are read for it."""
+        _check(at, 1, FIRST_SHARED, self.size, "shared")
+        offsets = self._wave.block[thread] * self._stride + at
+        units = np.unique(offsets // self._unit)
+        who = np.full(units.shape, self._wave.who[thread])
+        self._races.read(units, who, np.full(units.shape, self._wave.moments[thread]))
+        return self._bytes[offsets]
+
+    def is_fenced(self, thread: int, at: np.ndarray, fences: np.ndarray) -> bool:
+        """Whether all who wrote these bytes have passed a fence since."""
+        units = (self._wave.block[thread] * self._stride + at) // self._unit
+        author = self._author[units]
+        return bool(((author < 0) | (fences[author] > self._fences[units])).all())
 
     def _offsets(self, threads: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
         at = at.astype(np.int64)
         _check(at, size, FIRST_SHARED, self.size, "shared")
         return self._wave.block[threads] * self._stride + at
-
-    def _units(self, threads: np.ndarray, offsets: np.ndarray, size: int) -> tuple:
-        wave = self._wave
-        units = offsets[:, None] // _UNIT + np.arange(max(1, size // _UNIT))
-        warps = np.broadcast_to(threads[:, None] // 32, units.shape)
-        barriers = np.broadcast_to(wave.barriers[wave.block[threads]][:, None], units.shape)
-        return units, warps, barriers
-
-    def _note_reading(self, threads: np.ndarray, offsets: np.ndarray, size: int) -> None:
-        units, warps, barriers = self._units(threads, offsets, size)
-        when, who = self._written
-        if ((when[units] == barriers) & (who[units] != warps)).any():
-            raise RuntimeError("a warp reads shared memory that another has just written.")
-        when, who = self._read
-        shared = (when[units] == barriers) & (who[units] != warps)
-        when[units] = barriers
-        who[units] = np.where(shared, _MANY, warps)
-        if (who[units] != warps).any():  # several warps in this very instruction
-            several = units[who[units] != warps]
-            who[several] = _MANY
-
-    def _note_writing(self, threads: np.ndarray, offsets: np.ndarray, size: int) -> None:
-        units, warps, barriers = self._units(threads, offsets, size)
-        when, who = self._read
-        if ((when[units] == barriers) & (who[units] != warps)).any():
-            raise RuntimeError("a warp overwrites shared memory that another may still read.")
-        when, who = self._written
-        if ((when[units] == barriers) & (who[units] != warps)).any():
-            raise RuntimeError("two warps write to the same place of shared memory.")
-        when[units], who[units] = barriers, warps
-        if (who[units] != warps).any():
-            raise RuntimeError("two warps write to the same place of shared memory.")
-        self.author[units] = threads[:, None]
-        self.fences[units] = self._wave.products.fences[threads][:, None]
 
 
 def _check(at: np.ndarray, size: int, start: int, end: int, space: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def _load_from(
         return w.shared.load(threads, at, kind, count)
     if space == "local":
         return w.local.load(threads, at, kind, count)
-    return w.memory.load(at, kind, count)
+    return w.memory.load(w, threads, at, kind, count)
 
 
 def _store_to(w: Wave, space: str, threads: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
@@ -71,7 +72,7 @@ def _store_to(w: Wave, space: str, threads: np.ndarray, at: np.ndarray, values: 
     elif space == "local":
         w.local.store(threads, at, values)
     else:
-        w.memory.store(at, values)
+        w.memory.store(w, threads, at, values)
 
 
 def _all_threads(w: Wave, threads: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -134,8 +135,8 @@ def convert_address(binder: Binder, i: Instruction) -> Step:
 
 
 _ATOMIC: dict[str, Callable] = {
-    "add": lambda old, new: old + new, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and,
-    "or": np.bitwise_or, "xor": np.bitwise_xor, "exch": lambda old, new: new,
+    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and,
+    "or": np.bitwise_or, "xor": np.bitwise_xor, "exch": lambda new, old: new,
 }  # fmt: skip
 
 
@@ -147,21 +148,22 @@ def atomic(binder: Binder, i: Instruction) -> Step:
     put, address = binder.write(operands[0], kind), binder.address(operands[1])
     given = [binder.read(value, kind) for value in operands[2:]]
 
+    assert space == "global", i.text
+
     def step(w: Wave) -> None:
-        threads, old = _threads(w), np.zeros(w.size, kind)
-        at = address(w)
+        old, at = np.zeros(w.size, kind), address(w)
         values = [np.broadcast_to(value(w), w.size) for value in given]
-        for t in threads:
-            one, here = np.array([t]), at[t : t + 1]
-            before = old[t] = _load_from(w, space, one, here, kind, 1)[0, 0]
-            if name == "cas":
-                after = values[1][t] if before == values[0][t] else before
-            else:
-                after = _ATOMIC[name](before, values[0][t])
-            _store_to(w, space, one, here, np.array([[after]], kind))
+        for t in _threads(w):
+            own = [value[t] for value in values]
+            change = _exchange(*own) if name == "cas" else partial(_ATOMIC[name], own[0])
+            old[t] = w.memory.change(at[t : t + 1], change, kind)
         put(w, old)
 
     return step
+
+
+def _exchange(expected: Any, new: Any) -> Callable:
+    return lambda old: new if old == expected else old
 
 
 def nothing(binder: Binder, i: Instruction) -> Step:
@@ -224,7 +226,8 @@ class Copies:
         w = self._wave
         values = np.zeros((int(due.sum()), copy.size), np.uint8)
         full = copy.valid[due] != 0
-        values[full] = w.memory.load(copy.sources[due][full], np.dtype(np.uint8), copy.size)
+        readers, sources = copy.threads[due][full], copy.sources[due][full]
+        values[full] = w.memory.load(w, readers, sources, np.dtype(np.uint8), copy.size)
         w.shared.store(copy.threads[due], copy.targets[due], values)
 
 

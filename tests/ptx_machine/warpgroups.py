@@ -76,9 +76,8 @@ class _Sums:
 class _Factors(NamedTuple):
     """What a product under way reads: it must stay as it is."""
 
-    threads: np.ndarray
+    thread: int  # the group's first
     group: int
-    block: int
     places: np.ndarray
     values: np.ndarray
 
@@ -152,20 +151,12 @@ class Products:
         w, (size, value) = self._wave, _KINDS[product.kind]
         places = Descriptor.of(word).places(rows, product.depth, size, is_k_major)
         every_byte = places[..., None] + np.arange(size)
-        block = int(w.block[threads[0]])
-        self._check_fences(block, every_byte)
-        found = w.shared.bytes_of(block, every_byte)
-        group = int(self._committed[threads[0]])
-        self._factors.append(_Factors(threads, group, block, every_byte, found))
-        return value(np.ascontiguousarray(found).view(f"u{size}")[..., 0])
-
-    def _check_fences(self, block: int, places: np.ndarray) -> None:
-        """Whoever wrote a factor has passed a fence since."""
-        shared = self._wave.shared
-        units = shared.units_of(block, places)
-        author = shared.author[units]
-        if ((author >= 0) & (self.fences[author] <= shared.fences[units])).any():
+        if not w.shared.is_fenced(int(threads[0]), every_byte, self.fences):
             raise RuntimeError("a wgmma reads what was written without fence.proxy.async.")
+        found = w.shared.bytes_of(int(threads[0]), every_byte)
+        group = int(self._committed[threads[0]])
+        self._factors.append(_Factors(int(threads[0]), group, every_byte, found))
+        return value(np.ascontiguousarray(found).view(f"u{size}")[..., 0])
 
     def wait(self, most: int) -> None:
         """Until all but the last `most` groups that were closed are done."""
@@ -173,8 +164,9 @@ class Products:
         due = self._committed - most
         kept = []
         for factors in self._factors:
-            if w.active[factors.threads[0]] and factors.group < due[factors.threads[0]]:
-                if (w.shared.bytes_of(factors.block, factors.places) != factors.values).any():
+            thread = factors.thread
+            if w.active[thread] and factors.group < due[thread]:
+                if (w.shared.bytes_of(thread, factors.places) != factors.values).any():
                     raise RuntimeError("a factor was overwritten while its product was under way.")
             else:
                 kept.append(factors)

@@ -40,13 +40,16 @@ def _check_members(binder: Binder, word: str) -> Step:
 def barrier(binder: Binder, i: Instruction) -> Step:
     """bar.sync, bar.warp.sync: who waits is the scheduler's affair."""
     if i.parts[1] == "warp":
-        return _check_members(binder, i.operands[0])
+        check = _check_members(binder, i.operands[0])
+
+        def meet(w: Wave) -> None:
+            check(w)
+            w.meet(warps=True)
+
+        return meet
     assert len(i.operands) == 1, "a barrier of a part of a block"
 
-    def step(w: Wave) -> None:
-        w.barriers[np.unique(w.block[w.active])] += 1
-
-    return step
+    return lambda w: w.meet(warps=False)
 
 
 def shuffle(binder: Binder, i: Instruction) -> Step:
