@@ -164,6 +164,13 @@ def test_casts(source, target):
     assert_equal(on_gpu(cast, x, dtype=target), x.astype(target))
 
 
+@pytest.mark.parametrize("source", ["float32", "float64", *HALVES], ids=str)
+def test_casts_to_bytes_wrap(source):
+    x = np.array([-1.5, -300, 255.9, 256, 1000]).astype(source)
+    expected = x.astype("int32").astype("uint8")
+    assert_equal(on_gpu(cast, x, dtype="uint8"), expected)
+
+
 # --- reductions -----------------------------------------------------------------------------------
 
 
@@ -320,6 +327,12 @@ def test_sorting_is_stable(n):
     k = n // 2
     expected = reference_shape.top_indices(x, k)
     assert_equal(on_gpu(sort.top_indices, x, k=k), np.ascontiguousarray(expected))
+
+
+@pytest.mark.parametrize("dtype", ["float64", *HALVES, "int32", "int64", "uint8", "bool"], ids=str)
+def test_sorted_chunks_are_merged(dtype):
+    x = RNG.integers(0, 20, 1030).astype(dtype)
+    assert_equal(on_gpu(sort.argsort, x, axis=0), np.argsort(x, kind="stable"))
 
 
 def test_sorting_along_axes():

@@ -185,6 +185,19 @@ def test_small_floats_in_shares(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("numbers", [cores.F16, cores.BF16], ids=lambda numbers: numbers.name)
+def test_shares_of_small_floats(numbers, flags, monkeypatch):
+    """On Hopper's tensor cores and on the older ones."""
+    dtype = {cores.F16: "float16", cores.BF16: bfloat16}[numbers]
+    monkeypatch.setattr(cores, "arithmetic", lambda code, narrowest: numbers)
+    for tile, _ in (cores.TILES[numbers][-1], warpgroup.TILES[numbers][-1]):
+        only(monkeypatch, tile, 2)
+        a, b = (x.astype(dtype) for x in factors(8, 16, 136, flags))
+        exact = expected(a.astype("float64"), b.astype("float64"), **flags)
+        assert_rounded_once(on_gpu(gpu.matmul, a, b, **flags), exact, dtype)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_float32_on_tensor_cores(precision, flags, monkeypatch):
     """3xTF32 is about as precise as float32, TF32 has a relative error about 1e-3."""

@@ -15,7 +15,8 @@ or NumPy differ, one of them has misunderstood an instruction, or the code was g
     warps.py        what lanes do together: shuffles, votes, ldmatrix, mma
     warpgroups.py   Hopper's wgmma
     launches.py     kernels of the package, run by the machine instead of by the simulator
-    executed.py     which of them have never run
+    variants.py     a kernel's other types, beside the simulator
+    executed.py     which kernels have never run
 
 It is as unkind as the manual allows. Memory starts as NaN. A copy arrives when it is waited for,
 and its target is NaN until then; so are the sums of an asynchronous product. Accesses outside of

@@ -90,7 +90,8 @@ def launched(
     try:
         compiled.launch(grid, block, values, memory, kernel.shared)
     except Exception as error:
-        error.add_note(f"in kernel {kernel.name} for ({' '.join(signature)}), {grid} x {block}")
+        where = f"kernel {kernel.name} for ({' '.join(signature)}), {grid} x {block}"
+        error.args = (f"{error} ({where})",)
         raise
     if is_new:
         _done(kernel, signature)
@@ -99,12 +100,19 @@ def launched(
 
 
 def _run_variants(kernel: launch.Kernel, grid: tuple, block: tuple, values: list[Any]) -> None:
-    """The kernel's other types, with the numbers of a launch."""
-    for other in kernel.signatures:
-        if (kernel.name, other) not in EXECUTED:
-            compiled = machine(ptx_of(kernel, other, runtime().capability))
-            _done(kernel, other)
-            variants.check(kernel, other, compiled, grid, block, values)
+    """What is like the kernel and has not run yet, with the numbers of its launch."""
+    errors = []
+    for other in variants.related(kernel):
+        for signature in other.signatures:
+            if (other.name, signature) in EXECUTED or not other.is_for(runtime().capability):
+                continue
+            _done(other, signature)
+            compiled = machine(ptx_of(other, signature, runtime().capability))
+            try:
+                variants.check(other, signature, compiled, grid, block, values)
+            except Exception as error:
+                errors.append(f"{other.name} ({' '.join(signature)}): {error!r}")
+    assert not errors, "\n".join(errors)
 
 
 def _done(kernel: launch.Kernel, signature: tuple[str, ...]) -> None:

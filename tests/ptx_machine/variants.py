@@ -1,17 +1,19 @@
-"""A kernel's other types: run with the numbers of a launch, by the machine and by the simulator.
+"""A kernel's other types and functions, run with a launch's numbers, here and by the simulator.
 
-Tests of ops use the types that matter. A kernel has more (`Kernel.signatures`); where a launch of
-one of them is known, so is one of the others: the same sizes, and the arrays in other types.
+Tests of ops use the types that matter. A kernel has more, and most come from a factory that made
+others as well; where a launch of one of them is known, so is one of each other: the same sizes, and
+the arrays in other types.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from minitorch_ciml.kernels.cuda.launch import Kernel
+from minitorch_ciml.kernels.cuda.launch import KERNELS, Kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray
 from ptx_machine.machine import Machine
 from ptx_machine.memory import Global
@@ -19,6 +21,27 @@ from ptx_machine.memory import Global
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Of results, relative to the largest number; none for whole numbers.
 _TOLERANCES = {"f8": 1e-9, "f4": 1e-4, "f2": 4e-3, "bf2": 3e-2}
+
+
+_TYPES = re.compile(r"(?<=[._])(bf2|bf16|f16|f2|f4|f8|i1|i2|i4|i8|u1|u2|u4|u8|b1)(?=[._]|$)")
+_FUNCTIONS = re.compile(r".*[.](?=flat|strided)")  # elementwise kernels: of any function
+
+
+# These need arrays that other kernels made of the same numbers.
+_DEPENDENT = ("sort._merge",)
+
+
+def related(kernel: Kernel) -> list[Kernel]:
+    """Kernels that can be launched in the same way: those of a factory, for all types."""
+    if kernel.name in _DEPENDENT:
+        return []
+    return [other for other in KERNELS if _family(other) == _family(kernel)]
+
+
+def _family(kernel: Kernel) -> tuple:
+    name = _FUNCTIONS.sub("", _TYPES.sub("", kernel.name)).strip(".")
+    function = kernel.function
+    return function.__module__, function.__qualname__, name, len(kernel.signatures[0])
 
 
 def dtype_of(code: str) -> np.dtype:
@@ -37,7 +60,8 @@ def check(
     values: list[Any],
 ) -> None:  # fmt: skip
     """Runs the kernel for a signature, both ways, and compares all arrays afterwards."""
-    given = [_converted(value, code) for value, code in zip(values, signature)]
+    with np.errstate(all="ignore"):
+        given = [_converted(value, code) for value, code in zip(values, signature)]
     ours = [v.copy() if isinstance(v, np.ndarray) else v for v in given]
     memory = Global()
     arguments = [
@@ -84,7 +108,8 @@ def _compare(found: np.ndarray, expected: np.ndarray, code: str, where: str) -> 
     if code not in _TOLERANCES:
         np.testing.assert_array_equal(found, expected, where)
         return
-    found, expected = found.astype("float64"), expected.astype("float64")
+    with np.errstate(all="ignore"):
+        found, expected = found.astype("float64"), expected.astype("float64")
     scale = np.abs(expected[np.isfinite(expected)]).max(initial=0)
     tolerance = _TOLERANCES[code]
     np.testing.assert_allclose(found, expected, tolerance, tolerance * scale, err_msg=where)

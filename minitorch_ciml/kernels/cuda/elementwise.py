@@ -300,6 +300,8 @@ def cast(x: CudaArray, dtype: Any) -> CudaArray:
     rare = source in RARE, target in RARE
     if any(rare) and "i8" not in (source, target):
         return cast(cast(x, "int64"), dtype)
+    if target == "u1" and is_float(x):  # the GPU would make 0 of all negative numbers
+        return cast(cast(x, "int32"), dtype)
     y = empty(x.shape, dtype)
     if x.size == 0:
         return y
