@@ -61,6 +61,9 @@ def test_callbacks_get_the_outputs_of_predict_as_they_are_returned(k):
     one, rest, several = seen
     assert one.shape == (6, 1) and rest.shape == (2, 1)
     assert [y.shape for y in several] == [(8, 3), (8, 3)]
+    record.on_predict_batch_end = lambda batch, logs: seen.append(sorted(logs))
+    k.Model(a, {"twice": a * 2, "more": a + 1}).predict(X, verbose=0, callbacks=[record])
+    assert seen[-1] == ["more", "twice"]
 
 
 # --- layers that count --------------------------------------------------------------------------

@@ -71,6 +71,17 @@ def test_too_few_steps_for_the_labels():
     assert not grad(loss.sum(), scores).numpy().any()
 
 
+def test_lengths_may_be_floats():
+    for function, how in ((ops.ctc_decode, {}), (ops.ctc_decode, {"strategy": "beam_search"})):
+        for a, b in zip(function(SCORES, STEPS, **how), function(SCORES, np.float32(STEPS), **how)):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    lengths = np.ones(len(SCORES))
+    loss = ops.ctc_loss(lengths[:, None], SCORES, lengths, np.float64(STEPS))
+    lengths = lengths.astype(int)
+    expected = ops.ctc_loss(lengths[:, None], SCORES, lengths, STEPS)
+    np.testing.assert_array_equal(loss.numpy(), expected.numpy())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

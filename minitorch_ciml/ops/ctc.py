@@ -70,9 +70,7 @@ def ctc_loss(
         Floats (N,); infinity, with the gradient 0, where there are too few steps.
     """
     scores = floats(output)
-    labels, lengths, steps = [
-        np.asarray(as_tensor(x).numpy()) for x in (target, target_length, output_length)
-    ]
+    labels, lengths, steps = map(_whole, (target, target_length, output_length))
     if scores.ndim != 3 or labels.ndim != 2 or len(labels) != len(scores):
         raise ValueError(
             f"ctc_loss: got a target of shape {labels.shape} and an output of {scores.shape}; "
@@ -93,6 +91,11 @@ def ctc_loss(
     skips = np.zeros(places.shape, bool)  # from the label before, if it is another one
     skips[:, 3::2] = labels[:, 1:] != labels[:, :-1]
     return _ctc(log_softmax(scores), places, skips, lengths, steps)
+
+
+def _whole(numbers: Any) -> np.ndarray:
+    """Labels or lengths as integers: scripts also have them as floats."""
+    return np.asarray(as_tensor(numbers).numpy()).astype(np.int64)
 
 
 def ctc_decode(
@@ -122,7 +125,7 @@ def ctc_decode(
         for 'beam_search'.
     """
     scores = np.asarray(floats(inputs).numpy())
-    steps = np.asarray(as_tensor(sequence_lengths).numpy())
+    steps = _whole(sequence_lengths)
     if scores.ndim != 3 or steps.shape != scores.shape[:1]:
         raise ValueError(
             f"ctc_decode: got scores of shape {scores.shape} and lengths of {steps.shape}, "

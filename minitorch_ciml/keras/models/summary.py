@@ -121,7 +121,8 @@ def _shape(layer: Any) -> str:
             return "?"
         shape = layer.compute_output_shape(layer._build_shape)
         shapes = shape if isinstance(shape, list) else [shape]
-    return str(shapes[0] if len(shapes) == 1 else shapes)
+    texts = [f"({', '.join(map(str, shape))})" for shape in shapes]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _sources(layer: Any) -> list[str]:

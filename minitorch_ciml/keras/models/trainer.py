@@ -445,7 +445,7 @@ class Trainer(Compiled, Placed):
                 counts.append(len(parts[-1][0]))
                 rows = iter(parts[-1])
                 outputs = map_structure(lambda _: next(rows), structure)  # noqa: B023
-                callbacks.on_predict_batch_end(step, {"outputs": outputs})
+                callbacks.on_predict_batch_end(step, flat({"outputs": outputs}))
         callbacks.on_predict_end()
         if not parts:
             raise ValueError("predict: the data gave no batch.")

@@ -69,7 +69,7 @@ NUMPY = tuple(
 
 # Classes whose names do not follow from the functions'.
 _CLASSES = {
-    "allclose": "AllClose", "batch_normalization": "BatchNorm", "cdist": "CDist",
+    "abs": "Absolute", "allclose": "AllClose", "batch_normalization": "BatchNorm", "cdist": "CDist",
     "ctc_decode": "CTCDecode", "ctc_loss": "CTCLoss", "extract_patches_3d": "ExtractPatches",
     "fft": "FFT", "fft2": "FFT2", "hard_swish": "HardSilu", "hsv_to_rgb": "HSVToRGB",
     "ifft2": "IFFT2", "irfft": "IRFFT", "isin": "IsIn", "istft": "ISTFT", "jvp": "JVP",
