@@ -227,6 +227,14 @@ def test_a_long_sum_is_exact_to_float32_and_repeats():
     assert abs(sums[0] - exact) <= max(abs(x.sum() - exact), np.spacing(np.float32(exact)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_norm_of_a_long_vector(dtype):
+    """Several blocks share it."""
+    x = normal(20_000, dtype=dtype)
+    norm = np.sqrt((x.astype("float64") ** 2).sum()).astype(dtype)
+    assert_close(on_gpu(reduce.vector_norm, x, axis=(0,)), norm.reshape(1))
+
+
 def test_nan_is_the_largest_and_the_smallest():
     x = normal(4, 300)
     x[1, 7] = x[1, 200] = x[3, 299] = np.nan

@@ -46,12 +46,12 @@ HEAD = """
 """
 
 
-def run(body, threads=64, y=None):
+def run(body, threads=64, y=None, blocks=1):
     """What the threads leave in y, one float each."""
     y = np.full(threads, np.nan, np.float32) if y is None else y
     memory = Global()
     address = np.uint64(memory.add(y.view(np.uint8), 0, y.nbytes))
-    Machine(HEAD + body + "ret;\n}").launch((1, 1, 1), (threads, 1, 1), [address], memory, 0)
+    Machine(HEAD + body + "ret;\n}").launch((blocks, 1, 1), (threads, 1, 1), [address], memory, 0)
     return y
 
 
@@ -91,6 +91,16 @@ def test_lanes_need_not_keep_step():
     np.testing.assert_array_equal(run(NEIGHBOUR.format("bar.warp.sync -1;", 4)), 1)
     with pytest.raises(RuntimeError, match="a thread reads shared memory that another has written"):
         run(NEIGHBOUR.format("", 4))
+
+
+def test_blocks_that_use_the_same_memory():
+    with pytest.raises(RuntimeError, match="a block overwrites global memory that another has"):
+        run("st.global.f32 [%rd3], %f1;", blocks=2)
+    other = "mov.u32 %r5, %ctaid.x; setp.eq.u32 %p1, %r5, 0; "
+    with pytest.raises(RuntimeError, match="a block overwrites global memory that another may"):
+        run(other + "ld.global.f32 %f2, [%rd3]; @%p1 st.global.f32 [%rd3], %f1;", blocks=2)
+    found = run("atom.global.add.f32 %f2, [%rd1], %f1;", y=np.zeros(1, np.float32), blocks=40)
+    assert found == 40 * 64
 
 
 def test_barriers_that_not_all_threads_reach():

@@ -6,12 +6,13 @@ them, and threads only go on when all of the warp are there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptx_machine.operands import Binder
-from ptx_machine.program import TYPES, Instruction
+from ptx_machine.program import Instruction
 
 if TYPE_CHECKING:
     from ptx_machine.machine import Step, Wave
@@ -158,7 +159,7 @@ def _fragments_tf32(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return left, right
 
 
-def _fragments_halves(value):
+def _fragments_halves(value: Callable) -> Callable:
     def fragments(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """m16n8k16: a0, a1 at row g and columns 2t, 2t + 1; a2, a3 8 rows below; a4, a5 8 columns
         on; a6, a7 both. b0, b1 at rows 2t, 2t + 1 and column g; b2, b3 8 rows below."""
@@ -186,7 +187,7 @@ _FRAGMENTS = {
 
 def multiply(binder: Binder, i: Instruction) -> Step:
     """mma.sync: D = A B + C; c0, c1 at row g and columns 2t, 2t + 1, c2, c3 8 rows below."""
-    _, _, _, shape, row, col, d_type, a_type, b_type, c_type = i.parts
+    shape, row, col, d_type, a_type, b_type, c_type = i.parts[3:]
     assert (row, col, d_type, c_type) == ("row", "col", "f32", "f32") and a_type == b_type, i.text
     fragments = _FRAGMENTS[shape, a_type]
     puts = [binder.write(word, np.float32) for word in i.operands[0]]
@@ -207,13 +208,7 @@ def multiply(binder: Binder, i: Instruction) -> Step:
     return step
 
 
-def multiply_any(binder: Binder, i: Instruction) -> Step:
-    assert i.parts[:3] == ("mma", "sync", "aligned"), i.text
-    return multiply(binder, i)
-
-
 INSTRUCTIONS = {
     "bar": barrier, "barrier": barrier, "shfl": shuffle, "vote": vote, "ldmatrix": load_matrices,
-    "mma": multiply_any,
+    "mma": multiply,
 }  # fmt: skip
-assert TYPES
