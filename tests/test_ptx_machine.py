@@ -94,7 +94,7 @@ def test_lanes_need_not_keep_step():
 
 
 def test_blocks_that_use_the_same_memory():
-    with pytest.raises(RuntimeError, match="a block overwrites global memory that another has"):
+    with pytest.raises(RuntimeError, match="a block overwrites global memory that another writes"):
         run("st.global.f32 [%rd3], %f1;", blocks=2)
     other = "mov.u32 %r5, %ctaid.x; setp.eq.u32 %p1, %r5, 0; "
     with pytest.raises(RuntimeError, match="a block overwrites global memory that another may"):
