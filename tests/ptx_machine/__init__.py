@@ -16,6 +16,7 @@ or NumPy differ, one of them has misunderstood an instruction, or the code was g
     warpgroups.py   Hopper's wgmma
     launches.py     kernels of the package, run by the machine instead of by the simulator
     variants.py     a kernel's other types, beside the simulator
+    traffic.py      bank conflicts and sectors
     executed.py     which kernels have never run
 
 It is as unkind as the manual allows. Memory starts as NaN. A copy arrives when it is waited for,

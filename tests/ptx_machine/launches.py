@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import math
 import os
@@ -19,11 +20,13 @@ from minitorch_ciml.kernels.cuda.runtime import SimulatedRuntime, runtime
 from ptx_machine import variants
 from ptx_machine.machine import Machine, machine
 from ptx_machine.memory import Global
+from ptx_machine.traffic import Traffic, table
 
 # The kernels that have run: their names and signatures.
 EXECUTED: set[tuple[str, tuple[str, ...]]] = set()
 
-_VARIANTS = "MINITORCH_CIML_PTX_VARIANTS"
+_VARIANTS, _TRAFFIC = "MINITORCH_CIML_PTX_VARIANTS", "MINITORCH_CIML_PTX_TRAFFIC"
+_traffic: dict[str, Traffic] = {}
 
 _NUMBERS = {
     "i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32,
@@ -87,6 +90,8 @@ def launched(
     ]
     is_new = (kernel.name, signature) not in EXECUTED
     before = variants.contents(args) if is_new and os.environ.get(_VARIANTS) else None
+    if os.environ.get(_TRAFFIC):
+        compiled.traffic = _traffic.setdefault(kernel.name, Traffic())
     try:
         compiled.launch(grid, block, values, memory, kernel.shared)
     except Exception as error:
@@ -113,6 +118,12 @@ def _run_variants(kernel: launch.Kernel, grid: tuple, block: tuple, values: list
             except Exception as error:
                 errors.append(f"{other.name} ({' '.join(signature)}): {error!r}")
     assert not errors, "\n".join(errors)
+
+
+@atexit.register
+def _write_traffic() -> None:
+    if _traffic:
+        Path(os.environ[_TRAFFIC]).write_text(table(_traffic))
 
 
 def _done(kernel: launch.Kernel, signature: tuple[str, ...]) -> None:

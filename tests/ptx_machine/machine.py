@@ -20,6 +20,7 @@ from ptx_machine import arithmetic, races, transfer, warpgroups, warps
 from ptx_machine.memory import FIRST_SHARED, Global, Local, Shared
 from ptx_machine.operands import Binder, Read
 from ptx_machine.program import TYPES, Instruction, Program, Segment, parse
+from ptx_machine.traffic import Traffic
 
 WARP = 32
 _MEETING_SIZE = {"warp": WARP, "warp group": 4 * WARP}
@@ -32,13 +33,14 @@ class Code(NamedTuple):
     """A segment, ready to run.
 
     Attributes:
-        steps: one for each instruction but the last, if that is a branch.
+        steps, names: one for each instruction but the last, if that is a branch.
         meeting: as `Segment.meeting`.
         goes: where a thread goes that takes the branch; -1 without a branch.
         if_: which threads take it; None for all.
     """
 
     steps: list[Step]
+    names: list[str]
     meeting: str
     goes: int
     if_: Read | None
@@ -52,6 +54,7 @@ class Machine:
 
     Attributes:
         unit: bytes of its smallest access to memory.
+        traffic: where accesses to memory are counted, if they are.
     """
 
     def __init__(self, ptx: str):
@@ -60,6 +63,7 @@ class Machine:
         self.end = len(self.program.segments)
         self.code = [self._code(segment) for segment in self.program.segments]
         self.unit = _smallest_access(self.program)
+        self.traffic: Traffic | None = None
 
     def _code(self, segment: Segment) -> Code:
         instructions = segment.instructions
@@ -68,7 +72,8 @@ class Machine:
             *instructions, last = instructions
             goes = self.program.labels[last.operands[0]] if last.operands else self.end
             if_ = self.binder.read(last.guard, np.bool_) if last.guard else None
-        return Code([self._step(i) for i in instructions], segment.meeting, goes, if_)
+        names = [".".join(i.parts) for i in instructions]
+        return Code([self._step(i) for i in instructions], names, segment.meeting, goes, if_)
 
     def _step(self, instruction: Instruction) -> Step:
         step = _made(self.binder, instruction)
@@ -191,7 +196,9 @@ class Wave:
             else:
                 number, self.mask = common, self.all
             code = self.machine.code[number]
-            for step in code.steps:
+            for step, name in zip(code.steps, code.names):
+                if self.machine.traffic is not None:
+                    self.machine.traffic.instruction = name
                 step(self)
             then = self._then(number, code)
             if common is not None and isinstance(then, int):
@@ -208,8 +215,13 @@ class Wave:
         (self._meetings if warps else self._barriers)[self.active] += 1
         self.moments = races.moment(self._barriers, self._meetings)
 
-    def uses(self, threads: np.ndarray, at: np.ndarray, size: int) -> tuple:
-        """Units of memory that threads use now, by whom, and when: for `races`."""
+    def uses(self, space: str, threads: np.ndarray, at: np.ndarray, size: int) -> tuple:
+        """Units of memory that threads use now, by whom, and when: for `races`.
+
+        `space` is "" for what is no access of the kernel's.
+        """
+        if self.machine.traffic is not None and space:
+            self.machine.traffic.note(space, threads, at, size)
         unit = self.machine.unit
         units = at[:, None] // unit + np.arange(max(1, size // unit))
         who = np.broadcast_to(self.who[threads][:, None], units.shape)

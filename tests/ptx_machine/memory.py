@@ -87,9 +87,10 @@ class Global:
         """(threads, count) numbers."""
         values = np.empty((addresses.size, count), dtype)
         if addresses.size:
-            for which, part, at in self._found(addresses, dtype.itemsize * count):
+            size = dtype.itemsize * count
+            for which, part, at in self._found(addresses, size):
                 values[which] = _typed(self.buffers[part], dtype)[_places(at, dtype, count)]
-                self._races_of(part, w).read(*w.uses(threads[which], at, dtype.itemsize * count))
+                self._races_of(part, w).read(*w.uses("global", threads[which], at, size))
         return values
 
     def store(
@@ -97,9 +98,10 @@ class Global:
     ) -> None:
         dtype, count = values.dtype, values.shape[1]
         if addresses.size:
-            for which, part, at in self._found(addresses, dtype.itemsize * count):
+            size = dtype.itemsize * count
+            for which, part, at in self._found(addresses, size):
                 _typed(self.buffers[part], dtype)[_places(at, dtype, count)] = values[which]
-                self._races_of(part, w).write(*w.uses(threads[which], at, dtype.itemsize * count))
+                self._races_of(part, w).write(*w.uses("global", threads[which], at, size))
 
     def change(self, address: np.ndarray, change: Callable, dtype: np.dtype) -> Any:
         """One thread's atomic operation; gives what was there before."""
@@ -161,13 +163,15 @@ class Shared:
     def load(self, threads: np.ndarray, at: np.ndarray, dtype: np.dtype, count: int) -> np.ndarray:
         """(threads, count) numbers."""
         offsets = self._offsets(threads, at, dtype.itemsize * count)
-        self._races.read(*self._wave.uses(threads, offsets, dtype.itemsize * count))
+        self._races.read(*self._wave.uses("shared", threads, offsets, dtype.itemsize * count))
         return self._bytes.view(dtype)[_places(offsets, dtype, count)]
 
-    def store(self, threads: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
+    def store(
+        self, threads: np.ndarray, at: np.ndarray, values: np.ndarray, space: str = "shared"
+    ) -> None:
         dtype, count = values.dtype, values.shape[1]
         offsets = self._offsets(threads, at, dtype.itemsize * count)
-        units, who, when = self._wave.uses(threads, offsets, dtype.itemsize * count)
+        units, who, when = self._wave.uses(space, threads, offsets, dtype.itemsize * count)
         self._races.write(units, who, when)
         self._author[units] = threads[:, None]
         self._fences[units] = self._wave.products.fences[threads][:, None]
@@ -175,7 +179,7 @@ class Shared:
 
     def poison(self, threads: np.ndarray, at: np.ndarray, size: int) -> None:
         """What lies there is no longer known."""
-        self.store(threads, at, np.full((at.size, size), _POISON, np.uint8))
+        self.store(threads, at, np.full((at.size, size), _POISON, np.uint8), space="")
 
     # --- for the tensor cores -----------------------------------------------------------------
 

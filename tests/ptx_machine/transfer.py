@@ -224,6 +224,8 @@ class Copies:
 
     def _arrive(self, copy: _Copy, due: np.ndarray) -> None:
         w = self._wave
+        if w.machine.traffic is not None:
+            w.machine.traffic.instruction = "cp.async"
         values = np.zeros((int(due.sum()), copy.size), np.uint8)
         full = copy.valid[due] != 0
         readers, sources = copy.threads[due][full], copy.sources[due][full]
