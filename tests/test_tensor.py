@@ -424,3 +424,34 @@ ops.sum(ops.gelu(w)).backward()
 assert w.grad.dtype == np.float16
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numpys_elementwise_functions_give_tensors():
+    x = Tensor([1.0, -2.0, 3.0], requires_grad=True)
+    array = np.array([1.0, 2.0, 3.0], "float32")
+    for function in (np.abs, np.exp, np.square, np.tanh, np.sign, np.negative, np.isnan, np.floor):
+        np.testing.assert_allclose(np.asarray(function(x)), function(x.numpy()), rtol=1e-6)
+    for function in (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.arctan2, np.less,
+                     np.greater_equal, np.equal, np.matmul, np.remainder):  # fmt: skip
+        for a, b in ((x, array), (array, x), (x, 2.0), (np.float64(2), x)):
+            if function is np.matmul and np.ndim(a) != np.ndim(b):
+                continue
+            y = function(a, b)
+            expected = function(np.asarray(a, "float32"), np.asarray(b, "float32"))
+            assert isinstance(y, Tensor) and y.dtype == expected.dtype
+            np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
+    np.sqrt(np.mean(np.square(x - array))).backward()
+    assert np.abs(x.grad.numpy()).max() > 0
+
+
+def test_arrays_beside_tensors_make_tensors():
+    x, array = Tensor([1.0, 2.0], requires_grad=True), np.ones(2, "float32")
+    for y in (array + x, array - x, array * x, array / x, array**x, array @ x, array < x):
+        assert isinstance(y, Tensor)
+    total = array
+    total += x
+    assert isinstance(total, Tensor) and total.requires_grad and (array == 1).all()
+    for misused in (lambda: np.add.reduce(x), lambda: np.frexp(x),
+                    lambda: np.add(array, x, out=np.zeros(2, "float32"))):  # fmt: skip
+        with pytest.raises(TypeError, match=r"does not take tensors in this way; pass x.numpy\(\)"):
+            misused()

@@ -93,6 +93,35 @@ METHODS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# The operator of a tensor to the right of an array, by what NumPy calls it.
+_RIGHT = {
+    "add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__",
+    "power": "__rpow__", "floor_divide": "__rfloordiv__", "remainder": "__rmod__",
+    "matmul": "__rmatmul__", "equal": "__eq__", "not_equal": "__ne__", "less": "__gt__",
+    "less_equal": "__ge__", "greater": "__lt__", "greater_equal": "__le__",
+    "bitwise_and": "__rand__", "bitwise_or": "__ror__", "bitwise_xor": "__rxor__",
+}  # fmt: skip
+
+
+_ELEMENTWISE: dict[str, Callable] = {
+    **{name: getattr(math, name) for name in math.__all__},
+    "matmul": linalg.matmul, "remainder": math.mod,
+}  # fmt: skip
+
+
+def called_by_numpy(x: Tensor, function: np.ufunc, how: str, *inputs: Any, **options: Any) -> Any:
+    """What `array + x` gives, and NumPy's elementwise functions, such as `np.exp(x)`: tensors."""
+    name = function.__name__
+    others = [value for value in inputs if not isinstance(value, Tensor)]
+    in_place = options.pop("out", (None,))[0]  # array += x gives a tensor, too
+    if how == "__call__" and not options and (in_place is None or in_place is inputs[0]):
+        if name in _RIGHT and others and others[0] is inputs[0]:
+            return getattr(inputs[1], _RIGHT[name])(inputs[0])
+        if name in _ELEMENTWISE and in_place is None:
+            return _ELEMENTWISE[name](*inputs)
+    raise TypeError(f"np.{name} does not take tensors in this way; pass x.numpy() instead.")
+
+
 def _bound(method: Any) -> Any:
     """An op is not bound to the tensor by itself, as a Python function is."""
     if not isinstance(method, Op):
@@ -107,3 +136,4 @@ def _bound(method: Any) -> Any:
 
 for _name, _method in METHODS.items():
     setattr(Tensor, _name, _bound(_method))
+Tensor.__array_ufunc__ = called_by_numpy  # type: ignore[assignment]
