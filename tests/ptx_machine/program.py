@@ -108,7 +108,9 @@ _VARIABLE = re.compile(
     r"(?P<size>\[\d*\])?(?:\s*=\s*(?P<values>.*))?$"
 )
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*\((.*?)\)", re.DOTALL)
-_PARAMETER = re.compile(r"\.param\s+\.(\w+)\s+([\w$]+)")
+_PARAMETER = re.compile(
+    r"\.param\s+\.(\w+)\s+(?:\.ptr\s+(?:\.global\s+)?(?:\.align\s+\d+\s+)?)?([\w$]+)"
+)
 _LABEL = re.compile(r"([$\w]+):")
 _REGISTERS = re.compile(r"\.reg \.(\w+)\s+(.*)", re.DOTALL)
 _FUNCTION = re.compile(r"\.func\s*(?:\(([^()]*)\))?\s*([\w$]+)\s*\(([^()]*)\)\s*\{")
