@@ -49,7 +49,7 @@ __all__ = [
 ]  # fmt: skip
 
 # The version of Keras whose format and interface this is: readers of files look at it.
-KERAS_VERSION = "3.10.0"
+KERAS_VERSION = "3.15.1"
 _HDF5 = (".h5", ".hdf5")
 
 
