@@ -111,6 +111,23 @@ def test_get_file_unpacks_to_where_keras_does(tmp_path, kind, fname):
     assert places[0] == places[1]
 
 
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("kind", ["outside", "link"])
+def test_get_file_unpacks_nothing_outside_its_folder(tmp_path, monkeypatch, kind, old):
+    if old:  # Python before 3.10.12 and 3.11.4
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with tarfile.open(tmp_path / "origin.tar", "w") as file:
+        entry = tarfile.TarInfo("../escaped" if kind == "outside" else "link")
+        if kind == "link":
+            entry.type, entry.linkname = tarfile.SYMTYPE, str(tmp_path)
+        file.addfile(entry, io.BytesIO())
+    with pytest.raises(tarfile.TarError, match="outside|link"):
+        keras.utils.get_file(
+            "data.tar", (tmp_path / "origin.tar").as_uri(), extract=True, cache_dir=tmp_path / "c"
+        )
+    assert [path.name for path in (tmp_path / "c" / "datasets").iterdir()] == ["data.tar"]
+
+
 def test_get_file_checks_and_keeps(tmp_path):
     origin = tmp_path / "numbers.txt"
     origin.write_text("1 2 3")

@@ -74,6 +74,21 @@ def get_file(
     return str(folder / stem)
 
 
+def _untar(archive: tarfile.TarFile, folder: Path) -> None:
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+        return
+    # Python before 3.10.12 and 3.11.4 would follow paths and links to anywhere.
+    for member in archive.getmembers():
+        is_inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not (is_inside and (member.isfile() or member.isdir())):
+            raise tarfile.TarError(
+                f"get_file: {member.name!r} in {archive.name!r} is a link or lies outside of it; "
+                "unpack it yourself if you trust it."
+            )
+    archive.extractall(folder)
+
+
 def _unpack(archive: Path, folder: Path, formats: tuple) -> None:
     """Unpacks beside `folder` and renames, so that it is whole; links out of it are refused."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -83,7 +98,7 @@ def _unpack(archive: Path, folder: Path, formats: tuple) -> None:
                 zipped.extractall(temporary)
         elif "tar" in formats and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tarred:
-                tarred.extractall(temporary, filter="data")
+                _untar(tarred, temporary)
         else:
             raise ValueError(f"get_file: {str(archive)!r} is no {' or '.join(formats)} archive.")
         temporary.chmod(0o755)
