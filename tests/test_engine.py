@@ -500,3 +500,13 @@ def test_gradients_that_meet_are_added_in_place(compute, images, monkeypatch):
     monkeypatch.setattr(Tensor, "plus", None)  # which makes a new array
     for got, right in zip(grad(loss, inputs), expected):
         np.testing.assert_allclose(got.numpy(), right.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_an_output_before_another_that_does_not_lead_to_the_target():
+    """Its seed has arrived at an input whose gradient nobody needs."""
+    w = Tensor(np.ones((8, 3), "float32"), requires_grad=True)
+    x = Tensor(np.ones((2, 8), "float32"), requires_grad=True)
+    hidden = x * 2
+    y = ops.dense(hidden, w, np.zeros(3, "float32"), "linear")
+    found = grad([hidden, y], w, [np.ones((2, 8)), np.ones((2, 3))])
+    np.testing.assert_array_equal(found.numpy(), np.full((8, 3), 4))

@@ -537,7 +537,7 @@ def _plain_gradients(
     """First-order gradients, as values: from the op's gradient kernel, or from its rules.
 
     What has `arrived` at the first input is added to its gradient in place if nobody else can have
-    that array (`kernels/cpu/arrivals.py`): the sum where two gradients meet is half as long a pass.
+    that array (`kernels/cpu/arrivals.py`): where two gradients meet, no third array is filled.
     """
     op, kind = record.op, v.kind
     kernel = op._gradient_kernels[type(v.value)]
@@ -551,7 +551,7 @@ def _plain_gradients(
         found = kernel(g, v.value, *record.values, needs=needs, **record.params)
     found = kind.unbroadcast_values(found, record.inputs, needs)
     add = getattr(kernel, "add_arrived", None)
-    if add is not None and record.inputs[0] in arrived:
+    if add is not None and needs[0] and record.inputs[0] in arrived:
         add(found[0], arrived.pop(record.inputs[0]))
     return found
 
