@@ -208,11 +208,15 @@ def test_a_last_axis_of_one_makes_no_difference(shapes):
     np.testing.assert_allclose(ours.numpy(), np.asarray(theirs), rtol=1e-6)
 
 
-def test_targets_take_the_dtype_of_predictions():
-    y_pred = np.ones((3, 2), dtype="float32")
+def test_a_loss_is_computed_in_its_own_dtype():
+    wide, y_pred = np.ones((3, 2)), np.ones((3, 2), dtype="float32")
     for dtype in ("int64", "float64", "uint8", "bool"):
         assert losses.MeanSquaredError()(np.ones((3, 2), dtype), y_pred).dtype == np.float32
-    assert losses.MeanSquaredError()(np.ones((3, 2)), y_pred.astype("float64")).dtype == np.float64
+    for weight in (None, np.arange(3.0), np.arange(3)):
+        for reduction in ("sum_over_batch_size", None):
+            given = [kind.MeanSquaredError(reduction=reduction)(wide, wide, sample_weight=weight)
+                     for kind in (losses, keras.losses)]  # fmt: skip
+            assert given[0].dtype == np.float32 and given[1].dtype == torch.float32
     assert losses.MeanSquaredError(dtype="float64")(y_pred, y_pred).dtype == np.float64
     assert losses.MeanSquaredError()([[1, 2]], [[1, 4]]).item() == 2.0
 

@@ -12,7 +12,6 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
-from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops import logical_and, mean
 from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.shape import reshape
@@ -35,7 +34,7 @@ class Loss(Configurable):
             "sum_over_batch_size" or "mean": sum(w v) / the number of values;
             "mean_with_sample_weight": sum(w v) / sum(w);
             "sum": sum(w v); "none" or None: w v as they are.
-        dtype: in which it is computed; the predictions' own if left out.
+        dtype: in which it is computed; `floatx()` if left out, also of a float64 model.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Loss(Configurable):
         """
         if mask is None:
             mask = getattr(y_pred, "_keras_mask", None)
-        p = as_float(y_pred, self._dtype or _wide(y_pred))
+        p = as_float(y_pred, self.dtype)
         t = self.targets(y_true, p)
         told = self.mask(t)
         if told is not None:
@@ -100,12 +99,6 @@ class Loss(Configurable):
         # Keras writes the dtype only for losses that were given one.
         dtype = {"dtype": self._dtype} if self._dtype else {}
         return {"name": self.name, "reduction": self.reduction, **dtype}
-
-
-def _wide(y_pred: Any) -> str | None:
-    """Predictions of 16 bits become `floatx()`: a sum of losses needs more digits."""
-    dtype = getattr(y_pred, "dtype", None)
-    return config.floatx() if dtype is not None and is_half(dtype) else None
 
 
 def as_float(x: Any, dtype: Any = None) -> Any:
