@@ -174,6 +174,14 @@ MISTAKES = {
     ),
     "outputs": (lambda: fit(X, Y, loss=["mse", "mae"]), "the model has 1 output, got 2 entries"),
     "classes": (lambda: keras.utils.to_categorical([12], 10), "got labels from 12 to 12, exp"),
+    # tensors of a model that is being built
+    "NumPy": (lambda: np.exp(keras.Input((3,))), "np.exp computes with values.*take keras.ops.exp"),
+    "NumPy's mean": (lambda: np.mean(keras.Input((3,))), "does not have yet: take keras.ops.mean"),
+    "NumPy's own": (lambda: np.apply_along_axis(np.sum, 0, keras.Input((3,))), "or a layer of yo"),
+    "an array": (lambda: np.asarray(keras.Input((3,))), "no values yet.* compute with keras.ops"),
+    "a float": (lambda: float(keras.Input(())), "has no values yet, so it is no float"),
+    "to NumPy": (lambda: keras.ops.convert_to_numpy(keras.Input((3,))), "cannot become a NumPy ar"),
+    "sparse": (lambda: keras.KerasTensor((3,), sparse=True), "no sparse or ragged tensors here"),
     # files
     "file": (lambda: keras.models.load_model("nope.keras"), "there is no file 'nope.keras'"),
     "ending": (lambda: model().save("nope"), "must end in .keras"),
@@ -213,3 +221,9 @@ def test_targets_of_images_may_be_anything_in_between():
     keras.losses.BinaryCrossentropy()(x, x)
     keras.losses.BinaryCrossentropy(from_logits=True)(2 * x, x)  # as of smoothed labels, in Keras
     assert layers.deserialize("Flatten").name.startswith("flatten")
+
+
+@pytest.mark.parametrize("name", ["parameters", "state_dict", "train", "to", "forward"])
+def test_what_layers_have_on_pytorch_only_is_told(name):
+    with pytest.raises(AttributeError, match=f"{name!r}, which is of PyTorch's modules; .*[.]$"):
+        getattr(model(), name)

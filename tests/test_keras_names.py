@@ -62,7 +62,7 @@ REFUSED = {
     "layers.EinsumDense": f"{QUANTIZED} gptq_unpacked_column_size",
     "layers.Embedding": QUANTIZED,
     "Variable": "autocast aggregation synchronization layout",
-    "KerasTensor": "sparse ragged record_history",
+    "KerasTensor": "record_history",
     "name_scope": "deduplicate override_parent",
 }
 # They are given by their places, not by these names.

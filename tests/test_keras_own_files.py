@@ -1,5 +1,7 @@
 """Layers of one's own that say themselves what is saved: variables, and files beside them."""
 
+import warnings
+
 import numpy as np
 import pytest
 from keras_peer import keras_peer
@@ -58,6 +60,34 @@ def test_files_load_both_ways(writer, tmp_path):
         np.testing.assert_allclose(
             read.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6
         )
+
+
+@pytest.mark.parametrize("writer", [keras, keras_peer], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_a_model_without_weights_is_saved_too(writer, name, tmp_path):
+    layers = writer.layers
+    model = writer.Sequential([layers.Dense(2), layers.Bidirectional(layers.LSTM(2))])
+    model.compile("adam", "mse", metrics=["mae"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.save(tmp_path / name)
+    assert writer is keras_peer or "has no weights yet" in str(caught[0].message)
+    for k in (keras, keras_peer):
+        if k is keras_peer and name == "model.h5":
+            continue  # which Keras compiles for "mse" only if it is one of its own names
+        read = k.models.load_model(tmp_path / name)
+        assert not read.built
+        read.fit(np.ones((4, 5, 3)), np.ones((4, 4)), verbose=0)
+        assert [tuple(w.shape) for w in read.weights][0] == (3, 2)
+
+
+def test_self_may_have_another_name():
+    class Own(keras.Model):
+        def __init__(this, units=3, **kwargs):
+            super().__init__(**kwargs)
+            this.units = units
+
+    assert set(Own(4).get_config()) == {"name", "trainable", "dtype", "units"}
 
 
 def test_layers_know_their_metrics():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from keras_peer import keras_peer
+from keras_peer import keras_peer, torch
 
-from minitorch_ciml import keras
+from minitorch_ciml import Tensor, config, keras
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = X[:, :1] * 2
@@ -333,3 +333,48 @@ def test_a_clone_with_other_layers(on_other_inputs):
         if isinstance(expected, dict):
             result, expected = result["y"], expected["y"]
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_operators_of_symbolic_tensors():
+    results = []
+    for k in (keras, keras_peer):
+        x, flag = k.Input((4,), name="x"), k.Input((4,), name="flag", dtype="bool")
+        chosen = ~(flag & (x > 0)) | (True ^ flag)
+        model = k.Model([x, flag], [chosen, round(x, 1), round(x)])
+        outputs = model([X, X > 0.5])
+        results.append([k.ops.convert_to_numpy(y) for y in outputs])
+    for ours, theirs in zip(*results):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_arrays_and_tensors_stand_left_of_symbolic_ones_too():
+    x, flag = keras.Input((4,)), keras.Input((4,), dtype="bool")
+    ones = np.ones(4, "float32")
+    left = [
+        ones - x,
+        ones < x,
+        np.eye(4, dtype="float32") @ keras.ops.transpose(x),
+        np.float32(2) * x,
+    ]
+    left += [Tensor(ones) - x, Tensor(ones) < x, Tensor(ones) // x, Tensor(ones > 0) & flag]
+    outputs = keras.Model([x, flag], left)([X, X > 0])
+    expected = [1 - X, X > 1, X.T, 2 * X, 1 - X, X > 1, 1 // X, X > 0]
+    for y, wanted in zip(outputs, expected):
+        np.testing.assert_allclose(y.numpy(), wanted, rtol=1e-5)
+
+
+def test_gradients_are_forgotten():
+    trained = []
+    for k in (keras, keras_peer):
+        model = k.Sequential([k.Input((4,)), k.layers.Dense(1, kernel_initializer="ones")])
+        optimizer = k.optimizers.SGD(0.1)
+        for _ in range(3):
+            model.zero_grad()
+            k.losses.MeanSquaredError()(Y, model(X)).backward()
+            weights = model.trainable_weights
+            gradients = [w.grad if k is keras else w.value.grad for w in weights]
+            with config.no_grad() if k is keras else torch.no_grad():
+                optimizer.apply(gradients, weights)
+        trained.append(model.get_weights())
+    for ours, theirs in zip(*trained):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)

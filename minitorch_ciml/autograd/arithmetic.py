@@ -142,13 +142,15 @@ relu: Op = Op(
 # --- Python's operators -------------------------------------------------------------------------
 
 
-def _operator(op: Op) -> Callable:
+def operator_of(op: Callable) -> Callable:
+    """`a op b` as a method of `a`."""
+
     def operator(a: Variable, b: Any) -> Any:
         try:
             return op(a, b)
-        except TypeError:
+        except (TypeError, ValueError):
             # As NumPy has it, a class says so that operators are left to it (a KerasTensor does).
-            if getattr(type(b), "__array_ufunc__", ()) is None and not isinstance(b, Variable):
+            if getattr(b, "__array_priority__", 0) > getattr(a, "__array_priority__", 0):
                 return NotImplemented
             raise
 
@@ -163,14 +165,16 @@ def _reflected(op: Op):
 for _symbol, _op in {
     "add": add, "sub": subtract, "mul": multiply, "truediv": divide, "pow": power,
 }.items():  # fmt: skip
-    setattr(Variable, f"__{_symbol}__", _operator(_op))
+    setattr(Variable, f"__{_symbol}__", operator_of(_op))
     setattr(Variable, f"__r{_symbol}__", _reflected(_op))
 
 for _symbol, _op in {
-    "neg": negative, "abs": absolute, "eq": equal, "ne": not_equal, "lt": less, "le": less_equal,
-    "gt": greater, "ge": greater_equal,
+    "eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal,
 }.items():  # fmt: skip
-    setattr(Variable, f"__{_symbol}__", lambda *inputs, _op=_op: _op(*inputs))
+    setattr(Variable, f"__{_symbol}__", operator_of(_op))
+
+Variable.__neg__ = lambda x: negative(x)  # type: ignore[attr-defined]
+Variable.__abs__ = lambda x: absolute(x)  # type: ignore[attr-defined]
 
 # Variables are compared by value but looked up by identity, as the engine's dictionaries need.
 Variable.__hash__ = object.__hash__  # type: ignore[method-assign]

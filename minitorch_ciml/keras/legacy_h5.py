@@ -80,7 +80,7 @@ def read_model(file: Any, name: str, custom_objects: dict | None, compile: bool)
         training = file.attrs.get("training_config")
         if compile and training is not None:
             _compile(model, _json(training))
-            if "optimizer_weights" in file:
+            if "optimizer_weights" in file and model.built:
                 _read_optimizer(model, file["optimizer_weights"])
     return model
 

@@ -60,7 +60,7 @@ def save_model(
     """Saves a model in a file: architecture, weights, compile arguments, optimizer.
 
     Args:
-        model: the model; its weights must have been made.
+        model: the model. One whose weights have not been made is saved without any, with a warning.
         filepath: `.keras`; or `.h5` (`.hdf5`), Keras 2's format, of models that are their graph.
         overwrite: whether an existing file may be replaced.
         include_optimizer: whether the optimizer goes into a `.h5` file; into a `.keras` file it
@@ -78,7 +78,12 @@ def save_model(
     if not distributed.leads():  # rank 0 writes for all
         return
     _refuse_overwriting(path, overwrite)
-    _refuse_unbuilt(model, "save")
+    if _is_unbuilt(model):
+        warnings.warn(
+            f"save: {model.name!r} has no weights yet, so the file gets none; call it on data or "
+            "give its input shape first.",
+            stacklevel=3,
+        )
     if path.suffix in _HDF5:
         contents = legacy_h5.model_bytes(model, KERAS_VERSION, include_optimizer)
         with replacing(path) as temporary:
@@ -378,8 +383,12 @@ def _existing(filepath: Any, what: str) -> Path:
     return path
 
 
+def _is_unbuilt(model: Any) -> bool:
+    return not model.built and not model.weights
+
+
 def _refuse_unbuilt(model: Any, what: str) -> None:
-    if not model.built and not model.weights:
+    if _is_unbuilt(model):
         raise ValueError(
             f"{what}: {model.name!r} has no weights yet; call it on data or give its input shape "
             "first."

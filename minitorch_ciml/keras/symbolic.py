@@ -40,9 +40,18 @@ class KerasTensor:
 
     sparse = ragged = False
 
-    __array_ufunc__ = None  # NumPy arrays on the left leave operators to this class
+    __array_priority__ = 2000  # arrays and tensors on the left leave operators to this class
 
-    def __init__(self, shape: tuple, dtype: str = "float32", name: str | None = None):
+    def __init__(
+        self,
+        shape: tuple,
+        dtype: str = "float32",
+        sparse: bool = False,
+        ragged: bool = False,
+        name: str | None = None,
+    ):
+        if sparse or ragged:
+            raise ValueError("KerasTensor: there are no sparse or ragged tensors here.")
         self.shape = tuple(None if n is None else int(n) for n in shape)
         self.dtype = dtype if dtype == "string" else np.dtype(dtype).name
         self.name = name or unique_name("keras_tensor")
@@ -66,7 +75,8 @@ class KerasTensor:
         }
 
     def __repr__(self) -> str:
-        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+        kind = f"shape={self.shape}, dtype={self.dtype}, sparse=False, ragged=False"
+        return f"<KerasTensor {kind}, name={self.name}>"
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} has no value yet: it cannot decide an `if`; use ops.where.")
@@ -78,7 +88,36 @@ class KerasTensor:
         raise TypeError(f"{self!r} has no values yet, so it has no length; its shape is .shape.")
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise TypeError(f"{self!r} has no values yet; pass data through a Model to get some.")
+        raise self._no_values("cannot become a NumPy array")
+
+    def __float__(self) -> float:
+        raise self._no_values("is no float")
+
+    def __int__(self) -> int:
+        raise self._no_values("is no int")
+
+    def _no_values(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self!r} has no values yet, so it {what}: compute with keras.ops, or in the call of "
+            "a layer of your own; data that pass through the model give values."
+        )
+
+    def __array_ufunc__(self, function: np.ufunc, how: str, *inputs: Any, **options: Any) -> Any:
+        """What `array + x` gives; NumPy's other elementwise functions are refused."""
+        name = _OF_NUMPY.get(function.__name__)
+        array_first = isinstance(inputs[0], (np.ndarray, np.generic))
+        if name and how == "__call__" and not options and array_first:
+            return symbolic_call(name, *inputs)
+        raise self._not_for_numpy(function.__name__)
+
+    def __array_function__(self, function: Callable, *_: Any) -> None:
+        raise self._not_for_numpy(function.__name__)
+
+    def _not_for_numpy(self, name: str) -> ValueError:
+        return ValueError(
+            f"np.{name} computes with values, which {self!r} does not have yet: take keras.ops"
+            f"{'.' + name if name in _functions() else ''}, or a layer of your own."
+        )
 
     def __getitem__(self, index: Any) -> Any:
         return symbolic_call("get_item", self, index)
@@ -91,6 +130,9 @@ class KerasTensor:
         """`ops.squeeze` of this tensor."""
         return symbolic_call("squeeze", self, axis)
 
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return symbolic_call("round", self, ndigits or 0)
+
 
 def _operator(name: str, reflected: bool) -> Callable:
     def method(self: KerasTensor, *others: Any) -> Any:
@@ -102,16 +144,33 @@ def _operator(name: str, reflected: bool) -> Callable:
 
 for _symbol, _name in {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power",
-    "matmul": "matmul", "floordiv": "floor_divide", "mod": "mod",
+    "matmul": "matmul", "floordiv": "floor_divide", "mod": "mod", "and": "logical_and",
+    "or": "logical_or", "xor": "logical_xor",
 }.items():  # fmt: skip
     setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
     setattr(KerasTensor, f"__r{_symbol}__", _operator(_name, reflected=True))
 # No "eq": as in Keras, == asks whether it is the same tensor.
 for _symbol, _name in {
     "neg": "negative", "abs": "absolute", "ne": "not_equal", "lt": "less", "le": "less_equal",
-    "gt": "greater", "ge": "greater_equal",
+    "gt": "greater", "ge": "greater_equal", "invert": "logical_not",
 }.items():  # fmt: skip
     setattr(KerasTensor, f"__{_symbol}__", _operator(_name, reflected=False))
+
+# The operators of an array to the left of a KerasTensor, by what NumPy calls them.
+_OF_NUMPY = {
+    "add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "true_divide",
+    "power": "power", "matmul": "matmul", "floor_divide": "floor_divide", "remainder": "mod",
+    "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
+    "not_equal": "not_equal", "less": "less", "less_equal": "less_equal", "greater": "greater",
+    "greater_equal": "greater_equal",
+}  # fmt: skip
+
+
+def _functions() -> Any:
+    """The functions of `keras.ops` by name."""
+    from minitorch_ciml.keras.ops.table import FUNCTIONS
+
+    return FUNCTIONS
 
 
 def symbolic_call(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd.arithmetic import operator_of
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.ops import creation, indexing, linalg, math, reduce
@@ -83,13 +84,13 @@ METHODS: dict[str, Any] = {
     "T": property(_transpose), "mT": property(linalg.transposed),
     # operators
     "__getitem__": indexing.getitem,
-    "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),
-    "__floordiv__": math.floor_divide, "__rfloordiv__": _reflected(math.floor_divide),
-    "__mod__": math.mod, "__rmod__": _reflected(math.mod),
+    "__matmul__": operator_of(linalg.matmul), "__rmatmul__": _reflected(linalg.matmul),
+    "__floordiv__": operator_of(math.floor_divide), "__rfloordiv__": _reflected(math.floor_divide),
+    "__mod__": operator_of(math.mod), "__rmod__": _reflected(math.mod),
     "__invert__": math.bitwise_not,
-    "__and__": math.bitwise_and, "__rand__": math.bitwise_and,
-    "__or__": math.bitwise_or, "__ror__": math.bitwise_or,
-    "__xor__": math.bitwise_xor, "__rxor__": math.bitwise_xor,
+    "__and__": operator_of(math.bitwise_and), "__rand__": math.bitwise_and,
+    "__or__": operator_of(math.bitwise_or), "__ror__": math.bitwise_or,
+    "__xor__": operator_of(math.bitwise_xor), "__rxor__": math.bitwise_xor,
 }  # fmt: skip
 
 

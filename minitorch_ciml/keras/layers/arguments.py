@@ -42,11 +42,12 @@ def init_parameters(cls: type) -> dict[str, Any]:
             break
         if "__init__" not in base.__dict__:
             continue
-        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        for p in parameters.values():
-            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+        signature = inspect.signature(base.__init__)  # type: ignore[misc]
+        parameters = list(signature.parameters.values())[1:]
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 found.setdefault(p.name, None if p.default is p.empty else p.default)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
 

@@ -125,6 +125,11 @@ class HoldsWeights(Configurable):
         for weight, array in zip(own, weights):
             weight.assign(array)
 
+    def zero_grad(self) -> None:
+        """Forgets the gradients of all weights, which `backward` adds to."""
+        for weight in self._inventory().weights:
+            weight.zero_grad()
+
     def count_params(self) -> int:
         """The number of numbers in the weights."""
         if not self.built:

@@ -23,6 +23,7 @@ from minitorch_ciml.keras.layers.arguments import (
 )
 from minitorch_ciml.keras.layers.contents import HoldsWeights, note_change
 from minitorch_ciml.keras.layers.input_spec import InputSpec
+from minitorch_ciml.keras.layers.of_modules import OF_MODULES
 from minitorch_ciml.keras.layers.shapes import as_lists, as_shapes, shapes_of, symbolic
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.masks import CarriesMasks, any_mask, mask_of, set_mask
@@ -144,7 +145,8 @@ class Layer(HoldsWeights, CarriesMasks):
                 )
             if isinstance(getattr(type(self), name, None), property):
                 return getattr(type(self), name).fget(self)  # raises again, with its message
-            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+            hint = OF_MODULES.get(name, "")
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
     # --- weights --------------------------------------------------------------------------------
 

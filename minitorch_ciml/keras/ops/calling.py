@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.keras.ops import control
 from minitorch_ciml.keras.ops.table import FUNCTIONS
@@ -24,7 +26,7 @@ _BITS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "ri
 # What is known of a symbolic tensor without computing anything.
 KNOWN: dict[str, Callable[[KerasTensor], Any]] = {
     "shape": lambda x: x.shape, "ndim": lambda x: x.ndim, "dtype": lambda x: x.dtype,
-    "is_tensor": lambda x: False,
+    "is_tensor": lambda x: False, "convert_to_numpy": np.asarray,  # which raises an error
 }  # fmt: skip
 
 
