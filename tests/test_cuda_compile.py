@@ -1,5 +1,8 @@
 """Every kernel for the GPU compiles for real GPUs, and its code is what it should be."""
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("numba_cuda")
@@ -101,3 +104,20 @@ def test_kernels_have_different_fingerprints():
         key = fingerprint(one.function), tuple(one.signatures), one.threads, one.blocks
         assert key not in programs, f"{one.name} and {programs[key]}"
         programs[key] = one.name
+
+
+def test_numba_cuda_is_loaded_without_row_stack():
+    """NumPy 2.5 dropped that name, which numba-cuda 0.30 still looks for."""
+    script = (
+        "import numpy as np\n"
+        "if hasattr(np, 'row_stack'):\n"
+        "    del np.row_stack\n"
+        "    np.__all__.remove('row_stack')\n"
+        "from minitorch_ciml.kernels.cuda import compiler, launch, softmax\n"
+        "one = next(k for k in launch.KERNELS if k.name.startswith('softmax'))\n"
+        "types = tuple(map(launch._numba_type, one.signatures[0]))\n"
+        "print(compiler.ptx(one.function, types, (9, 0), (one.threads, one.blocks)))\n"
+        "assert not hasattr(np, 'row_stack')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and ".entry" in done.stdout, done.stderr

@@ -18,6 +18,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml.kernels.cuda import require_package
 from minitorch_ciml.kernels.cuda.fingerprint import fingerprint
 from minitorch_ciml.kernels.garbage import collected_later
@@ -137,7 +139,19 @@ def _tools() -> tuple[Any, Any, Any]:
     import numba.cuda.compiler
     import numba.cuda.dispatcher
 
+    _load_arrays()
     return numba.cuda.compiler, cuda.core, numba.cuda.dispatcher
+
+
+def _load_arrays() -> None:
+    """numba-cuda 0.30 looks for `np.row_stack`, which NumPy 2.5 no longer has, when it is loaded."""
+    if hasattr(np, "row_stack"):
+        return
+    np.row_stack = np.vstack  # type: ignore[attr-defined]
+    try:
+        import numba.cuda.np.arrayobj  # noqa: F401  (its import is what counts)
+    finally:
+        del np.row_stack  # type: ignore[attr-defined]
 
 
 # --- the cache on disk --------------------------------------------------------------------------
