@@ -26,6 +26,7 @@ from minitorch_ciml.kernels.garbage import collected_later
 
 Capability = tuple[int, int]
 OLDEST = (7, 5)  # what CUDA 13 still compiles for
+_DROPPED = "row_stack"  # the old name of NumPy's vstack
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ def _tools() -> tuple[Any, Any, Any]:
 
 
 def _load_arrays() -> None:
-    """numba-cuda 0.30 looks for `np.row_stack`, which NumPy 2.5 no longer has, when it is loaded."""
-    if hasattr(np, "row_stack"):
+    """numba-cuda 0.30 looks, when it is loaded, for a name that NumPy 2.5 no longer has."""
+    if hasattr(np, _DROPPED):
         return
-    np.row_stack = np.vstack  # type: ignore[attr-defined]
+    setattr(np, _DROPPED, np.vstack)
     try:
         import numba.cuda.np.arrayobj  # noqa: F401  (its import is what counts)
     finally:
-        del np.row_stack  # type: ignore[attr-defined]
+        delattr(np, _DROPPED)
 
 
 # --- the cache on disk --------------------------------------------------------------------------
