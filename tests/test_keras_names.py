@@ -33,7 +33,7 @@ ABSENT = {
                     "get_device_count",
     "dtype_policies": "AWQDTypePolicy DTypePolicyMap GPTQDTypePolicy Int4DTypePolicy "
                       "QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
-    "layers": "FlaxLayer JaxLayer MaxNumBoundingBoxes TFSMLayer TorchModuleWrapper",
+    "layers": "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
     "ops": "polar view_as_complex view_as_real",
     "ops.nn": "polar",
     "saving": "KerasFileEditor",

@@ -15,8 +15,8 @@ from minitorch_ciml import ops
 from minitorch_ciml.keras.backend import epsilon
 
 __all__ = [
-    "clip_to_image_size", "compute_ciou", "compute_iou", "convert_format", "crop",
-    "decode_deltas_to_boxes", "encode_box_to_deltas", "pad",
+    "affine_transform", "clip_to_image_size", "compute_ciou", "compute_iou", "convert_format",
+    "crop", "decode_deltas_to_boxes", "encode_box_to_deltas", "pad",
 ]  # fmt: skip
 
 FORMATS = (
@@ -136,6 +136,52 @@ def pad(
     _only_edges("pad", bounding_box_format)
     x1, y1, x2, y2 = _edges(ops.convert_to_tensor(boxes), "xyxy")
     return ops.stack([x1 + left, y1 + top, x2 + left, y2 + top], axis=-1)
+
+
+def affine_transform(
+    boxes: Any,
+    angle: Any,
+    translate_x: Any,
+    translate_y: Any,
+    scale: Any,
+    shear_x: Any,
+    shear_y: Any,
+    height: Any,
+    width: Any,
+    center_x: float | None = None,
+    center_y: float | None = None,
+    bounding_box_format: str = "xyxy",
+) -> Any:
+    """The boxes around what becomes of boxes "xyxy" in images that are moved, turned and slanted.
+
+    Args:
+        boxes: (N, K, 4).
+        angle: in degrees, (N,); against the clock.
+        translate_x, translate_y: as shares of the width and height, (N,).
+        scale: a factor of all lengths, (N,).
+        shear_x, shear_y: in degrees, (N,).
+        height, width: of the images.
+        center_x, center_y: what stays, as shares of the width and height; 0.5 if left out.
+    """
+    _only_edges("affine_transform", bounding_box_format)
+    turn, across, down = (
+        ops.cast(ops.convert_to_tensor(x), "float32") * (-math.pi / 180)
+        for x in (angle, shear_x, shear_y)
+    )
+    size_x, size_y = width - 1, height - 1
+    x0 = (0.5 if center_x is None else center_x) * size_x
+    y0 = (0.5 if center_y is None else center_y) * size_y
+    # The inverse of turning and slanting, whose determinant is 1.
+    a, c = (f(turn - down) / ops.cos(down) for f in (ops.cos, lambda x: -ops.sin(x)))
+    b, d = a * ops.tan(across) + ops.sin(turn), ops.cos(turn) - c * ops.tan(across)
+    a, b, c, d = (ops.expand_dims(x * scale, (-1, -2)) for x in (d, -b, -c, a))
+    left, top, right, bottom = _edges(ops.cast(ops.convert_to_tensor(boxes), "float32"), "xyxy")
+    x = ops.stack([left, right, right, left], axis=-1) - x0
+    y = ops.stack([top, top, bottom, bottom], axis=-1) - y0
+    x = x + ops.reshape(ops.convert_to_tensor(translate_x), (-1, 1, 1)) * size_x
+    y = y + ops.reshape(ops.convert_to_tensor(translate_y), (-1, 1, 1)) * size_y
+    x, y = a * x + b * y + x0, c * x + d * y + y0
+    return ops.stack([ops.min(x, -1), ops.min(y, -1), ops.max(x, -1), ops.max(y, -1)], axis=-1)
 
 
 def _only_edges(function: str, form: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.keras.layers.image_boxes import mapped, scaled
 from minitorch_ciml.keras.layers.images import ImageLayer, one_of
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.resampling import (
@@ -34,14 +35,15 @@ class ImageChange(ImageLayer):
     """A base of what changes images (N, H, W, C), or one of them, in training.
 
     `draw` gives the random numbers, and `change` applies them. Besides images a layer takes a
-    dictionary with "images" and, along with them, "labels" and "segmentation_masks", and changes
-    what belongs together alike.
+    dictionary with "images" and, along with them, "labels", "segmentation_masks" and
+    "bounding_boxes", and changes what belongs together alike.
 
     Args:
         data_format: see `ImageLayer`.
     """
 
     always = False  # also when not in training
+    moves_boxes = False  # whether there is a `change_boxes`
 
     def draw(self, n: int, height: int, width: int, channels: int) -> Any:
         """The random numbers for n images."""
@@ -59,20 +61,36 @@ class ImageChange(ImageLayer):
         """Labels (N, ...)."""
         return labels
 
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        """Boxes (N, K, 4) in images of that size; see `image_boxes`."""
+        return boxes
+
     def call(self, inputs: Any, training: bool = True) -> Any:
         data = self._with_name(inputs)
         images = self._images(data["images"]).astype(self.compute_dtype, copy=False)
         acts = self.always or training
         drawn = self.draw(*images.shape) if acts else None
-        results = {"images": self._outputs(self.change(images, drawn) if acts else images,
-                                           data["images"])}  # fmt: skip
+        changed = self.change(images, drawn) if acts else images
+        results = {**data, "images": self._outputs(changed, data["images"])}
         if "segmentation_masks" in data:
             masks = self._images(data["segmentation_masks"])
             masks = self.change_masks(masks, drawn) if acts else masks
             results["segmentation_masks"] = self._outputs(masks, data["segmentation_masks"])
         if "labels" in data:
             results["labels"] = self._labels(data["labels"], data["images"], drawn, acts)
+        if "bounding_boxes" in data:
+            given = data["bounding_boxes"]
+            results["bounding_boxes"] = self._boxes_of(given, data, results, drawn)
         return results if isinstance(inputs, dict) else results["images"]
+
+    def _boxes_of(self, given: Any, before: dict, after: dict, drawn: Any) -> dict:
+        """Bounding boxes in the images after the change; None was drawn if there is none."""
+
+        def move(boxes: np.ndarray) -> np.ndarray:
+            return self.change_boxes(boxes, drawn, *self._size_of(before["images"]))
+
+        moves = self.moves_boxes and drawn is not None
+        return self._moved_boxes(given, before["images"], after["images"], move if moves else None)
 
     def _labels(self, labels: Any, images: Any, drawn: Any, acts: bool) -> Tensor:
         array = as_array(labels)
@@ -157,6 +175,8 @@ class RandomFlip(RandomImages):
         data_format: see `ImageLayer`.
     """
 
+    moves_boxes = True
+
     def __init__(
         self,
         mode: str = "horizontal_and_vertical",
@@ -179,6 +199,14 @@ class RandomFlip(RandomImages):
     def change_masks(self, masks: np.ndarray, drawn: Any) -> np.ndarray:
         return self.change(masks, drawn)
 
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
+        if "horizontal" in self.mode:
+            x1, x2 = width - x2, width - x1
+        if "vertical" in self.mode:
+            y1, y2 = height - y2, height - y1
+        return np.where(drawn[:, None, None], np.stack([x1, y1, x2, y2], axis=-1), boxes)
+
 
 @serializable("keras.layers")
 class RandomCrop(RandomImages):
@@ -194,6 +222,7 @@ class RandomCrop(RandomImages):
     """
 
     always = True
+    moves_boxes = True
 
     def __init__(
         self, height: int, width: int, seed: int | None = None, data_format: str | None = None,
@@ -226,6 +255,12 @@ class RandomCrop(RandomImages):
         part = images[:, top : top + self.height, left : left + self.width]
         return resize(part, (self.height, self.width), interpolation)
 
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        top, left = drawn
+        across = self.width / min(self.width, width - left)
+        down = self.height / min(self.height, height - top)
+        return scaled(boxes, across, down, left * across, top * down)
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return self._sized(input_shape, self.height, self.width)
 
@@ -240,6 +275,8 @@ class _Moving(RandomImages):
         fill_value: for "constant".
         data_format: see `ImageLayer`.
     """
+
+    moves_boxes = True
 
     def __init__(
         self,
@@ -269,6 +306,9 @@ class _Moving(RandomImages):
 
     def change_masks(self, masks: np.ndarray, drawn: Any) -> np.ndarray:
         return transformed(masks, drawn, "nearest", self.fill_mode, self.fill_value)
+
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        return mapped(boxes, drawn)
 
 
 @serializable("keras.layers")
@@ -398,6 +438,8 @@ class RandomPerspective(RandomImages):
         data_format: see `ImageLayer`.
     """
 
+    moves_boxes = True
+
     def __init__(
         self, factor: Any = 1.0, scale: float = 1.0, interpolation: str = "bilinear",
         fill_value: float = 0.0, seed: int | None = None, data_format: str | None = None,
@@ -429,6 +471,10 @@ class RandomPerspective(RandomImages):
         chosen, matrices = drawn
         seen = transformed(images, matrices, interpolation, "constant", self.fill_value)
         return np.where(chosen, seen, images)
+
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        chosen, matrices = drawn
+        return np.where(chosen[..., 0], mapped(boxes, matrices), boxes)
 
 
 @serializable("keras.layers")
@@ -479,3 +525,11 @@ class RandomElasticTransform(_Moving):
             self.fill_value,
         )  # fmt: skip
         return np.where(chosen, bent, images)
+
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        raise NotImplementedError(no_boxes(self))
+
+
+def no_boxes(layer: Any) -> str:
+    """The message of a layer under which boxes are no boxes any more."""
+    return f"{type(layer).__name__} does not take bounding boxes; give it the images without them."

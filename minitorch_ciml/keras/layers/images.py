@@ -9,6 +9,8 @@ import numpy as np
 from minitorch_ciml import kernels, ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.backend import standardize_data_format
+from minitorch_ciml.keras.bounding_boxes import FORMATS
+from minitorch_ciml.keras.layers.image_boxes import moved, scaled
 from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.layers.resampling import (
@@ -35,26 +37,55 @@ class ImageLayer(Layer):
 
     Args:
         data_format: "channels_last", or "channels_first" (N, C, H, W).
+        bounding_box_format: of boxes that come with the images, such as "xyxy"; see
+            `keras.utils.bounding_boxes`.
     """
 
     on_host = True
 
-    def __init__(self, data_format: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        data_format: str | None = None,
+        bounding_box_format: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        if bounding_box_format is not None:
+            one_of(type(self).__name__, "bounding_box_format", bounding_box_format, FORMATS)
+        self.bounding_box_format = bounding_box_format
         self.data_format = standardize_data_format(data_format)
         one_of(type(self).__name__, "data_format", self.data_format,
                ("channels_last", "channels_first"))  # fmt: skip
         self.built = True
 
     def _with_name(self, inputs: Any) -> dict[str, Any]:
-        """Images as {"images": images}; a dictionary with more than them is checked."""
+        """Images as {"images": images}; a dictionary with more than them stays as it is."""
         data = inputs if isinstance(inputs, dict) else {"images": inputs}
-        if "images" not in data or data.keys() - {"images", "labels", "segmentation_masks"}:
+        if "images" not in data:
             raise ValueError(
                 f"layer {self.name!r} ({type(self).__name__}) takes images or a dictionary with "
-                f"'images', 'labels' and 'segmentation_masks', got {sorted(data)}."
+                f"'images', and with 'labels', 'segmentation_masks' and 'bounding_boxes'; got "
+                f"{sorted(data)}."
             )
         return data
+
+    def _size_of(self, images: Any) -> tuple[int, int]:
+        """Their height and width."""
+        last = self.data_format == "channels_last"
+        return tuple(images.shape[-3:-1] if last else images.shape[-2:])  # type: ignore[return-value]
+
+    def _moved_boxes(self, given: Any, before: Any, after: Any, move: Any) -> dict:
+        """`image_boxes.moved`, of images before and after."""
+        name, form = type(self).__name__, self.bounding_box_format
+        return moved(given, form, self._size_of(before), self._size_of(after), move, name)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        if self.bounding_box_format is not None:
+            config["bounding_box_format"] = self.bounding_box_format
+        else:
+            config.pop("bounding_box_format", None)
+        return config
 
     def _images(self, inputs: Any) -> np.ndarray:
         """The inputs as floats (N, H, W, C)."""
@@ -87,7 +118,7 @@ class _Sized(ImageLayer):
     """A base of what brings images to a size, and with them what belongs to them.
 
     Besides images it takes a dictionary with "images" and, along with them, "segmentation_masks",
-    which come to the same size, and "labels".
+    which come to the same size, "bounding_boxes" and "labels".
     """
 
     height: int
@@ -97,18 +128,29 @@ class _Sized(ImageLayer):
         """The images, or masks, whose numbers are classes, in the size."""
         raise NotImplementedError
 
+    def fitted_boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Boxes (N, K, 4) in images of that size -> in those of the new one; see `image_boxes`."""
+        raise NotImplementedError
+
     def call(self, inputs: Any) -> Any:
         data = self._with_name(inputs)
         results = {**data, "images": self.fitted(data["images"], is_mask=False)}
         if "segmentation_masks" in data:
             masks = self.fitted(data["segmentation_masks"], is_mask=True)
             results["segmentation_masks"] = masks
+        if "bounding_boxes" in data:
+            before = data["images"]
+            results["bounding_boxes"] = self._moved_boxes(
+                data["bounding_boxes"], before, results["images"],
+                lambda boxes: self.fitted_boxes(boxes, *self._size_of(before)),
+            )  # fmt: skip
         return results if isinstance(inputs, dict) else results["images"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         if isinstance(input_shape, dict):
+            sized = ("images", "segmentation_masks")
             return {
-                name: shape if name == "labels" else self.compute_output_shape(shape)
+                name: self.compute_output_shape(shape) if name in sized else shape
                 for name, shape in input_shape.items()
             }
         return self._sized(input_shape, self.height, self.width)
@@ -175,6 +217,17 @@ class Resizing(_Sized):
             resized = np.clip(np.rint(resized), limits.min, limits.max).astype(dtype)
         return self._outputs(resized, inputs)
 
+    def fitted_boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+        across, down = self.width / width, self.height / height
+        if self.crop_to_aspect_ratio or self.pad_to_aspect_ratio:
+            across = down = (max if self.crop_to_aspect_ratio else min)(across, down)
+        left, top = (width * across - self.width) // 2, (height * down - self.height) // 2
+        if self.pad_to_aspect_ratio:  # the borders, rounded as in Keras
+            left = -((self.width - width * across) // 2)
+            top = -((self.height - height * down) // 2)
+        nothing = np.isin(boxes, (0, -1)).all(axis=-1, keepdims=True)  # a row that was filled up
+        return np.where(nothing, 0, scaled(boxes, across, down, left, top))
+
 
 @serializable("keras.layers")
 class CenterCrop(_Sized):
@@ -200,3 +253,46 @@ class CenterCrop(_Sized):
         rows, columns = centre_box(images.shape[1:3], size)
         how = "nearest" if is_mask else "bilinear"
         return self._outputs(resize(images[:, rows, columns], size, how), inputs)
+
+    def fitted_boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+        if height >= self.height and width >= self.width:
+            return scaled(boxes, 1, 1, (width - self.width) // 2, (height - self.height) // 2)
+        rows, columns = centre_box((height, width), (self.height, self.width))
+        across = self.width / (columns.stop - columns.start)
+        down = self.height / (rows.stop - rows.start)
+        return scaled(boxes, across, down, columns.start * across, rows.start * down)
+
+
+@serializable("keras.layers")
+class MaxNumBoundingBoxes(ImageLayer):
+    """The boxes of a dictionary with "images" and "bounding_boxes", as many for every image.
+
+    Boxes (N, K, 4) and labels (N, K) become (N, `max_number`, 4) and (N, `max_number`): there are
+    no more than that, and where there are fewer, `fill_value` stands in their place.
+    """
+
+    def __init__(self, max_number: int, fill_value: int = -1, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.max_number = positive("MaxNumBoundingBoxes", "max_number", max_number)
+        self.fill_value = int(fill_value)
+
+    def call(self, inputs: Any) -> Any:
+        data = self._with_name(inputs)
+        if "bounding_boxes" not in data:
+            return inputs
+        images = data["images"]
+        boxes = self._moved_boxes(data["bounding_boxes"], images, images, None)
+        axis = len(boxes["labels"].shape) - 1
+        return {**data, "bounding_boxes": {k: self._so_many(x, axis) for k, x in boxes.items()}}
+
+    def _so_many(self, x: Tensor, axis: int) -> Tensor:
+        array = x.numpy()[(slice(None),) * axis + (slice(self.max_number),)]
+        missing = [(0, self.max_number - n if i == axis else 0) for i, n in enumerate(array.shape)]
+        return Tensor.constant(np.pad(array, missing, constant_values=self.fill_value))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if not isinstance(input_shape, dict) or "bounding_boxes" not in input_shape:
+            return input_shape
+        shapes = input_shape["bounding_boxes"]
+        counted = {k: (*s[:1], self.max_number, *s[2:]) for k, s in shapes.items()}
+        return {**input_shape, "bounding_boxes": counted}

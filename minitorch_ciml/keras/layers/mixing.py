@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.layers.augmentation import (
     RandomImages,
     RandomRotation,
     RandomShear,
     RandomTranslation,
+    no_boxes,
 )
 from minitorch_ciml.keras.layers.colours import (
     BYTES,
@@ -80,6 +82,13 @@ class MixUp(_Mixed):
     def change_labels(self, labels: np.ndarray, drawn: Any) -> np.ndarray:
         return _between(labels, *drawn)
 
+    def _boxes_of(self, given: Any, before: dict, after: dict, drawn: Any) -> dict:
+        boxes = super()._boxes_of(given, before, after, drawn)
+        if drawn is None or boxes["labels"].ndim == 1:
+            return boxes
+        both = {k: (x.numpy(), x.numpy()[drawn[0]]) for k, x in boxes.items()}
+        return {k: Tensor.constant(np.concatenate(pair, axis=1)) for k, pair in both.items()}
+
 
 def _between(a: np.ndarray, partners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """w a + (1 - w) of the partners."""
@@ -126,6 +135,8 @@ class CutMix(_Mixed):
         data_format: see `ImageLayer`.
     """
 
+    moves_boxes = True
+
     def __init__(
         self, factor: Any = 1.0, seed: int | None = None, data_format: str | None = None,
         **kwargs: Any,
@@ -149,6 +160,9 @@ class CutMix(_Mixed):
     def change_labels(self, labels: np.ndarray, drawn: Any) -> np.ndarray:
         partners, _, kept = drawn
         return _between(labels, partners, kept)
+
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        raise NotImplementedError(no_boxes(self))
 
 
 @serializable("keras.layers")
@@ -208,6 +222,11 @@ class _Several(RandomImages):
         for layer, own in drawn:
             masks = layer.change_masks(masks, own)
         return masks
+
+    def change_boxes(self, boxes: np.ndarray, drawn: Any, height: int, width: int) -> np.ndarray:
+        for layer, own in drawn:
+            boxes = layer.change_boxes(boxes, own, height, width)
+        return boxes
 
     def _make_all(self, factor: tuple, value_range: Any, interpolation: str) -> list[str]:
         """Makes the layers of RandAugment and AugMix; their names."""
@@ -278,6 +297,8 @@ class RandAugment(_Several):
         seed: an integer that fixes the random numbers.
         data_format: see `ImageLayer`.
     """
+
+    moves_boxes = True
 
     def __init__(
         self, value_range: Any = BYTES, num_ops: int = 2, factor: Any = 0.5,
