@@ -253,8 +253,8 @@ def test_one_variable_in_two_places_of_a_fused_op():
         return 2 * g * a * b * b, 2 * g * a * a * b
 
     fused = Op("fused", ref=lambda a, b: (a * b) * (a * b))
-    fused._kernels[np.ndarray] = kernel
-    fused._gradient_kernels[np.ndarray] = kernel_grad
+    fused.kernels[np.ndarray] = kernel
+    fused.gradient_kernels[np.ndarray] = kernel_grad
     first = grad(fused(x, x), x)
     again = grad(fused(x, x), x, create_graph=True)
     assert first.item() == again.item() == 108.0

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from minitorch_ciml import keras
 from minitorch_ciml.autograd import GraphError, Parameter, Scalar, Tensor
 from minitorch_ciml.autograd.arithmetic import exp, maximum, relu, sin, tanh, where
-from minitorch_ciml.autograd.engine import FREED, Op
+from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.graph import Graph
+from minitorch_ciml.autograd.record import FREED
 from minitorch_ciml.autograd.symbols import Symbol, derivatives, names_for
 from minitorch_ciml.kernels.formula import in_words, write
 from minitorch_ciml.ops import reshape

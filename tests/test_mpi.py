@@ -444,7 +444,7 @@ def test_a_part_of_a_batch_gives_its_share_of_the_loss():
 
 def test_backward_tells_watchers_when_gradients_are_complete():
     from minitorch_ciml import grad
-    from minitorch_ciml.autograd import engine
+    from minitorch_ciml.autograd import backward
 
     a, b = Parameter(np.full(2, 3.0)), Parameter(np.full(2, 5.0))
     seen = []
@@ -452,13 +452,13 @@ def test_backward_tells_watchers_when_gradients_are_complete():
     def watch(lineage, targets, gradients):
         return lambda record: seen.append((record.op.name, b in gradients, a in gradients))
 
-    engine.watchers.append(watch)
+    backward.watchers.append(watch)
     try:
         loss = (a * a * b).sum()
         grad(loss, [a, b])
         grad((a * b).sum(), [a, b], create_graph=True)  # not watched: it is no end
     finally:
-        engine.watchers.remove(watch)
+        backward.watchers.remove(watch)
     assert seen == [("sum", False, False), ("multiply", True, False), ("multiply", True, True)]
 
 

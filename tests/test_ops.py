@@ -209,7 +209,7 @@ def test_no_gradient_kernel_is_forgotten():
         name = f"{op.name}_grad"
         exists = any(kernels.find(device, name) for device in ("cpu", "python"))
         if exists and name not in names:  # otherwise an op of its own, which the rules use
-            assert isinstance(op._gradient_kernels, kernels.OpKernels), op.name
+            assert isinstance(op.gradient_kernels, kernels.OpKernels), op.name
 
 
 def spread(x):
@@ -280,8 +280,8 @@ def using(lookup):
 
 def _forget_kernels():
     for op in OPS:
-        op._kernels.clear()
-        op._gradient_kernels.clear()
+        op.kernels.clear()
+        op.gradient_kernels.clear()
 
 
 def test_every_public_function_has_a_row():

@@ -315,12 +315,14 @@ figure.savefig(pictures / "01_learning.png", dpi=150)
 # %% [markdown]
 # ## How little it is
 #
-# What you have just used is `minitorch_ciml/autograd/engine.py`: variables, operations, records,
-# and one function that walks them back. Open it and read it from the top; comments included it is
-# a few hundred lines, and everything else in the package is built on it.
+# What you have just used are two files in `minitorch_ciml/autograd`: `engine.py`, variables and
+# operations that leave records, and `backward.py`, which walks them back. Open them and read: they
+# are a few hundred lines, comments included, and everything else in the package is built on them.
 
 # %%
-import minitorch_ciml.autograd.engine as engine
+from minitorch_ciml.autograd import backward, engine
 
-source = Path(engine.__file__).read_text().splitlines()
+source = [
+    line for part in (engine, backward) for line in Path(part.__file__).read_text().splitlines()
+]
 print(len(source), "lines, of which", sum(1 for line in source if not line.strip()), "are empty")

@@ -1,4 +1,4 @@
-"""The autograd engine. Read `engine.py` first: it is the idea of the whole package."""
+"""The autograd engine. Read `engine.py`, then `backward.py`: the idea of the whole package."""
 
 from minitorch_ciml.autograd.arithmetic import identity
 from minitorch_ciml.autograd.calculus import hessian, hvp, jacobian, jvp, vjp

@@ -26,36 +26,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml import kernels
-from minitorch_ciml.config import Recording, recording
+from minitorch_ciml.autograd.backward import backpropagate
+from minitorch_ciml.autograd.record import GraphError, Record, described
+from minitorch_ciml.config import recording
 
 serials = count(1)
-
-
-class GraphError(RuntimeError):
-    """The recorded graph cannot answer: it was freed, or a value in it has changed."""
-
-
-class Record:
-    """How a variable was made: `op(*inputs, **params)`.
-
-    Attributes:
-        values: what the kernel was given: the inputs' values, in the dtype of the computation.
-        saved: what the kernel kept for the gradient, if the op has `saves=True`.
-    """
-
-    __slots__ = ("op", "inputs", "values", "params", "saved")
-
-    def __init__(self, op: Op, inputs: tuple, values: Sequence, params: dict, saved: Any = None):
-        self.op = op
-        self.inputs = inputs
-        self.values = values
-        self.params = params or NO_PARAMS
-        self.saved = saved
-
-
-NO_PARAMS: dict = {}  # one for all: the fewer objects, the less the garbage collector has to do
-
-FREED = Record(None, (), (), {})  # type: ignore[arg-type]  # what backward leaves behind
 
 
 class Variable:
@@ -143,7 +118,7 @@ class Variable:
         """
         if not self.requires_grad:
             raise GraphError(
-                f"register_hook: {_named(self)} does not require a gradient, so its hook would "
+                f"register_hook: {described(self)} does not require a gradient, so its hook would "
                 "never run; set requires_grad=True first."
             )
         hooks = self.hooks = self.hooks or []
@@ -175,7 +150,13 @@ class Variable:
             from minitorch_ciml.autograd.trace import Trace  # on request only
 
             observer = Trace(self)
-        backpropagate([self], [gradient], None, retain_graph, create_graph, observer)
+        backpropagate(
+            [self],
+            [gradient],
+            retain_graph=retain_graph,
+            create_graph=create_graph,
+            observer=observer,
+        )
 
     if TYPE_CHECKING:  # the operators that `arithmetic.py` installs
 
@@ -247,12 +228,12 @@ class Op:
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
         # By the type of the values; None where there is no such kernel.
-        self._kernels: dict[type, Callable | None] = defaultdict(lambda: kernel)
-        self._gradient_kernels: dict[type, Callable | None] = defaultdict(lambda: None)
+        self.kernels: dict[type, Callable | None] = defaultdict(lambda: kernel)
+        self.gradient_kernels: dict[type, Callable | None] = defaultdict(lambda: None)
         if kernel is None:
-            self._kernels = kernels.OpKernels(name)
+            self.kernels = kernels.OpKernels(name)
         if gradient_kernel or ref is not None:
-            self._gradient_kernels = kernels.OpKernels(f"{name}_grad")
+            self.gradient_kernels = kernels.OpKernels(f"{name}_grad")
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -267,7 +248,7 @@ class Op:
             else:  # a number, an array, or a tensor of another kind
                 kind, inputs, values = _lifted(inputs)
                 break
-        kernel = self._kernels[type(values[0])]
+        kernel = self.kernels[type(values[0])]
         if kernel is None:
             return self._without_kernel(inputs, params)
         if self.dtypes is not None:
@@ -319,11 +300,6 @@ def _explain(op: Op, inputs: tuple, error: Exception) -> Exception:
 
 # --- backward -----------------------------------------------------------------------------------
 
-# Asked when a first-order `grad` begins: `watcher(lineage, inputs, gradients)` returns None, or a
-# function that is called with every record, after the gradients of its inputs were added up. So
-# gradients can be sent to other processes while the rest of backward runs.
-watchers: list[Callable[[list[Variable], list[Variable], dict], Callable | None]] = []
-
 
 def grad(
     outputs: Variable | Sequence[Variable],
@@ -363,248 +339,18 @@ def grad(
     for x in targets:
         if not x.requires_grad:
             raise GraphError(
-                f"grad: {_named(x)} does not require a gradient; set requires_grad=True before "
+                f"grad: {described(x)} does not require a gradient; set requires_grad=True before "
                 "computing with it."
             )
-    found = backpropagate(sources, seeds, targets, retain_graph, create_graph, None)
+    found = backpropagate(
+        sources, seeds, targets, retain_graph=retain_graph, create_graph=create_graph
+    )
     gradients = [found.get(x) for x in targets]
     if not allow_unused:
         for x, g in zip(targets, gradients):
             if g is None:
                 raise GraphError(
-                    f"grad: the outputs do not depend on {_named(x)}; pass allow_unused=True to "
+                    f"grad: the outputs do not depend on {described(x)}; pass allow_unused=True to "
                     "get None for it."
                 )
     return gradients[0] if single else gradients
-
-
-def backpropagate(
-    outputs: list[Variable],
-    seeds: list,
-    targets: list[Variable] | None,
-    retain_graph: bool | None,
-    create_graph: bool,
-    observer: Callable | None,
-) -> dict[Variable, Variable]:
-    """The chain rule, from the youngest variable to the oldest.
-
-    With `targets`, returns their gradients and visits only what leads to them; without, adds to
-    `.grad` of the leaves. `observer(variable, gradient, input_gradients)` sees every step.
-    """
-    retain = create_graph if retain_graph is None else retain_graph
-    # Gradients that will be differentiated again travel as variables. All others travel as plain
-    # values, which is faster; `wrap` makes a variable of one, `unwrap` takes it out again.
-    kind = outputs[0].kind
-    wrap: Callable = kind.constant
-    unwrap: Callable = _value
-    add: Callable = kind.plus
-    gradients_of_inputs: Callable = _plain_gradients
-    if create_graph:
-        wrap, unwrap, add, gradients_of_inputs = _itself, _itself, operator.add, _recorded_gradients
-
-    gradients: dict[Variable, Any] = {}  # what has arrived at each variable so far
-    for y, seed in zip(outputs, seeds):
-        g = unwrap(_seed(y, seed))
-        gradients[y] = add(gradients[y], g) if y in gradients else g
-    lineage = _lineage(outputs, targets)
-    on_the_way = set(lineage)
-    goals = set() if targets is None else set(targets)
-    found: dict[Variable, Variable] = {}
-    watch = None
-    if watchers and targets is not None and not create_graph:
-        watch = next(filter(None, (w(lineage, targets, gradients) for w in watchers)), None)
-    with Recording(create_graph):
-        while lineage:
-            v = lineage.pop()
-            g = gradients.pop(v, None)  # complete: all that use v are younger and were visited
-            if g is None:
-                continue
-            if v.hooks is not None:
-                g = unwrap(_run_hooks(v, wrap(g)))
-            record = v.record
-            if v in goals:
-                found[v] = wrap(g)
-            elif record is None and targets is None:
-                v.grad = wrap(g if v.grad is None else add(unwrap(v.grad), g))
-            if record is None:
-                continue
-            needs = tuple([x in on_the_way for x in record.inputs])
-            if True not in needs:
-                continue
-            # Who observes wants to see each op's share, and no sum.
-            arrived = gradients if observer is None else {}
-            input_gradients = gradients_of_inputs(v, record, g, needs, arrived)
-            if observer is not None:
-                shown = [wrap(gx) if need and gx is not None else None
-                         for gx, need in zip(input_gradients, needs)]  # fmt: skip
-                observer(v, wrap(g), shown)
-            for x, gx, need in zip(record.inputs, input_gradients, needs):
-                if need and gx is not None:
-                    gradients[x] = add(gradients[x], gx) if x in gradients else gx
-            if watch is not None:
-                watch(record)
-            if not retain:
-                v.record = FREED
-    return found
-
-
-_value = operator.attrgetter("value")
-
-
-def _itself(x: Variable) -> Variable:
-    return x
-
-
-def _seed(y: Variable, seed: Any) -> Variable:
-    if not y.requires_grad:
-        raise GraphError(
-            f"backward: {_named(y)} was not computed from anything that requires a gradient; set "
-            "requires_grad=True on its inputs and compute it outside no_grad()."
-        )
-    expected = getattr(y.value, "shape", ())
-    if seed is None:
-        if any(size != 1 for size in expected):
-            raise ValueError(
-                f"backward: {_named(y)} is not a scalar; reduce it (for example with .sum()) or "
-                "pass the gradient of the final value with respect to it."
-            )
-        return y.ones_like()
-    seed = _as_kind(seed, y)
-    given = getattr(seed.value, "shape", ())
-    if given != expected:
-        raise ValueError(
-            f"backward: the gradient has shape {given}, the output {expected}; they must be equal."
-        )
-    return y.kind.unbroadcast(seed, y)
-
-
-def _lineage(outputs: list[Variable], targets: list[Variable] | None) -> list[Variable]:
-    """What lies on the way from `targets` (from all leaves if None) to `outputs`, by age."""
-    oldest = 0 if targets is None else min(map(_age, targets), default=0)
-    seen = set(outputs)
-    stack = list(outputs)
-    while stack:
-        v = stack.pop()
-        record = v.record
-        if record is None:
-            continue
-        if record is FREED:
-            raise GraphError(
-                f"backward: the graph behind {_named(v)} was freed by an earlier backward; pass "
-                "retain_graph=True to that one to keep it."
-            )
-        for x in record.inputs:
-            if x.requires_grad and x.serial >= oldest and x not in seen:
-                seen.add(x)
-                stack.append(x)
-            if x.serial > v.serial:
-                raise GraphError(
-                    f"backward: {_named(x)} was assigned a new value after {record.op.name!r} used "
-                    "it, so the gradient would be wrong; call backward before assigning."
-                )
-    lineage = sorted(seen, key=_age)
-    return lineage if targets is None else _leading_to(set(targets), lineage)
-
-
-_age = operator.attrgetter("serial")
-
-
-def _leading_to(goals: set[Variable], lineage: list[Variable]) -> list[Variable]:
-    """The variables of `lineage` (oldest first) that are one of `goals` or depend on one."""
-    if all([v.record is not None or v in goals for v in lineage]):
-        return lineage  # as in training, where every leaf is a goal
-    leading = set(goals)
-    for v in lineage:
-        if v.record is not None and any([x in leading for x in v.record.inputs]):
-            leading.add(v)
-    return [v for v in lineage if v in leading]
-
-
-def _run_hooks(v: Variable, g: Variable) -> Variable:
-    for hook in list(v.hooks or ()):
-        replaced = hook(g)
-        g = g if replaced is None else _as_kind(replaced, v)
-    return g
-
-
-def _as_kind(x: Any, like: Variable) -> Variable:
-    return x if isinstance(x, like.kind) else like.kind.lift(x, [like])
-
-
-def _plain_gradients(
-    v: Variable, record: Record, g: Any, needs: tuple, arrived: dict[Variable, Any]
-) -> Sequence:
-    """First-order gradients, as values: from the op's gradient kernel, or from its rules.
-
-    What has `arrived` at the first input is added to its gradient in place if nobody else can have
-    that array (`kernels/cpu/arrivals.py`): where two gradients meet, no third array is filled.
-    """
-    op, kind = record.op, v.kind
-    kernel = op._gradient_kernels[type(v.value)]
-    found: Sequence
-    if kernel is None:
-        variables = _by_rules(v, record, kind.constant(g), needs, create_graph=False)
-        found = [None if gx is None else gx.value for gx in variables]
-    elif op.saves:
-        found = kernel(g, v.value, *record.values, needs=needs, saved=record.saved, **record.params)
-    else:
-        found = kernel(g, v.value, *record.values, needs=needs, **record.params)
-    found = kind.unbroadcast_values(found, record.inputs, needs)
-    add = getattr(kernel, "add_arrived", None)
-    if add is not None and needs[0] and record.inputs[0] in arrived:
-        add(found[0], arrived.pop(record.inputs[0]))
-    return found
-
-
-def _recorded_gradients(
-    v: Variable, record: Record, g: Variable, needs: tuple, arrived: dict[Variable, Any]
-) -> Sequence:
-    """Gradients that can be differentiated again: from rules, which are recorded."""
-    found = _by_rules(v, record, g, needs, create_graph=True)
-    return [
-        v.kind.unbroadcast(gx, x) if need and gx is not None else None
-        for x, gx, need in zip(record.inputs, found, needs)
-    ]
-
-
-def _by_rules(
-    v: Variable, record: Record, g: Variable, needs: tuple, create_graph: bool
-) -> Sequence[Variable | None]:
-    """One gradient per input of the op that made `v` (None where not needed)."""
-    op, inputs, params = record.op, record.inputs, record.params
-    if op.rules:
-        return [
-            rule(g, v, *inputs, **params) if need and rule is not None else None
-            for rule, need in zip(op.rules, needs)
-        ]
-    if op.joint is not None:
-        return op.joint(g, v, *inputs, needs=needs, **params)
-    return _reference_gradients(record, g, needs, create_graph)
-
-
-def _reference_gradients(
-    record: Record, g: Variable, needs: tuple, create_graph: bool
-) -> list[Variable | None]:
-    """Gradients of a fused op by differentiating what it means (`ref`).
-
-    The inputs are aliased first, so that each *position* gets a gradient of its own, also when
-    one variable stands in two of them, and so that the walk ends at the op's inputs.
-    """
-    from minitorch_ciml.autograd.arithmetic import identity
-
-    with Recording(True):
-        proxies = [identity(x) for x in record.inputs]
-        y = record.op.ref(*proxies, **record.params)  # type: ignore[misc]
-    needed = [p for p, need in zip(proxies, needs) if need and p.requires_grad]
-    found = iter(
-        grad(y, needed, g, retain_graph=True, create_graph=create_graph, allow_unused=True)
-    )
-    return [next(found) if need else None for need in needs]
-
-
-def _named(v: Variable) -> str:
-    """How a message calls a variable: by its name, or by what it is."""
-    shape = getattr(v.value, "shape", None)
-    kind = type(v).__name__
-    label = f"{kind} {v.name!r}" if v.name else f"a {kind}"
-    return label if shape is None else f"{label} of shape {shape}"

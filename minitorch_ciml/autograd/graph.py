@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.engine import FREED, Record, Variable, grad
+from minitorch_ciml.autograd.engine import Variable, grad
+from minitorch_ciml.autograd.record import FREED, Record
 from minitorch_ciml.autograd.symbols import expression, names_for
 from minitorch_ciml.autograd.tensor import Parameter
 from minitorch_ciml.kernels.formula import in_words

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.engine import Record, Variable, grad
+from minitorch_ciml.autograd.engine import Variable, grad
+from minitorch_ciml.autograd.record import Record
 from minitorch_ciml.autograd.tensor import Tensor
 from minitorch_ciml.config import enable_grad, no_grad
 from minitorch_ciml.kernels.formula import ELIDED, Formula, Text, in_words, write

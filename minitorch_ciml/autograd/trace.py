@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd.arithmetic import add
-from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd.engine import Variable
 from minitorch_ciml.autograd.graph import Graph
+from minitorch_ciml.autograd.record import Record
 from minitorch_ciml.autograd.symbols import Symbol, derivatives, expression, is_number
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.kernels.formula import SHORT, Formula, in_words

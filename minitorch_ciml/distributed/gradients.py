@@ -23,9 +23,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from minitorch_ciml import config, kernels
-from minitorch_ciml.autograd import engine
-from minitorch_ciml.autograd.engine import Record, Variable
+from minitorch_ciml.autograd import backward
+from minitorch_ciml.autograd.engine import Variable
 from minitorch_ciml.autograd.flat import FlatBuffer, Message
+from minitorch_ciml.autograd.record import Record
 from minitorch_ciml.distributed import interruption, transfers
 from minitorch_ciml.distributed.bells import Arrival
 from minitorch_ciml.distributed.communicator import MPICommunicator, init
@@ -112,7 +113,7 @@ class GradientExchange:
         self._trial = any(self._ways)
         self._overlapped = False
         if self._trial:
-            engine.watchers.append(self._watch)
+            backward.watchers.append(self._watch)
             self._watching = True
 
     # --- while backward runs ---------------------------------------------------------------------
@@ -162,7 +163,7 @@ class GradientExchange:
     def close(self) -> None:
         """Watches no backward any more."""
         if self._watching:
-            engine.watchers.remove(self._watch)
+            backward.watchers.remove(self._watch)
             self._watching = False
 
     # --- which way -------------------------------------------------------------------------------

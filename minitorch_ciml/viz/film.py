@@ -8,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minitorch_ciml.autograd.engine import Variable, backpropagate
+from minitorch_ciml.autograd.backward import backpropagate
+from minitorch_ciml.autograd.engine import Variable
 from minitorch_ciml.autograd.graph import Graph
 from minitorch_ciml.autograd.trace import Trace
 from minitorch_ciml.datasets.files import atomic_write
@@ -45,7 +46,7 @@ class Film:
         wanted = [v for v in graph.variables if v.requires_grad]
         seeds = gradient if gradient is None or len(graph.outputs) > 1 else [gradient]
         seeds = [None] * len(graph.outputs) if seeds is None else list(seeds)
-        backpropagate(list(graph.outputs), seeds, wanted, True, False, watch)
+        backpropagate(list(graph.outputs), seeds, wanted, retain_graph=True, observer=watch)
 
     def __len__(self) -> int:
         return len(self.steps) + 2

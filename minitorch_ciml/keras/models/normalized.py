@@ -16,7 +16,7 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.engine import recording
+from minitorch_ciml.config import recording
 from minitorch_ciml.keras.activations import linear, relu, relu6
 from minitorch_ciml.keras.layers.activation import ReLU
 from minitorch_ciml.keras.layers.convolutional import BaseConv
