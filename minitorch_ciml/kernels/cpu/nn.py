@@ -115,8 +115,7 @@ def _from_logits(compute: Callable, target: Array, x: Array) -> tuple[Array, Arr
 
 
 @compiled
-def _categorical_from_probabilities(t, x):
-    losses, slope = np.empty(x.shape[0], x.dtype), np.empty_like(x)
+def _categorical_from_probabilities(t, x, losses, slope):
     low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
     for i in range(x.shape[0]):
         total = x.dtype.type(0)
@@ -134,7 +133,6 @@ def _categorical_from_probabilities(t, x):
         losses[i] = loss
         for j in range(x.shape[1]):
             slope[i, j] = (weight - slope[i, j]) / total
-    return losses, slope
 
 
 @compiled
@@ -146,8 +144,7 @@ def _first_wrong(labels, classes):
 
 
 @compiled
-def _sparse_from_probabilities(t, x):
-    losses, slope = np.empty(x.shape[0], x.dtype), np.empty_like(x)
+def _sparse_from_probabilities(t, x, losses, slope):
     low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
     for i in range(x.shape[0]):
         total = x.dtype.type(0)
@@ -160,6 +157,11 @@ def _sparse_from_probabilities(t, x):
             slope[i, j] = x.dtype.type(1) / total if inside else 0
         if inside:
             slope[i, t[i]] -= 1 / (p * total)
+
+
+def _from_probabilities(compute: Callable, target: Array, x: Array) -> tuple[Array, Array]:
+    losses, slope = np.empty(len(x), x.dtype), empty(x.shape, x.dtype)
+    compute(target, x, losses, slope)
     return losses, slope
 
 
@@ -187,7 +189,7 @@ def categorical_crossentropy(
     if from_logits:
         losses, slope = _from_logits(_categorical_from_logits, t, x)
     else:
-        losses, slope = _categorical_from_probabilities(t, x)
+        losses, slope = _from_probabilities(_categorical_from_probabilities, t, x)
     return losses.reshape(output.shape[:-1]), slope
 
 
@@ -204,7 +206,7 @@ def sparse_categorical_crossentropy(
     if from_logits:
         losses, slope = _from_logits(_sparse_from_logits, labels, x)
     else:
-        losses, slope = _sparse_from_probabilities(labels, x)
+        losses, slope = _from_probabilities(_sparse_from_probabilities, labels, x)
     return losses.reshape(output.shape[:-1]), slope
 
 

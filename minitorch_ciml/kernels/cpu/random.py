@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry, kernel
 from minitorch_ciml.kernels.reference import random as reference
 from minitorch_ciml.kernels.reference.random import KEY_STEPS, MULTIPLIERS, ROUNDS, WORD, Stream
@@ -39,26 +40,28 @@ def _fill(words, row, key0, key1, upper0, upper1):
 
 
 @entry
-def _random_words(rows, columns, first_row, key0, key1, upper0, upper1):
-    words = np.empty((rows, (columns + 3) // 4 * 4), np.uint32)
-    for i in range(rows):
+def _random_words(words, first_row, key0, key1, upper0, upper1):
+    for i in range(words.shape[0]):
         _fill(words[i], first_row + i, key0, key1, upper0, upper1)
-    return words
 
 
 @entry
-def _dropout(x, scale, threshold, first_row, key0, key1, upper0, upper1):
-    y = np.empty_like(x)
-    words = np.empty((x.shape[1] + 3) // 4 * 4, np.uint32)
+def _dropout(x, y, words, scale, threshold, first_row, key0, key1, upper0, upper1):
     for i in range(x.shape[0]):
         _fill(words, first_row + i, key0, key1, upper0, upper1)
         for j in range(x.shape[1]):
             y[i, j] = x[i, j] * scale if words[j] >= threshold else x.dtype.type(0)
-    return y
+
+
+def _room(*shape: int) -> Array:
+    """Where words go: whole blocks of 4 along the last axis."""
+    return np.empty((*shape[:-1], -(-shape[-1] // 4) * 4), np.uint32)
 
 
 def random_words(rows: int, columns: int, *, stream: Stream, first_row: int = 0) -> Array:
-    return _random_words(rows, columns, first_row, *stream)[:, :columns]
+    words = _room(rows, columns)
+    _random_words(words, first_row, *stream)
+    return words[:, :columns]
 
 
 def dropout(x: Array, *, rate: float, stream: Stream, first_sample: int) -> Array:
@@ -66,4 +69,7 @@ def dropout(x: Array, *, rate: float, stream: Stream, first_sample: int) -> Arra
         return reference.dropout(x, rate=rate, stream=stream, first_sample=first_sample)
     rows = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))
     scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint32(reference.dropped_below(rate))
-    return _dropout(rows, scale, threshold, first_sample, *stream).reshape(x.shape)
+    y = empty(x.shape, x.dtype)
+    words = _room(rows.shape[1])
+    _dropout(rows, y.reshape(rows.shape), words, scale, threshold, first_sample, *stream)
+    return y
