@@ -71,13 +71,13 @@ SLOW = """
 import time
 from minitorch_ciml.kernels.cpu import jit
 
-def compile_slowly(signature):
+def compile_slowly(types, return_type):
     time.sleep(0.3)
-    return signature
+    return types
 
 jit.PATIENCE = 0.05
 for _ in range(2):
-    print(jit._with_a_word(compile_slowly)("done"))
+    print(jit._with_a_word(compile_slowly)("done", None))
 jit.PATIENCE = 60
 """
 

@@ -109,6 +109,18 @@ def test_processes_that_train_at_once_share_an_empty_cache(tmp_path):
     np.testing.assert_allclose(numbers(again), numbers(expected), rtol=1e-4)
 
 
+IMPATIENT = "from minitorch_ciml.kernels.cpu import jit; jit.PATIENCE = 0"
+
+
+def test_what_comes_from_the_cache_is_not_announced_as_compiled(tmp_path):
+    complaints = []
+    for _ in range(2):
+        process = python(IMPATIENT + KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+        complaints.append(process.communicate(timeout=300)[1])
+        assert process.returncode == 0
+    assert complaints == ["Compiling kernels for this machine, once ...\n", ""]
+
+
 def numbers(text):
     return [[float(word) for word in line.split()[1:]] for line in text.splitlines()]
 

@@ -150,16 +150,16 @@ def _tell() -> None:
         print("Compiling kernels for this machine, once ...", file=sys.stderr, flush=True)
 
 
-def _with_a_word(compile_signature: Callable) -> Callable:
+def _with_a_word(compile_types: Callable) -> Callable:
     """The same, but says so, once in a process, where it takes long."""
 
-    def compile_and_tell(signature: Any) -> Any:
+    def compile_and_tell(*types: Any) -> Any:
         timer = Timer(PATIENCE, _tell)
         timer.daemon = True
         timer.start()
         try:
             with collected_later():
-                return compile_signature(signature)
+                return compile_types(*types)
         finally:
             timer.cancel()
 
@@ -170,7 +170,8 @@ def entry(function: Callable, **options: Any) -> Any:
     """Compiles a kernel that Python calls; cached on disk where a folder can be written."""
     options |= {"pipeline_class": _EntryCompiler}
     compiled = njit(nogil=True, error_model="numpy", **options)(function)
-    compiled.compile = _with_a_word(compiled.compile)
+    # Numba calls this where the cache has nothing.
+    compiled._compiler.compile = _with_a_word(compiled._compiler.compile)
     try:
         compiled.enable_caching()
     except RuntimeError:  # no folder is writable: every process compiles for itself
