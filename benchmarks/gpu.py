@@ -1,11 +1,13 @@
 """Everything about the GPU with one command: is it right, and how fast is it?
 
     python -m benchmarks.gpu                      # under 9 minutes on one GPU
-    python -m benchmarks.gpu --only matmul models
+    python -m benchmarks.gpu --seconds 240        # less of each part
+    python -m benchmarks.gpu --only prepare matmul models
 
-Every part runs in a process of its own, so that a crash loses that part alone. Peers (PyTorch with
-cuBLAS and cuDNN) run in the same process as ours, in turns; what is not installed is left out. The
-results go to one file under `benchmarks/results/`, and a table of them comes last.
+What matters most comes first. Every part runs in a process of its own, so that a crash, or a
+kernel that never ends, loses that part alone. Peers (PyTorch with cuBLAS and cuDNN) run in the same
+process as ours, in turns; what is not installed is left out. The results go to one file under
+`benchmarks/results/`, while they come, and a table of them comes last.
 
 Without a GPU, `--tiny` runs the same code at tiny sizes in the simulator, to see that it works; its
 times mean nothing.
@@ -17,10 +19,11 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +34,8 @@ from benchmarks.machine import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 BUDGET = 520.0  # seconds for all parts together
+_GRACE = 30.0  # seconds that a part may take beyond its share, for what it has begun
+_LOOK = 5.0  # seconds after which the file of results is written again
 
 Row = dict[str, Any]
 
@@ -52,8 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         left = options.seconds - (perf_counter() - began)
         share = max(10.0, left * PARTS[name].share / sum(PARTS[n].share for n in wanted[i:]))
         print(f"{name} ({share:.0f} s at most) ...", flush=True)
-        report["parts"][name] = _in_own_process(name, options.tiny, share)
-        _write(options.output, report)  # after every part: what is there is not lost
+        found: dict[str, Any] = {"rows": [], "notes": [], "seconds": 0.0}
+        report["parts"][name] = found
+        for _ in _in_own_process(name, options.tiny, share, found):
+            _write(options.output, report)  # all the time: what is there is not lost
     print(f"\nThe whole took {perf_counter() - began:.0f} s; written to {options.output}.\n")
     print_table(report)
     return int(any(part.get("error") for part in report["parts"].values()))
@@ -73,35 +80,52 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _in_own_process(name: str, tiny: bool, seconds: float) -> dict[str, Any]:
-    """What the part found: {"rows": [...], "notes": [...]}; or {"error": ...} with what it had."""
+def _in_own_process(name: str, tiny: bool, seconds: float, found: dict[str, Any]) -> Iterator[None]:
+    """Puts what the part tells into `found`, and goes on whenever there is more of it.
+
+    If it fails, `found["error"]` says why.
+    """
     command = [sys.executable, "-m", "benchmarks.gpu", "--part", name, "--seconds", str(seconds)]
     environment = os.environ | {
         "MINITORCH_CIML_SIMULATE_CUDA": "1" if tiny else "0",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
+    limit = seconds * (20 if tiny else 1) + _GRACE
+    with tempfile.NamedTemporaryFile("w") as out, tempfile.TemporaryFile("w+") as log:
         began = perf_counter()
         process = subprocess.Popen(
-            command + ["--tiny"] * tiny, stdout=out, stderr=log, env=environment, cwd=ROOT
-        )
-        try:
-            status = process.wait(seconds * (1 if not tiny else 20) + 30)
-            error = None if status == 0 else f"exit status {status}"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            error = f"not done after {seconds:.0f} s"
-        found: dict[str, Any] = {"rows": [], "notes": [], "seconds": perf_counter() - began}
-        out.seek(0)
-        for line in out:  # one row or note a line: what was printed before a crash counts
-            kind, _, rest = line.partition(" ")
-            if kind in ("row", "note"):
-                found[f"{kind}s"].append(json.loads(rest))
+            command + ["--tiny"] * tiny, stdout=out, stderr=log, env=environment, cwd=ROOT,
+            start_new_session=True,
+        )  # fmt: skip
+        error = None
+        while True:
+            try:
+                status = process.wait(_LOOK)
+                error = None if status == 0 else f"exit status {status}"
+                break
+            except subprocess.TimeoutExpired:
+                found |= _told(Path(out.name)) | {"seconds": perf_counter() - began}
+                yield
+            if perf_counter() - began > limit:
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+                process.wait()
+                error = f"not done after {limit:.0f} s"
+                break
+        found |= _told(Path(out.name)) | {"seconds": perf_counter() - began}
         if error is not None:
             log.seek(0)
             found["error"] = f"{error}: {log.read().strip()[-2000:]}"
             print(f"  failed: {error}", flush=True)
+        yield
+
+
+def _told(path: Path) -> dict[str, list]:
+    """One row or note a line, so far: what was printed before a crash counts."""
+    found: dict[str, list] = {"rows": [], "notes": []}
+    for line in path.read_text().splitlines(keepends=True):
+        kind, _, rest = line.partition(" ")
+        if kind in ("row", "note") and line.endswith("\n"):
+            found[f"{kind}s"].append(json.loads(rest))
     return found
 
 

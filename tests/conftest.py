@@ -13,11 +13,15 @@ os.environ.setdefault("MINITORCH_CIML_SIMULATE_CUDA", "1")
 
 from minitorch_ciml.ops.random import set_seed
 
-# "9.0" and the like: the simulated GPU has that capability, and runs compiled code (`ptx_machine`).
+# "9.0" and the like: the simulated GPU has that capability, and runs compiled code (`ptx_machine`);
+# without the simulator, so does a GPU that is reached as a real one.
 if os.environ.get("MINITORCH_CIML_PTX"):
-    from ptx_machine import launches
+    if os.environ["MINITORCH_CIML_SIMULATE_CUDA"] == "0":
+        from ptx_machine import driver as machine
+    else:
+        from ptx_machine import launches as machine
 
-    launches.install(os.environ["MINITORCH_CIML_PTX"])
+    machine.install(os.environ["MINITORCH_CIML_PTX"])
 
 
 @pytest.fixture(autouse=True)

@@ -171,7 +171,7 @@ def test_python_code_of_the_user_runs_once_where_that_is_asked_for():
 
 def test_nothing_is_fetched_within_an_epoch(monkeypatch):
     fetched = []
-    fetch = runtime.SimulatedRuntime.copy_to_host
+    fetch = type(runtime.runtime()).copy_to_host
     steps = []
 
     def spy(self, target, source):
@@ -182,7 +182,7 @@ def test_nothing_is_fetched_within_an_epoch(monkeypatch):
         def on_train_batch_begin(self, batch, logs=None):
             steps.append(batch)
 
-    monkeypatch.setattr(runtime.SimulatedRuntime, "copy_to_host", spy)
+    monkeypatch.setattr(type(runtime.runtime()), "copy_to_host", spy)
     trained("mlp", "cuda", callbacks=[Count(), keras.callbacks.TerminateOnNaN()])
     assert len(steps) == 8 and set(fetched) == {4, 8}
 

@@ -123,7 +123,7 @@ def test_fit_records_steps_in_float16_and_fetches_nothing(monkeypatch):
     x[7] = 3e4  # overflows as long as the scale is what it is at the beginning
     y = (x[:, 0] > 0).astype("float32")
     fetched = []
-    copy_to_host = runtime.SimulatedRuntime.copy_to_host
+    copy_to_host = type(runtime.runtime()).copy_to_host
 
     def spy(self, target, source):
         fetched.append(source.shape)
@@ -139,7 +139,7 @@ def test_fit_records_steps_in_float16_and_fetches_nothing(monkeypatch):
                 model = keras.Sequential([keras.Input((4,)), *layers])
                 model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit)
                 with monkeypatch.context() as patch:
-                    patch.setattr(runtime.SimulatedRuntime, "copy_to_host", spy)
+                    patch.setattr(type(runtime.runtime()), "copy_to_host", spy)
                     fetched.clear()
                     model.fit(x, y, batch_size=6, epochs=3, shuffle=False, verbose=0)
                 assert len(fetched) == (3 if device == "cuda" else 0)  # the loss, once an epoch

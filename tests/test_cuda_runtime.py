@@ -13,12 +13,14 @@ pytest.importorskip("numba_cuda")
 
 import minitorch_ciml as mt
 from minitorch_ciml.kernels import steps
-from minitorch_ciml.kernels.cuda import memory, runtime, transfer
+from minitorch_ciml.kernels.cuda import SIMULATED, memory, runtime, transfer
 from minitorch_ciml.kernels.cuda.elementwise import cast
 from minitorch_ciml.kernels.cuda.graph import Graph
 from minitorch_ciml.kernels.cuda.memory import MemoryInfo, Pool, memory_info, to_device, zeros
 from minitorch_ciml.kernels.cuda.runtime import CudaError, NotCapturable, Runtime
 from minitorch_ciml.kernels.cuda.transfer import Feeder, Staging
+
+of_the_simulator = pytest.mark.skipif(not SIMULATED, reason="its memory is the host's")
 
 
 class Status(IntEnum):
@@ -362,6 +364,7 @@ class Foreign:
     __cuda_array_interface__: dict = {}
 
 
+@of_the_simulator
 def test_other_libraries_see_a_tensors_memory(monkeypatch):
     x = mt.Tensor(np.arange(6, dtype="float32").reshape(2, 3)).to("cuda")
     # The simulated GPU's memory must not be taken for a GPU's.
@@ -375,6 +378,7 @@ def test_other_libraries_see_a_tensors_memory(monkeypatch):
     }  # fmt: skip
 
 
+@of_the_simulator
 def test_an_array_of_another_library_is_copied_after_its_stream():
     array = np.arange(4, dtype="int64")
     x = mt.Tensor(Foreign(array))

@@ -4,6 +4,11 @@ Here is a sample of the simulator's tests: all kinds of tensor cores, and some o
 kernel. All of them run with compiled code under `MINITORCH_CIML_PTX=9.0`; see CONTRIBUTING.md.
 """
 
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -16,11 +21,13 @@ import test_cuda_matmul as of_matmul
 import test_cuda_optimizer as of_optimizer
 import test_cuda_pool as of_pool
 from ptx_machine import launches
+from ptx_machine.driver import Driver
 from ptx_machine.machine import Machine
 from ptx_machine.memory import Global
 
 from minitorch_ciml.kernels.cuda import cores
 from minitorch_ciml.kernels.cuda import matmul_warpgroup as warpgroup
+from minitorch_ciml.kernels.cuda.runtime import CudaError, Runtime
 
 # --- the machine ----------------------------------------------------------------------------------
 
@@ -176,6 +183,82 @@ def test_products_of_warp_groups():
         product(fence="")
     with pytest.raises(RuntimeError, match=r"without a wgmma.fence"):
         product(before="")
+
+
+# --- the driver -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu():
+    """What speaks to a real driver, and the one that stands in for it."""
+    return Runtime(driver=Driver((9, 0)))
+
+
+def there(gpu, values):
+    """An array on that GPU."""
+    array = SimpleNamespace(pointer=gpu.allocate(values.nbytes), nbytes=values.nbytes)
+    gpu.copy_to_device(array, values)
+    return array
+
+
+def fetched(gpu, array):
+    values = np.empty(array.nbytes // 4, np.float32)
+    gpu.copy_to_host(values, array)
+    return values
+
+
+def test_work_in_a_stream_is_done_late(gpu):
+    """But what is copied from ordinary memory is read before the call returns."""
+    values, pinned = np.ones(4, np.float32), gpu.pinned(16).view(np.float32)
+    x, y = there(gpu, values), there(gpu, values)
+    values[:] = 2
+    gpu.copy_ahead(y, pinned)
+    pinned[:] = 3
+    event = gpu.event()
+    gpu.mark(event, gpu.copies)
+    np.testing.assert_array_equal(fetched(gpu, x), 1)
+    np.testing.assert_array_equal(fetched(gpu, y), 1)  # nothing waited for the second stream
+    gpu.follow(gpu.stream, event)
+    np.testing.assert_array_equal(fetched(gpu, y), 3)
+
+
+def test_a_graph_is_run_when_it_is_started(gpu):
+    x, y = (there(gpu, np.full(4, i, np.float32)) for i in (1, 2))
+    gpu.begin_capture()
+    gpu.copy(y, x)
+    event = gpu.event()
+    gpu.mark(event, gpu.copies)
+    with pytest.raises(CudaError, match="CAPTURE_ISOLATION"):
+        gpu.follow(gpu.stream, event)
+    graph = gpu.end_capture()
+    np.testing.assert_array_equal(fetched(gpu, y), 2)
+    gpu.start(graph)
+    np.testing.assert_array_equal(fetched(gpu, y), 1)
+
+
+def test_what_a_driver_refuses(gpu):
+    function = SimpleNamespace(most_threads=64, most_shared=48 * 1024, parameters=[])
+    for grid, block, shared in (
+        ((0, 1, 1), (32, 1, 1), 0), ((1, 65536, 1), (32, 1, 1), 0), ((1, 1, 1), (128, 1, 1), 0),
+        ((1, 1, 1), (32, 1, 1), 50_000),
+    ):  # fmt: skip
+        with pytest.raises(CudaError, match="CUDA_ERROR_INVALID_VALUE"):
+            gpu.launch(function, grid, block, shared, 0)
+    x = there(gpu, np.ones(4, np.float32))
+    gpu.free(x.pointer)
+    for refused in (lambda: gpu.free(x.pointer), lambda: fetched(gpu, x), lambda: gpu.allocate(0)):
+        with pytest.raises(CudaError, match="CUDA_ERROR_INVALID_VALUE"):
+            refused()
+
+
+def test_training_by_way_of_the_driver():
+    """In a process of its own, without the simulator: recorded steps, and batches sent ahead."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/test_cuda_fit.py", "-k", "mlp or fetched"],
+        env=os.environ | {"MINITORCH_CIML_PTX": "9.0", "MINITORCH_CIML_SIMULATE_CUDA": "0"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 # --- kernels --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ or NumPy differ, one of them has misunderstood an instruction, or the code was g
     warps.py        what lanes do together: shuffles, votes, ldmatrix, mma
     warpgroups.py   Hopper's wgmma
     launches.py     kernels of the package, run by the machine instead of by the simulator
+    driver.py       NVIDIA's driver, so that the package finds a GPU, which is this machine
     variants.py     a kernel's other types, beside the simulator
     traffic.py      bank conflicts and sectors
     executed.py     which kernels have never run

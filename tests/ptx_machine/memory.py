@@ -48,6 +48,17 @@ class Global:
         self._ranges[part].append((offset, offset + size))
         return (part + 1 << _PART) + offset
 
+    def again(self) -> Global:
+        """The same memory, for another launch."""
+        memory = Global()
+        memory.buffers, memory._ranges = self.buffers.copy(), self._ranges.copy()
+        memory._by_start = self._by_start.copy()
+        return memory
+
+    def take_away(self, address: int) -> None:
+        """From now on, nobody may use the buffer at this address."""
+        self._ranges[(address >> _PART) - 1] = []
+
     def constant(self, values: bytes) -> int:
         """The address of a table that belongs to the kernel."""
         padded = np.frombuffer(values + bytes(-len(values) % 16), np.uint8)
