@@ -16,8 +16,8 @@ from minitorch_ciml import keras
 MODULES = """
 activations applications backend callbacks config constraints datasets distribution dtype_policies
 initializers layers losses metrics mixed_precision models ops ops.image ops.linalg ops.nn ops.numpy
-optimizers optimizers.schedules preprocessing preprocessing.image preprocessing.sequence random
-regularizers saving tree utils
+optimizers optimizers.schedules preprocessing preprocessing.image preprocessing.sequence quantizers
+random regularizers saving tree utils
 """.split()
 MODULES += [f"datasets.{name}" for name in dir(keras_peer.datasets) if name[0] != "_"]
 MODULES += [name for name in (f"applications.{n}" for n in dir(keras_peer.applications))
@@ -25,17 +25,21 @@ MODULES += [name for name in (f"applications.{n}" for n in dir(keras_peer.applic
 
 # The names that are missing: of other engines, of quantisation, of files for other programs.
 ABSENT = {
-    "": "Function Operation Quantizer RematScope StatelessScope SymbolicScope distillation export "
-        "legacy quantizers remat src",
+    "": "Function Operation RematScope StatelessScope SymbolicScope distillation export legacy "
+        "remat src",
     "callbacks": "OrbaxCheckpoint",
     "config": "is_nnx_enabled",
     "distribution": "DeviceMesh LayoutMap ModelParallel TensorLayout distribute_tensor "
                     "get_device_count",
     "dtype_policies": "AWQDTypePolicy DTypePolicyMap GPTQDTypePolicy Int4DTypePolicy "
-                      "QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
+                      "QuantizedFloat8DTypePolicy",
     "layers": "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
     "ops": "polar view_as_complex view_as_real",
     "ops.nn": "polar",
+    "quantizers": "AWQConfig Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "
+                  "abs_max_quantize_grouped_with_zero_point compute_float8_amax_history "
+                  "compute_float8_scale fake_quant_with_min_max_vars pack_int4 "
+                  "quantize_and_dequantize unpack_int4",
     "saving": "KerasFileEditor",
     "utils": "Config legacy model_to_dot",
 }  # fmt: skip
@@ -46,8 +50,8 @@ ON_REQUEST = {"wrappers"}  # which needs scikit-learn
 CLASSES = "Layer Loss Metric Model Optimizer Sequential Variable".split()
 CLASSES += ["callbacks.Callback", "initializers.Initializer", "regularizers.Regularizer"]
 ABSENT_MEMBERS = {
-    "Layer": "compile quantization_mode quantize quantized_build quantized_call "
-             "rematerialized_call stateless_call symbolic_call",
+    "Layer": "compile quantized_build quantized_call rematerialized_call stateless_call "
+             "symbolic_call",
     "Metric": "stateless_reset_state stateless_result stateless_update_state",
     "Model": "get_quantization_layer_structure get_state_tree make_predict_function "
              "make_test_function make_train_function set_state_tree stateless_compute_loss",
@@ -56,11 +60,8 @@ ABSENT_MEMBERS = {
 }  # fmt: skip
 OF_TORCH = "add_metric add_variable torch_params".split()  # Keras' layers are modules of PyTorch
 
-QUANTIZED = "quantization_config"
 REFUSED = {
-    "layers.Dense": QUANTIZED,
-    "layers.EinsumDense": f"{QUANTIZED} gptq_unpacked_column_size",
-    "layers.Embedding": QUANTIZED,
+    "layers.EinsumDense": "gptq_unpacked_column_size",
     "Variable": "autocast aggregation synchronization layout",
     "KerasTensor": "record_history",
     "name_scope": "deduplicate override_parent",
@@ -103,8 +104,8 @@ def test_members_that_are_missing_are_listed(path):
     inherited = ABSENT_MEMBERS["Layer"].split() if path in ("Model", "Sequential") else []
     inherited += ABSENT_MEMBERS["Model"].split() if path == "Sequential" else []
     expected = {*ABSENT_MEMBERS.get(path, "").split(), *inherited}
-    if path in ("Model", "Sequential"):  # which have these two
-        expected -= {"compile", "quantize"}
+    if path in ("Model", "Sequential"):  # which have it
+        expected -= {"compile"}
     assert missing - set(OF_TORCH) == expected
 
 

@@ -173,8 +173,8 @@ for _symbol, _op in {
 }.items():  # fmt: skip
     setattr(Variable, f"__{_symbol}__", operator_of(_op))
 
-Variable.__neg__ = lambda x: negative(x)  # type: ignore[attr-defined]
-Variable.__abs__ = lambda x: absolute(x)  # type: ignore[attr-defined]
+for _symbol, _op in {"neg": negative, "abs": absolute}.items():
+    setattr(Variable, f"__{_symbol}__", lambda x, _op=_op: _op(x))
 
 # Variables are compared by value but looked up by identity, as the engine's dictionaries need.
 Variable.__hash__ = object.__hash__  # type: ignore[method-assign]

@@ -14,7 +14,9 @@ from minitorch_ciml.keras.serialization import (
 )
 from minitorch_ciml.kernels import halves
 
-__all__ = ["DTypePolicy", "FloatDTypePolicy", "deserialize", "get", "serialize"]
+__all__ = [
+    "DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy", "deserialize", "get", "serialize",
+]  # fmt: skip
 
 
 @serializable("keras", "keras.dtype_policies.DTypePolicy")
@@ -32,7 +34,10 @@ class DTypePolicy:
     Attributes:
         arithmetic: `compute_dtype` as NumPy's.
         mixed: whether the two differ, so that weights are cast when they are used.
+        quantization_mode: None; "int8" of a `QuantizedDTypePolicy`.
     """
+
+    quantization_mode: str | None = None
 
     def __init__(self, name: str = "float32"):
         self.name = name
@@ -56,6 +61,41 @@ class DTypePolicy:
 
     def __repr__(self) -> str:
         return f'<DTypePolicy "{self.name}">'
+
+
+@serializable("keras.dtype_policies")
+class QuantizedDTypePolicy(DTypePolicy):
+    """The policy of layers after `quantize("int8")`: "int8_from_float32".
+
+    Args:
+        mode: "int8".
+        source_name: the policy before; that of layers that are given none if left out.
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None):
+        source_name = source_name or dtype_policy().name
+        if mode != "int8":
+            raise NotImplementedError(
+                f"QuantizedDTypePolicy: got mode {mode!r}, only 'int8' is there."
+            )
+        super().__init__(source_name)
+        if self.compute_dtype == "float16":
+            raise ValueError("QuantizedDTypePolicy: 'int8' does not go together with float16.")
+        self.name = f"{mode}_from_{source_name}"
+        self.quantization_mode, self._source_name = mode, source_name
+
+    def get_config(self) -> dict:
+        return {"mode": self.quantization_mode, "source_name": self._source_name}
+
+    def __repr__(self) -> str:
+        return f'<QuantizedDTypePolicy "{self.name}">'
+
+
+def _of_name(name: str) -> DTypePolicy:
+    if name == "int8":
+        raise ValueError("dtype policy 'int8': write 'int8_from_float32'.")
+    mode, source, source_name = name.partition("_from_")
+    return QuantizedDTypePolicy(mode, source_name) if source else DTypePolicy(name)
 
 
 def _dtypes(name: str) -> tuple[str, str]:
@@ -84,7 +124,7 @@ def get(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, DTypePolicy):
         return identifier
     if isinstance(identifier, dict):
-        return DTypePolicy.from_config(identifier["config"])
+        return deserialize(identifier)
     if identifier is None:
         name = _global_policy or config.floatx()
     elif isinstance(identifier, str):
@@ -92,7 +132,7 @@ def get(identifier: Any) -> DTypePolicy:
     else:
         name = np.dtype(identifier).name
     if name not in _policies:
-        _policies[name] = DTypePolicy(name)
+        _policies[name] = _of_name(name)
     return _policies[name]
 
 

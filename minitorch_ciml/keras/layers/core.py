@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from minitorch_ciml import ops
-from minitorch_ciml.keras import activations
+from minitorch_ciml.keras import activations, quantizers
 from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, positive
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.low_rank import LowRank
+from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.serialization import serializable
 
 
 @serializable("keras.layers")
-class Dense(LowRank, KernelLayer):
+class Dense(Quantized, KernelLayer):
     """y = activation(x W + b);  x (..., I), W (I, O), b (O,) -> y (..., O).
 
     Args:
@@ -30,12 +30,14 @@ class Dense(LowRank, KernelLayer):
         kernel_regularizer, bias_regularizer, activity_regularizer: penalties in the loss.
         kernel_constraint, bias_constraint: applied after every update.
         lora_rank, lora_alpha: for `enable_lora`, as soon as there is a kernel.
+        quantization_config: for `quantize`.
         trainable, dtype, name: see `Layer`.
     """
 
     supports_masking = True
     adapted = "kernel"
-    kernel = LowRank._whole_matrix
+    kernel = Quantized._whole_matrix
+    quantizes = True
 
     def __init__(
         self,
@@ -45,9 +47,11 @@ class Dense(LowRank, KernelLayer):
         *,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ):
         super().__init__(activation, use_bias, **kwargs)
+        self.quantization_config = quantizers.get(quantization_config)
         self.units = positive("Dense", "units", units)
         self._set_up_lora(lora_rank, lora_alpha)
         self.input_spec = InputSpec(min_ndim=2)
@@ -63,18 +67,33 @@ class Dense(LowRank, KernelLayer):
                 "classes take activation='sigmoid', for more as many units.",
                 stacklevel=2,
             )
-        self.kernel = self.add_kernel((input_shape[-1], self.units))
+        shape = input_shape[-1], self.units
+        self.kernel = self._make_matrix(shape, lambda: self.add_kernel(shape))
         self.bias = self.add_bias(self.units)
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         self._enable_lora_if_asked()
 
     def call(self, inputs: Any) -> Any:
-        if not self.lora_enabled:
+        if not (self.lora_enabled or self.quantized):
             return ops.dense(inputs, self.kernel, self.bias, self.activation)
-        # x W + (x A) B alpha / rank: with the sum of the matrices, W's gradient would be computed.
-        a, b = self._lora_factors
-        update = ops.matmul(ops.matmul(inputs, a), b) * self._lora_scale
-        return self.activation(ops.dense(inputs, self._plain_matrix, self.bias) + update)
+        if self.quantized:
+            y = self._rounded_product(
+                inputs, -1, inputs.shape[-1], ops.matmul,
+                lambda g, w: ops.matmul(g, ops.transpose(w)), lambda t: t,
+            )  # fmt: skip
+        else:
+            y = ops.matmul(inputs, self._plain_matrix)
+        if self.lora_enabled:
+            # (x A) B alpha / rank: with the sum of the matrices, W's gradient would be computed.
+            a, b = self._lora_factors
+            y = y + ops.matmul(ops.matmul(inputs, a), b) * self._lora_scale
+        return self.activation(y if self.bias is None else y + self.bias)
+
+    def _summed_axes(self) -> int:
+        return 0
+
+    def _float_matrix(self) -> Any:
+        return self._plain_matrix / self._scale if self.quantized else self._plain_matrix
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.units)

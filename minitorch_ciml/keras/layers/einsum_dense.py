@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import string
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import ops
+from minitorch_ciml.keras import quantizers
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer
-from minitorch_ciml.keras.layers.low_rank import LowRank
+from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.serialization import plain_arguments, serializable
 
 
 @serializable("keras.layers")
-class EinsumDense(LowRank, KernelLayer):
+class EinsumDense(Quantized, KernelLayer):
     """y = activation(einsum(equation, x, W) + b).
 
     Args:
@@ -22,11 +26,12 @@ class EinsumDense(LowRank, KernelLayer):
             the last size.
         activation: a name, a function, or None.
         bias_axes: the letters of y along which the bias varies; None for no bias.
-        kernel_initializer, ..., lora_rank, lora_alpha: as for `Dense`.
+        kernel_initializer, ..., lora_rank, lora_alpha, quantization_config: as for `Dense`.
     """
 
     adapted = "kernel"
-    kernel = LowRank._whole_matrix
+    kernel = Quantized._whole_matrix
+    quantizes = True
 
     def __init__(
         self,
@@ -37,9 +42,11 @@ class EinsumDense(LowRank, KernelLayer):
         *,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ):
         super().__init__(activation, bias_axes is not None, **kwargs)
+        self.quantization_config = quantizers.get(quantization_config)
         self.equation = equation
         self.output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.output_shape = tuple(self.output_shape)
@@ -57,7 +64,9 @@ class EinsumDense(LowRank, KernelLayer):
                 f"neither from the input {tuple(input_shape)} nor from output_shape "
                 f"{self.output_shape}."
             )
-        self.kernel = self.add_kernel(tuple(sizes[c] for c in kernel))
+        self._axes = _without_dots(self._labels, len(input_shape))
+        shape = tuple(sizes[c] for c in kernel)
+        self.kernel = self._make_matrix(shape, lambda: self.add_kernel(shape))
         self.bias = None
         if self.bias_axes is not None:
             self.bias = self.add_weight(
@@ -88,6 +97,8 @@ class EinsumDense(LowRank, KernelLayer):
         return tuple(sizes[c] if c in (self.bias_axes or "") else 1 for c in axes[first:])
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if self.quantized:
+            return self._rounded_call(inputs)
         if self._summed is None:
             y = ops.einsum(self.equation, inputs, self.kernel)
             return self.activation(y if self.bias is None else y + self.bias)
@@ -101,6 +112,37 @@ class EinsumDense(LowRank, KernelLayer):
             None if self.bias is None else ops.reshape(self.bias, (width,)),
         )
         return self.activation(ops.reshape(y, (*kept, *outputs)))
+
+    def _rounded_call(self, inputs: Any) -> Any:
+        given, kernel, result = self._axes
+        summed = tuple(i for i, c in enumerate(given) if c not in result)
+        kept = "".join(c for c in given if c in result)
+        y = self._rounded_product(
+            inputs, summed, math.prod(inputs.shape[i] for i in summed),
+            lambda x, w: ops.einsum(self.equation, x, w),
+            lambda g, w: ops.einsum(f"{result},{kernel}->{given}", g, w),
+            lambda t: _laid_out(ops.squeeze(t, summed), kept, result),
+        )  # fmt: skip
+        if self.lora_enabled:
+            a, b = self._lora_factors
+            y = y + ops.matmul(ops.einsum(self.equation, inputs, a), b) * self._lora_scale
+        return self.activation(y if self.bias is None else y + self.bias)
+
+    def _summed_axes(self) -> tuple[int, ...]:
+        _, kernel, result = self._axes
+        return tuple(i for i, c in enumerate(kernel) if c not in result)
+
+    def _arranged(self, scale: Any) -> Any:
+        _, kernel, result = self._axes
+        return np.asarray(_laid_out(scale, "".join(c for c in kernel if c in result), result))
+
+    def _float_matrix(self) -> Any:
+        if not self.quantized:
+            return self._plain_matrix
+        _, kernel, result = self._axes
+        without = tuple(i for i, c in enumerate(result) if c not in kernel)
+        kept = "".join(c for c in result if c in kernel)
+        return self._plain_matrix / _laid_out(ops.squeeze(self._scale, without), kept, kernel)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         given, _, result = self._labels
@@ -127,6 +169,21 @@ def _parts(equation: str) -> tuple[str, str, str]:
             "'...c,cd->...d'."
         )
     return given, kernel, result
+
+
+def _without_dots(labels: tuple[str, str, str], ndim: int) -> tuple[str, str, str]:
+    """The letters, where other letters stand for "...", for an input of `ndim` dimensions."""
+    given, kernel, result = labels
+    free = [c for c in string.ascii_letters if c not in given + kernel + result]
+    hidden = "".join(free[: ndim - len(given.replace("...", ""))])
+    return given.replace("...", hidden), kernel, result.replace("...", hidden)
+
+
+def _laid_out(x: Any, axes: str, target: str) -> Any:
+    """`x` with these axes as it is multiplied with what has the axes `target`: 1 for others."""
+    order = [axes.index(c) for c in target if c in axes]
+    shape = [x.shape[axes.index(c)] if c in axes else 1 for c in target]
+    return ops.reshape(ops.transpose(x, order), shape)
 
 
 def _sizes(letters: str, shape: tuple) -> dict[str, int | None]:

@@ -7,14 +7,15 @@ from typing import Any
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_tensor
+from minitorch_ciml.keras import quantizers
 from minitorch_ciml.keras.layers.kernel_layer import positive
-from minitorch_ciml.keras.layers.low_rank import LowRank
+from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.keras.symbolic import KerasTensor
 
 
 @serializable("keras.layers")
-class Embedding(LowRank):
+class Embedding(Quantized):
     """y[..., :] = table[x]; x (...) integers below `input_dim` -> y (..., output_dim).
 
     Args:
@@ -23,10 +24,12 @@ class Embedding(LowRank):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the table.
         mask_zero: whether 0 means "nothing here": such steps are masked for the layers after.
         lora_rank, lora_alpha: for `enable_lora`, as soon as there is a table.
+        quantization_config: for `quantize`.
     """
 
     adapted = "embeddings"
-    embeddings = LowRank._whole_matrix
+    embeddings = Quantized._whole_matrix
+    quantizes = True
 
     def __init__(
         self,
@@ -39,12 +42,14 @@ class Embedding(LowRank):
         *,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ):
         if kwargs.get("input_length") is not None and "input_shape" not in kwargs:
             length = kwargs.pop("input_length")  # Keras 2
             kwargs["input_shape"] = (length,) if isinstance(length, int) else tuple(length)
         super().__init__(**kwargs)
+        self.quantization_config = quantizers.get(quantization_config)
         self.input_dim = positive("Embedding", "input_dim", input_dim)
         self.output_dim = positive("Embedding", "output_dim", output_dim)
         self.embeddings_initializer = get("keras.initializers", embeddings_initializer,
@@ -57,20 +62,30 @@ class Embedding(LowRank):
         self.autocast = False
 
     def build(self, input_shape: Any = None) -> None:
-        self.embeddings = self.add_weight(
-            (self.input_dim, self.output_dim), self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer, constraint=self.embeddings_constraint,
-            name="embeddings",
-        )  # fmt: skip
+        shape = self.input_dim, self.output_dim
+        self.embeddings = self._make_matrix(shape, lambda: self.add_weight(
+            shape, self.embeddings_initializer, regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint, name="embeddings",
+        ))  # fmt: skip
         self._enable_lora_if_asked()
 
     def call(self, inputs: Any) -> Any:
         index = self._index(as_tensor(inputs))
         rows = ops.take(self._plain_matrix, index, axis=0)
+        if self.quantized:
+            rows = rows / ops.expand_dims(ops.take(self._scale, index, axis=0), -1)
         if self.lora_enabled:  # without the whole table that `embeddings` would be
             a, b = self._lora_factors
             rows = rows + ops.matmul(ops.take(a, index, axis=0), b) * self._lora_scale
         return ops.cast(rows, self.compute_dtype)
+
+    def _summed_axes(self) -> int:
+        return -1  # a scale for every row, of which there are more, as in Keras
+
+    def _float_matrix(self) -> Any:
+        if not self.quantized:
+            return self._plain_matrix
+        return self._plain_matrix / ops.expand_dims(self._scale, -1)
 
     def _index(self, x: Tensor) -> Any:
         """The integers, which are rows of the table."""

@@ -225,6 +225,18 @@ class Layer(HoldsWeights, CarriesMasks):
         """What floats that come in are cast to."""
         return self.dtype_policy.compute_dtype
 
+    @property
+    def quantization_mode(self) -> str | None:
+        """None, or "int8" after `quantize`."""
+        return self.dtype_policy.quantization_mode
+
+    def quantize(self, mode: Any = None, config: Any = None, type_check: bool = True) -> None:
+        """Refused, as by most layers; see `Dense`."""
+        raise NotImplementedError(
+            f"quantize: layer {self.name!r} ({type(self).__name__}) has no 8-bit form; only Dense, "
+            "EinsumDense and Embedding have one."
+        )
+
     # --- losses ---------------------------------------------------------------------------------
 
     def add_loss(self, loss: Any) -> None:

@@ -36,11 +36,15 @@ class LowRank(Layer):
         if not self.lora_enabled:
             return self._plain_matrix
         a, b = self._lora_factors
-        return self._plain_matrix + ops.matmul(a, b) * self._lora_scale
+        return self._float_matrix() + ops.matmul(a, b) * self._lora_scale
 
     @_whole_matrix.setter
     def _whole_matrix(self, matrix: Any) -> None:
         self._plain_matrix = matrix
+
+    def _float_matrix(self) -> Any:
+        """W."""
+        return self._plain_matrix
 
     @property
     def _lora_factors(self) -> tuple[Any, Any]:

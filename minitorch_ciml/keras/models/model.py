@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras.layers.function import Function
 from minitorch_ciml.keras.layers.layer import Layer
+from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.layers.shapes import any_batch, as_shapes, symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
 from minitorch_ciml.keras.models.trainer import Trainer
+from minitorch_ciml.keras.quantizers import config_of
 from minitorch_ciml.keras.serialization import (
     custom_object_scope,
     serializable,
@@ -206,12 +210,37 @@ class Model(Trainer, Layer):
             "keras.models.load_model('name.keras').export(...)."
         )
 
-    def quantize(self, mode: str | None = None, **kwargs: Any) -> None:
-        """Refused: there are no 8-bit or 4-bit kernels."""
-        raise NotImplementedError(
-            f"quantize: mode {mode!r} is not available; save the model with "
-            "model.save('name.keras'), and quantise it in Keras."
-        )
+    def quantize(  # type: ignore[override]
+        self, mode: Any = None, config: Any = None, filters: Any = None, type_check: bool = True
+    ) -> None:
+        """Rounds the matrices of `Dense`, `EinsumDense` and `Embedding` layers to 8 bits.
+
+        Args:
+            mode: "int8"; may be left out if there is a config.
+            config: a `keras.quantizers.Int8QuantizationConfig`.
+            filters: which layers: a regular expression for their names, a list of them, or a
+                function of the layer.
+            type_check: whether to leave out layers of classes that were made from those.
+
+        Layers that have other weights keep them, and a warning says so.
+        """
+        config = config_of(mode, config)
+        kept = []
+        for layer in self._inventory().layers:
+            if isinstance(layer, Quantized) and _chosen(layer, filters):
+                if "quantizes" in type(layer).__dict__ or not type_check:
+                    layer.quantize(type_check=type_check, config=config)
+                    continue
+            if layer._own_weights() and _chosen(layer, filters):
+                kept.append(layer.name)
+        if kept:
+            names = ", ".join(dict.fromkeys(kept))
+            warnings.warn(
+                f"quantize: {names} keep their weights as they are; only Dense, EinsumDense and "
+                "Embedding have an 8-bit form.",
+                stacklevel=2,
+            )
+        self._stepper = None
 
     @property
     def output_names(self) -> list[str]:
@@ -257,6 +286,14 @@ class Functional(Model):
 def _made_of_tensors(cls: type) -> bool:
     """Whether a model of this class is made of inputs and outputs, not of arguments of its own."""
     return cls.__init__ is Model.__init__  # type: ignore[misc]
+
+
+def _chosen(layer: Layer, filters: Any) -> bool:
+    """Whether `quantize` is to be applied to a layer."""
+    if filters is None or isinstance(filters, (str, list, tuple)):
+        patterns = [filters or ""] if not isinstance(filters, (list, tuple)) else filters
+        return any(re.search(pattern, layer.name) for pattern in patterns)
+    return bool(filters(layer))
 
 
 def _same_rank(a: Any, b: Any) -> bool:
