@@ -1,4 +1,4 @@
-"""LoRA in Dense, EinsumDense and Embedding: Keras' weights, outputs, training, files, errors."""
+"""LoRA in Dense and its like, and in convolutions: Keras' weights, outputs, training, files."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from keras_peer import keras_peer, to_numpy
 from minitorch_ciml import keras
 
 RNG = np.random.default_rng(0)
+IMAGES = RNG.random((2, 6, 6, 3)).astype("float32")
 IDS = RNG.integers(0, 7, (6, 4))
 STEPS = RNG.random((6, 4, 3)).astype("float32")
 
@@ -15,8 +16,10 @@ LAYERS = [
     ("EinsumDense", ("abc,cde->abde", (None, 2, 5)), STEPS),
     ("EinsumDense", ("abc,dc->abd", (None, 5)), STEPS),
     ("Embedding", (7, 5), IDS),
+    ("Conv1D", (5, 2), STEPS),
+    ("Conv2D", (5, 3, 2, "same"), IMAGES),
 ]
-IDENTITIES = ["dense", "heads", "einsum", "embedding"]
+IDENTITIES = ["dense", "heads", "einsum", "embedding", "conv1d", "conv2d"]
 
 
 def alike(layer, seed=0):
@@ -54,6 +57,7 @@ def test_weights_and_outputs_are_keras(name, arguments, x):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     assert (config["lora_rank"], config["lora_alpha"]) == (2, 3)
     assert (config2["lora_rank"], config2["lora_alpha"]) == (2, 3)
+    assert [getattr(keras.layers, name)(*arguments, lora_rank=2).lora_rank] == [2]
 
 
 def model(k, **lora):

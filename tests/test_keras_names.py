@@ -25,8 +25,7 @@ MODULES += [name for name in (f"applications.{n}" for n in dir(keras_peer.applic
 
 # The names that are missing: of other engines, of quantisation, of files for other programs.
 ABSENT = {
-    "": "Function Operation RematScope StatelessScope SymbolicScope distillation export legacy "
-        "remat src",
+    "": "Operation StatelessScope SymbolicScope distillation export legacy src",
     "callbacks": "OrbaxCheckpoint",
     "config": "is_nnx_enabled",
     "distribution": "DeviceMesh LayoutMap ModelParallel TensorLayout distribute_tensor "
@@ -53,8 +52,8 @@ ABSENT_MEMBERS = {
     "Layer": "compile quantized_build quantized_call rematerialized_call stateless_call "
              "symbolic_call",
     "Metric": "stateless_reset_state stateless_result stateless_update_state",
-    "Model": "get_quantization_layer_structure get_state_tree make_predict_function "
-             "make_test_function make_train_function set_state_tree stateless_compute_loss",
+    "Model": "get_quantization_layer_structure make_predict_function make_test_function "
+             "make_train_function stateless_compute_loss",
     "Optimizer": "stateless_apply",
     "Variable": "aggregation overwrite_with_gradient synchronization",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from keras_peer import keras_peer, torch
+from side_by_side import alike
 
 from minitorch_ciml import Tensor, config, keras
 
@@ -378,3 +379,92 @@ def test_gradients_are_forgotten():
         trained.append(model.get_weights())
     for ours, theirs in zip(*trained):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def own_convolution(k, **kwargs):
+    class Standardised(k.layers.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            mean = k.ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
+            deviation = k.ops.std(kernel, axis=(0, 1, 2), keepdims=True)
+            return super().convolution_op(inputs, (kernel - mean) / (deviation + 1e-5))
+
+    model = k.Sequential(
+        [k.Input((6, 6, 3)), Standardised(4, 3, padding="same", activation="relu", **kwargs),
+         k.layers.MaxPooling2D(), k.layers.GlobalAveragePooling2D(), k.layers.Dense(1)]
+    )  # fmt: skip
+    alike(model)
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_a_convolution_of_ones_own_is_heeded():
+    x = np.random.default_rng(1).normal(size=(16, 6, 6, 3)).astype("float32")
+    histories = [
+        own_convolution(k).fit(x, Y, shuffle=False, epochs=2, verbose=0).history["loss"]
+        for k in (keras, keras_peer)
+    ]
+    np.testing.assert_allclose(*histories, rtol=1e-4)
+    last = own_convolution(keras).layers[0]
+    first = type(last)(4, 3, padding="same", activation="relu", data_format="channels_first")
+    first.build((None, 3, 6, 6))
+    for layer in (last, first):
+        layer.set_weights([np.random.default_rng(2).normal(size=(3, 3, 3, 4)), np.arange(4)])
+    np.testing.assert_allclose(
+        first(np.moveaxis(x, -1, 1)), np.moveaxis(last(x).numpy(), -1, 1), atol=1e-4
+    )
+
+
+def by_path(k):
+    dense, norm = k.layers.Dense(2, use_bias=False, name="a"), k.layers.BatchNormalization(name="b")
+    model = k.Sequential([k.Input((4,)), dense, norm, k.layers.Dense(1, name="c")], name="model")
+    alike(model)
+    model.compile(k.optimizers.Adam(name="adam"), "mse", metrics=["mae"])
+    return model
+
+
+def test_a_model_by_the_paths_of_its_variables():
+    trees = []
+    for k in (keras, keras_peer):
+        model = by_path(k)
+        model.fit(X, Y, shuffle=False, verbose=0)
+        trees.append(model.get_state_tree("numpy_array"))
+        assert [v.path for v in model.metrics_variables][2:] == [
+            "mean_absolute_error/total", "mean_absolute_error/count",
+        ]  # fmt: skip
+    flat = [keras.tree.flatten_with_path(tree) for tree in trees]
+    assert [path for path, _ in flat[0]] == [path for path, _ in flat[1]]
+    for (_, ours), (_, theirs) in zip(*flat):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    other = by_path(keras)
+    other.set_state_tree({"trainable_variables": trees[0]["trainable_variables"]})
+    kernel = other.get_state_tree()["trainable_variables"]["model"]["a"]["kernel"]
+    np.testing.assert_array_equal(kernel, trees[0]["trainable_variables"]["model"]["a"]["kernel"])
+    with pytest.raises(ValueError, match="set_state_tree: got 'weights', expected some of"):
+        other.set_state_tree({"weights": {}})
+    with pytest.raises(ValueError, match="got value_format='list', expected 'backend_tensor'"):
+        other.get_state_tree("list")
+
+
+def test_a_loop_of_ones_own_is_refused():
+    with pytest.raises(NotImplementedError, match="Own: make_train_function is never called here"):
+
+        class Own(keras.Model):
+            def make_train_function(self, force=False):
+                pass
+
+
+def test_functions_and_what_is_computed_anew():
+    x = keras.Input((4,))
+    function = keras.Function(x, keras.ops.exp(x) + 1)
+    np.testing.assert_allclose(function(X), np.exp(X) + 1, rtol=1e-6)
+    assert keras.remat(abs) is abs
+    with keras.RematScope(mode="full"):
+        assert keras.layers.Dense(3)(x).shape == (None, 3)
+    with pytest.raises(ValueError, match="RematScope: got mode='some', expected one of"):
+        keras.RematScope(mode="some")
+    spec = keras.layers.InputSpec(shape=(None, 3), dtype="float32")
+    theirs = keras_peer.layers.InputSpec(shape=(None, 3), dtype="float32")
+    assert spec.get_config() == theirs.get_config()
+    assert keras.layers.InputSpec.from_config(spec.get_config()).axes == {1: 3}
+    for k in (keras, keras_peer):
+        assert [k.layers.GRU(3).state_size, k.layers.LSTM(3).state_size] == [[3], [3, 3]]

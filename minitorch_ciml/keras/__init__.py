@@ -39,8 +39,10 @@ from minitorch_ciml.keras.initializers import Initializer
 from minitorch_ciml.keras.layers import Input, InputSpec, Layer
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
 from minitorch_ciml.keras.losses import Loss
+from minitorch_ciml.keras.memory import RematScope, remat
 from minitorch_ciml.keras.metrics import Metric
 from minitorch_ciml.keras.models import Model, Sequential
+from minitorch_ciml.keras.models.model import Functional as Function
 from minitorch_ciml.keras.optimizers import Optimizer
 from minitorch_ciml.keras.quantizers import Quantizer
 from minitorch_ciml.keras.regularizers import Regularizer
@@ -48,13 +50,13 @@ from minitorch_ciml.keras.saving import KERAS_VERSION as __version__
 from minitorch_ciml.keras.symbolic import KerasTensor
 
 __all__ = [
-    "DTypePolicy", "FloatDTypePolicy", "Initializer", "Input", "InputSpec", "KerasTensor",
-    "Layer", "Loss", "Metric", "Model", "Optimizer", "Quantizer", "Regularizer", "Sequential",
-    "Variable", "activations", "applications", "backend", "callbacks", "config", "constraints",
-    "datasets", "device", "distribution", "dtype_policies", "initializers", "layers", "losses",
-    "metrics", "mixed_precision", "models", "name_scope", "ops", "optimizers", "preprocessing",
-    "quantizers", "random", "regularizers", "saving", "tree", "utils", "version",
-    "visualization",
+    "DTypePolicy", "FloatDTypePolicy", "Function", "Initializer", "Input", "InputSpec",
+    "KerasTensor", "Layer", "Loss", "Metric", "Model", "Optimizer", "Quantizer", "Regularizer",
+    "RematScope", "Sequential", "Variable", "activations", "applications", "backend",
+    "callbacks", "config", "constraints", "datasets", "device", "distribution",
+    "dtype_policies", "initializers", "layers", "losses", "metrics", "mixed_precision",
+    "models", "name_scope", "ops", "optimizers", "preprocessing", "quantizers", "random",
+    "regularizers", "remat", "saving", "tree", "utils", "version", "visualization",
 ]  # fmt: skip
 
 _ON_REQUEST = ("wrappers",)  # which imports scikit-learn

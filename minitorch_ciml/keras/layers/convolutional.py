@@ -8,6 +8,7 @@ from minitorch_ciml import ops
 from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.kernel_layer import KernelLayer, padding_mode, positive
+from minitorch_ciml.keras.layers.low_rank import LowRank
 from minitorch_ciml.keras.serialization import serializable
 from minitorch_ciml.ops.conv import per_dimension
 
@@ -74,7 +75,17 @@ class BaseConv(KernelLayer):
         self.bias = self.add_bias(self.filters)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis: channels})
 
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """conv(inputs, kernel); a layer of your own may do something else in its place."""
+        return ops.conv(
+            inputs, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+        )
+
     def call(self, inputs: Any) -> Any:
+        if type(self).convolution_op is not BaseConv.convolution_op:
+            y = self.convolution_op(inputs, self.kernel)
+            shape = (self.filters,) + (1,) * (0 if self.channel_axis == -1 else self.rank)
+            return self.activation(y if self.bias is None else y + ops.reshape(self.bias, shape))
         return ops.conv_bias_act(
             inputs,
             self.kernel,
@@ -106,19 +117,46 @@ class BaseConv(KernelLayer):
         return free // self.strides[dimension] + 1
 
 
+class _Conv(LowRank, BaseConv):
+    """A base for what can be fine-tuned by few weights (see `LowRank`), as all but its relatives.
+
+    Args:
+        lora_rank, lora_alpha: for `enable_lora`, as soon as there is a kernel.
+    """
+
+    adapted = "kernel"
+    kernel = LowRank._whole_matrix
+
+    def __init__(
+        self, filters: int, kernel_size: Any, strides: Any = 1, padding: str = "valid",
+        data_format: str | None = None, dilation_rate: Any = 1, groups: int = 1,
+        activation: Any = None, use_bias: bool = True, *, lora_rank: int | None = None,
+        lora_alpha: float | None = None, **kwargs: Any,
+    ):  # fmt: skip
+        super().__init__(
+            filters, kernel_size, strides, padding, data_format, dilation_rate, groups, activation,
+            use_bias, **kwargs,
+        )  # fmt: skip
+        self._set_up_lora(lora_rank, lora_alpha)
+
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        self._enable_lora_if_asked()
+
+
 @serializable("keras.layers", "Convolution1D")
-class Conv1D(BaseConv):
+class Conv1D(_Conv):
     __doc__ = BaseConv.__doc__
     rank = 1
 
 
 @serializable("keras.layers", "Convolution2D")
-class Conv2D(BaseConv):
+class Conv2D(_Conv):
     __doc__ = BaseConv.__doc__
     rank = 2
 
 
 @serializable("keras.layers", "Convolution3D")
-class Conv3D(BaseConv):
+class Conv3D(_Conv):
     __doc__ = BaseConv.__doc__
     rank = 3

@@ -45,6 +45,16 @@ class InputSpec:
         self.axes = {int(axis): size for axis, size in (axes or {}).items()}
         self.axes.update({i: n for i, n in enumerate(shape or ()) if n is not None})
 
+    def get_config(self) -> dict:
+        """The arguments that make such a specification again."""
+        names = ("dtype", "shape", "ndim", "max_ndim", "min_ndim", "axes", "optional")
+        axes = {} if self.shape is not None else self.axes
+        return {name: axes if name == "axes" else getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict) -> InputSpec:
+        return cls(**config)
+
     def check(self, shape: tuple, layer: Any) -> None:
         """Raises ValueError if an input of this shape does not fit `layer`."""
         if self.allow_last_axis_squeeze and self.shape is not None and shape[-1:] == (1,):

@@ -148,9 +148,9 @@ class RNN(Layer):
     reset_states = reset_state
 
     @property
-    def state_size(self) -> Any:
+    def state_size(self) -> list:
         """The sizes of the cell's states."""
-        return self.cell.state_size
+        return _as_list(self.cell.state_size)
 
     # --- shapes ---------------------------------------------------------------------------------
 

@@ -154,6 +154,11 @@ class CompiledMetrics:
         return [metric for _, metric, _ in self.entries]
 
     @property
+    def variables(self) -> list:
+        """The variables of the metrics, once a batch has told which they are."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
+    @property
     def wanted(self) -> bool:
         return bool(self.user_metrics or self.user_weighted)
 

@@ -15,6 +15,7 @@ from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.layers.shapes import any_batch, as_shapes, symbolic
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.keras.models.graph import LayerGraph
+from minitorch_ciml.keras.models.state import StateTree
 from minitorch_ciml.keras.models.trainer import Trainer
 from minitorch_ciml.keras.quantizers import config_of
 from minitorch_ciml.keras.serialization import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @serializable("keras")
-class Model(Trainer, Layer):
+class Model(StateTree, Trainer, Layer):
     """A graph of layers from inputs to outputs, or a subclass with a `call` of its own.
 
         inputs = keras.Input((28, 28, 1))
@@ -53,6 +54,15 @@ class Model(Trainer, Layer):
         if cls is Model and (args or "inputs" in kwargs):
             cls = Functional  # type: ignore[assignment]
         return super().__new__(cls, *args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for loop in ("train", "test", "predict"):
+            if f"make_{loop}_function" in cls.__dict__:
+                raise NotImplementedError(
+                    f"{cls.__name__}: make_{loop}_function is never called here; define "
+                    f"{loop}_step(self, data)."
+                )
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kw: Any):
         super().__init__(name=name, **kw)
