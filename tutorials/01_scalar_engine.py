@@ -203,7 +203,8 @@ assert np.allclose([u1.grad, u2.grad, c.grad], list(measured.values()))
 #
 # ## Two mistakes that everybody makes
 #
-# Gradients *add* to what is in `.grad`. Who forgets to clear them follows the sum of all steps:
+# Gradients *add* to what is in `.grad`, here to the 7 from above. Who forgets to clear them follows
+# the sum of all steps:
 
 # %%
 for _ in range(2):

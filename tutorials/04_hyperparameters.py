@@ -31,6 +31,7 @@ from minitorch_ciml import datasets, keras, viz
 from minitorch_ciml.keras import layers
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
+plt.style.use("tableau-colorblind10")  # colours that everybody can tell apart
 
 # %% [markdown]
 # ## Three sets of data
@@ -296,12 +297,12 @@ schedules = {
 }
 
 figure, axes = plt.subplots(figsize=(6, 2.6), layout="constrained")
-for name, schedule in schedules.items():
+for (name, schedule), style in zip(schedules.items(), ["-", "--", "-.", ":"]):
     rates = [float(schedule(step)) if callable(schedule) else schedule for step in range(total)]
-    axes.plot(rates, label=name)
+    axes.plot(rates, label=name, linestyle=style)
 axes.set(xlabel="step", ylabel="learning rate")
 axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False)
+figure.legend(loc="outside right", frameon=False)
 figure.savefig(pictures / "04_schedules.png", dpi=150)
 
 # %%

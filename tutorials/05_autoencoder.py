@@ -36,7 +36,7 @@ keras.utils.set_random_seed(1)
 # %% [markdown]
 # ## Data
 #
-# As before, but the labels are put aside. They will only be used as colours in a picture.
+# As before, but the labels are put aside. They will only be written into a picture.
 
 # %%
 (x_train, _), (x_test, y_test) = datasets.digits(samples, 2000)
@@ -129,7 +129,7 @@ assert error < linear_error
 # %% [markdown]
 # ## The plane of digits
 #
-# Every test image is a point: its code. The colours are the labels, which the network has never
+# Every test image is a point: its code. Here its label stands there, which the network has never
 # seen. Still the digits form islands, because images that look alike are cheapest to store close to
 # each other.
 
@@ -139,8 +139,8 @@ codes = encoder.predict(x_test, verbose=0)
 
 def draw_plane(points, labels):
     figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
-    dots = axes.scatter(*points.T, c=labels, cmap="tab10", s=6, vmin=-0.5, vmax=9.5)
-    figure.colorbar(dots, ticks=range(10), label="digit")
+    for digit in range(10):
+        axes.scatter(*points[labels == digit].T, marker=f"${digit}$", s=20, linewidths=0.1)
     axes.set(xlabel="first number", ylabel="second number")
     return figure
 

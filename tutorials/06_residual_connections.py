@@ -30,6 +30,7 @@ from minitorch_ciml.keras.ops import convert_to_numpy as to_numpy
 from minitorch_ciml.ops import tanh
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
+plt.style.use("tableau-colorblind10")  # colours that everybody can tell apart
 samples = int(os.environ.get("TUTORIAL_SAMPLES", 20_000))
 
 # %% [markdown]

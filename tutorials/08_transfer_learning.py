@@ -30,6 +30,7 @@ from minitorch_ciml import datasets, keras
 from minitorch_ciml.keras import layers
 
 pictures = Path(os.environ.get("TUTORIAL_PICTURES", "."))
+plt.style.use("tableau-colorblind10")  # colours that everybody can tell apart
 samples = int(os.environ.get("TUTORIAL_SAMPLES", 60_000))
 
 # %% [markdown]
