@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from minitorch_ciml import Tensor, config, grad, ops
-from minitorch_ciml.kernels.cpu import gates
+from minitorch_ciml.kernels.cpu.threads import PIECE
 
-SIZES = [0, 1, 100, gates.PIECE, 3 * gates.PIECE + 5]
+SIZES = [0, 1, 100, PIECE, 3 * PIECE + 5]
 FUNCTIONS = {
     "sigmoid": ops.sigmoid,
     "silu": ops.silu,

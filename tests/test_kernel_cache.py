@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numba import njit
 from numba.core.bytecode import FunctionIdentity
 
 import minitorch_ciml
-from minitorch_ciml.kernels.cpu import jit
+from minitorch_ciml.kernels.cpu import jit, threads
 
 # Calling a function in a new process before it begins needs a fork, of which JAX warns wherever
 # another test has imported it.
@@ -214,12 +215,30 @@ def home_of(value):
     return getattr(written, "__module__", None)
 
 
+COMPILERS = {"elementwise", "elementwise_gradient", "entry", "inlined", "kernel", "parallel"}
+
+
 def test_kernels_are_compiled_anew_when_what_they_are_made_of_changes():
     """Numba watches a kernel's own file, and the cache those whose kernels others are made of."""
     watched = {path.stem for path in jit._FOUNDATION}
     for path in (PACKAGE / "kernels" / "cpu").glob("[a-z]*.py"):
         module = import_module(f"minitorch_ciml.kernels.cpu.{path.stem}")
-        homes = {home_of(value) for value in vars(module).values()}
-        if module.__name__ in homes:  # otherwise it only calls kernels, from Python
+        if COMPILERS & set(vars(module)):  # otherwise it only calls kernels, from Python
+            homes = {home_of(value) for value in vars(module).values()}
             others = homes - {None, module.__name__}
             assert {home.rpartition(".")[2] for home in others} <= watched, path.name
+
+
+def test_a_kernel_that_a_factory_made_watches_the_file_of_its_function(tmp_path):
+    """The loop is written in `each`; the function of numbers is not."""
+    path = tmp_path / "halves.py"
+    path.write_text("def half(x):\n    return x / 2\n")
+    specification = spec_from_file_location("halves", path)
+    halves = module_from_spec(specification)
+    specification.loader.exec_module(halves)
+    stamps = set()
+    for when in (1_000_000, 2_000_000):
+        os.utime(path, (when, when))
+        run = threads.parallel(lambda i, x: None, f"test.{when}", halves.half)
+        stamps.add(run._cache._cache_file._source_stamp)
+    assert len(stamps) == 2

@@ -19,9 +19,10 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
 from minitorch_ciml.kernels.cpu.exponential import exp
-from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.jit import inlined, kernel, ready
 from minitorch_ciml.kernels.cpu.loads import copy
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
+from minitorch_ciml.kernels.cpu.maxima import larger, smaller
+from minitorch_ciml.kernels.cpu.threads import PIECE, parallel
 
 Array = np.ndarray
 Ints = tuple[int, ...]
@@ -49,8 +50,8 @@ def _repeat(x, at, step, across, rows, width, block):
                 block[c] = one
 
 
-def _of_two(function: Callable) -> Any:
-    """Compiles a task: `task(count, most, (sizes, steps, a, b, y))`, y = function(a, b)."""
+def _of_two(name: str, function: Callable) -> Any:
+    """Compiles `run(tasks, sizes, a_steps, b_steps, a, b, y)`: y = function(a, b)."""
 
     @inlined
     def compute(a, i, b, j, y, k, n):
@@ -58,7 +59,6 @@ def _of_two(function: Callable) -> Any:
         for m in range(np.uint64(n)):
             y[k + m] = function(a[i + m], b[j + m])
 
-    @task
     def part(i, tasks, sizes, a_steps, b_steps, a, b, y):
         outer, inner, rows, columns = sizes
         high, wide = max(1, min(rows, BLOCK // columns)), min(BLOCK, columns)
@@ -90,7 +90,7 @@ def _of_two(function: Callable) -> Any:
             to = (unit * rows + row) * columns + column
             compute(left, at_a, right, at_b, y, to, m * n)
 
-    return part
+    return parallel(part, f"broadcasting.{name}")
 
 
 @inlined
@@ -104,64 +104,14 @@ def _twice_product(a, b):
     return product + product
 
 
-@inlined
-def _larger(a, b):
-    return a if (not (a <= b)) & (b == b) else b
-
-
-@inlined
-def _smaller(a, b):
-    return a if (not (a >= b)) & (b == b) else b
-
-
-_add_part = _of_two(operator.add)
-_subtract_part = _of_two(operator.sub)
-_multiply_part = _of_two(operator.mul)
-_divide_part = _of_two(operator.truediv)
-_twice_product_part = _of_two(_twice_product)
-_exp_of_difference_part = _of_two(_exp_of_difference)
-_maximum_part = _of_two(_larger)
-_minimum_part = _of_two(_smaller)
-
-
-@entry
-def _add(tasks, sizes, a_steps, b_steps, a, b, y):
-    _add_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _subtract(tasks, sizes, a_steps, b_steps, a, b, y):
-    _subtract_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _multiply(tasks, sizes, a_steps, b_steps, a, b, y):
-    _multiply_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _multiply_twice(tasks, sizes, a_steps, b_steps, a, b, y):
-    _twice_product_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _exp_difference(tasks, sizes, a_steps, b_steps, a, b, y):
-    _exp_of_difference_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _divide(tasks, sizes, a_steps, b_steps, a, b, y):
-    _divide_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _maximum(tasks, sizes, a_steps, b_steps, a, b, y):
-    _maximum_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
-
-
-@entry
-def _minimum(tasks, sizes, a_steps, b_steps, a, b, y):
-    _minimum_part(tasks, ALL, (tasks, sizes, a_steps, b_steps, a, b, y))
+_add = _of_two("add", operator.add)
+_subtract = _of_two("subtract", operator.sub)
+_multiply = _of_two("multiply", operator.mul)
+_divide = _of_two("divide", operator.truediv)
+_multiply_twice = _of_two("multiply_twice", _twice_product)
+_exp_difference = _of_two("exp_difference", _exp_of_difference)
+_maximum = _of_two("maximum", larger)
+_minimum = _of_two("minimum", smaller)
 
 
 # --- plans ----------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp, log
-from minitorch_ciml.kernels.cpu.jit import entry, inlined, ready
+from minitorch_ciml.kernels.cpu.jit import inlined, ready
 from minitorch_ciml.kernels.cpu.loads import copy
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import parallel
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
@@ -52,8 +52,8 @@ def _tops(x, at, n, along, behind, top):
             top[j] = x[row + j] if x[row + j] > top[j] else top[j]
 
 
-@task
-def _softmax_unit(i, along, behind, x, y):
+@parallel
+def softmax(i, along, behind, x, y):
     at, n = _place(i, along, behind)
     top, total = np.empty(WIDE, x.dtype), np.zeros(WIDE, x.dtype)
     _tops(x, at, n, along, behind, top)
@@ -71,13 +71,8 @@ def _softmax_unit(i, along, behind, x, y):
             y[row + j] *= total[j]
 
 
-@entry
-def softmax(units, along, behind, x, y):
-    _softmax_unit(units, ALL, (along, behind, x, y))
-
-
-@task
-def _softmax_grad_unit(i, along, behind, g, y, dx):
+@parallel
+def softmax_grad(i, along, behind, g, y, dx):
     at, n = _place(i, along, behind)
     mean = np.zeros(WIDE, y.dtype)
     for r in range(along):
@@ -90,13 +85,8 @@ def _softmax_grad_unit(i, along, behind, g, y, dx):
             dx[row + j] = y[row + j] * (g[row + j] - mean[j])
 
 
-@entry
-def softmax_grad(units, along, behind, g, y, dx):
-    _softmax_grad_unit(units, ALL, (along, behind, g, y, dx))
-
-
-@task
-def _log_softmax_unit(i, along, behind, x, y):
+@parallel
+def log_softmax(i, along, behind, x, y):
     at, n = _place(i, along, behind)
     top, total = np.empty(WIDE, x.dtype), np.zeros(WIDE, x.dtype)
     _tops(x, at, n, along, behind, top)
@@ -114,13 +104,8 @@ def _log_softmax_unit(i, along, behind, x, y):
             y[row + j] -= total[j]
 
 
-@entry
-def log_softmax(units, along, behind, x, y):
-    _log_softmax_unit(units, ALL, (along, behind, x, y))
-
-
-@task
-def _log_softmax_grad_unit(i, along, behind, g, y, dx):
+@parallel
+def log_softmax_grad(i, along, behind, g, y, dx):
     at, n = _place(i, along, behind)
     weight = np.zeros(WIDE, y.dtype)
     for r in range(along):
@@ -133,13 +118,8 @@ def _log_softmax_grad_unit(i, along, behind, g, y, dx):
             dx[row + j] = g[row + j] - exp(y[row + j]) * weight[j]
 
 
-@entry
-def log_softmax_grad(units, along, behind, g, y, dx):
-    _log_softmax_grad_unit(units, ALL, (along, behind, g, y, dx))
-
-
-@task
-def _running_unit(i, along, behind, backwards, x, y):
+@parallel
+def _running_sum(i, along, behind, backwards, x, y):
     at, n = _place(i, along, behind)
     step = behind
     if backwards:
@@ -155,11 +135,6 @@ def _running_unit(i, along, behind, backwards, x, y):
         row, last = np.uint64(at + r * step), np.uint64(at + (r - 1) * step)
         for j in _span(0, n):
             y[row + j] = y[last + j] + x[row + j]
-
-
-@entry
-def _running_sum(units, along, behind, backwards, x, y):
-    _running_unit(units, ALL, (along, behind, backwards, x, y))
 
 
 def along_axis(run: Callable, axis: int, *arrays: Array) -> Array:

@@ -7,9 +7,9 @@ from math import prod
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.jit import entry, ready
+from minitorch_ciml.kernels.cpu.jit import ready
 from minitorch_ciml.kernels.cpu.loads import copy
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import parallel
 from minitorch_ciml.kernels.reference import shape as reference
 
 Array = np.ndarray
@@ -18,19 +18,14 @@ LARGE = 1 << 18  # bytes of a result that is worth a kernel
 PIECE = 1 << 17  # bytes that a thread takes at a time
 
 
-@task
-def _copy_rows_part(i, tasks, rows, width, x, y, first, pitch):
+@parallel
+def _copy_rows(i, tasks, rows, width, x, y, first, pitch):
+    """Rows of `width` bytes of x to y, from its byte `first` on, `pitch` from start to start."""
     pieces = -(-width // PIECE)
     units = rows * pieces
     for unit in range(i * units // tasks, (i + 1) * units // tasks):
         r, start = unit // pieces, unit % pieces * PIECE
         copy(y, first + r * pitch + start, x, r * width + start, min(PIECE, width - start))
-
-
-@entry
-def _copy_rows(tasks, rows, width, x, y, first, pitch):
-    """Rows of `width` bytes of x to y, from its byte `first` on, `pitch` from start to start."""
-    _copy_rows_part(tasks, ALL, (tasks, rows, width, x, y, first, pitch))
 
 
 def concatenate(*xs: Array, axis: int) -> Array:

@@ -14,18 +14,20 @@ import numpy as np
 
 from minitorch_ciml.kernels.cpu.broadcasting import divide, multiply
 from minitorch_ciml.kernels.cpu.buffers import SMALLEST, empty
+from minitorch_ciml.kernels.cpu.each import elementwise, elementwise_gradient
 from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
+from minitorch_ciml.kernels.cpu.threads import PIECE, parallel, piece
 from minitorch_ciml.kernels.reference import elementwise as reference
 from minitorch_ciml.kernels.reference import nn as reference_nn
 
 Array = np.ndarray
 
+_ZERO, _ONE = np.float32(0), np.float32(1)
 SMALL = 512  # with fewer elements NumPy is faster than the preparations here
 
 
-@task
-def _select_piece(i, condition, a, b, y):
+@parallel
+def _select(i, condition, a, b, y):
     """y = a or b, each an array of the condition's size or of one element."""
     condition, y = piece(condition, i), piece(y, i)
     # Three loops, because none is vectorised that decides about its addresses at every element.
@@ -43,134 +45,62 @@ def _select_piece(i, condition, a, b, y):
             y[k] = a[k] if condition[k] else b[k]
 
 
-@entry
-def _select(pieces, condition, a, b, y):
-    _select_piece(pieces, ALL, (condition, a, b, y))
-
-
-@task
-def _sqrt_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = math.sqrt(x[k])
-
-
-@entry
-def _sqrt(pieces, x, y):
-    _sqrt_piece(pieces, ALL, (x, y))
-
-
-@task
-def _rsqrt_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    one = x.dtype.type(1)
-    for k in range(y.size):
-        y[k] = one / math.sqrt(x[k])
-
-
-@entry
-def _rsqrt(pieces, x, y):
-    _rsqrt_piece(pieces, ALL, (x, y))
-
-
-@task
-def _absolute_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = abs(x[k])
-
-
-@entry
-def _absolute(pieces, x, y):
-    _absolute_piece(pieces, ALL, (x, y))
-
-
-@task
-def _relu_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = 0 if x[k] <= 0 else x[k]  # NaN stays
-
-
-@entry
-def _relu(pieces, x, y):
-    _relu_piece(pieces, ALL, (x, y))
-
-
-@task
-def _relu_grad_piece(i, g, y, dx):
-    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
-    for k in range(dx.size):
-        dx[k] = g[k] if y[k] > 0 else 0
-
-
-@entry
-def _relu_grad(pieces, g, y, dx):
-    _relu_grad_piece(pieces, ALL, (g, y, dx))
-
-
-@task
-def _clipped_piece(i, x, most, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        positive = 0 if x[k] <= 0 else x[k]
-        y[k] = most if positive > most else positive
-
-
-@entry
-def _clipped(pieces, x, most, y):
-    _clipped_piece(pieces, ALL, (x, most, y))
-
-
-@task
-def _clipped_grad_piece(i, g, y, most, dx):
-    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
-    for k in range(dx.size):
-        dx[k] = g[k] if y[k] > 0 and y[k] < most else 0
-
-
-@entry
-def _clipped_grad(pieces, g, y, most, dx):
-    _clipped_grad_piece(pieces, ALL, (g, y, most, dx))
-
-
-@task
-def _add_into_piece(i, a, relu, y):
+@parallel
+def _add_into(i, a, relu, y):
     a, y = piece(a, i), piece(y, i)
     for k in range(y.size):
         total = a[k] + y[k]
         y[k] = 0 if relu and total <= 0 else total
 
 
-@entry
-def _add_into(pieces, a, relu, y):
-    _add_into_piece(pieces, ALL, (a, relu, y))
-
-
-@task
-def _leaky_piece(i, x, slope, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        less = x[k] * slope
-        y[k] = less if x[k] <= 0 else x[k]
-
-
-@entry
-def _leaky(pieces, x, slope, y):
-    _leaky_piece(pieces, ALL, (x, slope, y))
-
-
-@task
-def _clip_piece(i, x, low, high, y):
+@parallel
+def _clip(i, x, low, high, y):
     x, y = piece(x, i), piece(y, i)
     for k in range(y.size):
         value = low if x[k] < low else x[k]
         y[k] = high if value > high else value
 
 
-@entry
-def _clip(pieces, x, low, high, y):
-    _clip_piece(pieces, ALL, (x, low, high, y))
+@elementwise
+def _sqrt(x):
+    return math.sqrt(x)
+
+
+@elementwise
+def _rsqrt(x):
+    return _ONE / math.sqrt(x)
+
+
+@elementwise
+def _absolute(x):
+    return abs(x)
+
+
+@elementwise
+def _relu(x):
+    return _ZERO if x <= 0 else x  # NaN stays
+
+
+@elementwise_gradient
+def _relu_grad(g, y):
+    return g if y > 0 else _ZERO
+
+
+@elementwise
+def _clipped_relu(x, max_value):
+    positive = _ZERO if x <= 0 else x
+    return max_value if positive > max_value else positive
+
+
+@elementwise_gradient
+def _clipped_relu_grad(g, y, max_value):
+    return g if (y > 0) & (y < max_value) else _ZERO
+
+
+@elementwise
+def _leaky_relu(x, negative_slope):
+    less = x * negative_slope
+    return less if x <= 0 else x
 
 
 def _is_simple(x: Array) -> bool:
@@ -203,35 +133,24 @@ def _pieces(x: Array) -> int:
 
 
 def relu(x: Array) -> Array:
-    if not _is_simple(x):
-        return reference.relu(x)
-    y = empty(x.shape, x.dtype)
-    _relu(_pieces(x), *_flat(x, y))
-    return y
+    return _relu(x) if _is_simple(x) else reference.relu(x)
 
 
 def relu_grad(g: Array, y: Array, x: Array, *, needs: tuple) -> tuple:
     if not (_is_simple(y) and g.dtype == y.dtype and g.shape == y.shape):
         return (where(y > 0, g, np.zeros((), g.dtype)),)
-    dx = empty(y.shape, y.dtype)
-    _relu_grad(_pieces(y), *_flat(g, y, dx))
-    return (dx,)
+    return _relu_grad(g, y, x, needs=needs)
 
 
 def clipped_relu(x: Array, *, max_value: float) -> Array:
-    if not _is_simple(x):
-        return reference_nn.clipped_relu(x, max_value=max_value)
-    y = empty(x.shape, x.dtype)
-    _clipped(_pieces(x), ready(x, x.dtype), x.dtype.type(max_value), y.reshape(-1))
-    return y
+    compute = _clipped_relu if _is_simple(x) else reference_nn.clipped_relu
+    return compute(x, max_value=max_value)
 
 
 def clipped_relu_grad(g: Array, y: Array, x: Array, *, needs: tuple, max_value: float) -> tuple:
-    if not (_is_simple(y) and g.dtype == y.dtype and g.shape == y.shape):
-        return reference_nn.clipped_relu_grad(g, y, x, needs=needs, max_value=max_value)
-    dx = empty(y.shape, y.dtype)
-    _clipped_grad(_pieces(y), *_flat(g, y), y.dtype.type(max_value), dx.reshape(-1))
-    return (dx,)
+    simple = _is_simple(y) and g.dtype == y.dtype and g.shape == y.shape
+    compute = _clipped_relu_grad if simple else reference_nn.clipped_relu_grad
+    return compute(g, y, x, needs=needs, max_value=max_value)
 
 
 def add_into(y: Array, a: Array, relu: bool) -> None:
@@ -253,17 +172,9 @@ def _into_used_memory(ufunc: np.ufunc) -> Callable:
 exp, tanh = map(_into_used_memory, (np.exp, np.tanh))
 
 
-def _of_large(run: Callable, otherwise: Callable) -> Callable:
-    """`run` for large arrays of floats."""
-
-    def compute(x: Array) -> Array:
-        if x.nbytes < SMALLEST or not _is_simple(x):
-            return otherwise(x)
-        y = empty(x.shape, x.dtype)
-        run(_pieces(x), *_flat(x, y))
-        return y
-
-    return compute
+def _of_large(compute: Callable, otherwise: Callable) -> Callable:
+    """`compute` for large arrays of floats."""
+    return lambda x: (compute if x.nbytes >= SMALLEST and _is_simple(x) else otherwise)(x)
 
 
 sqrt = _of_large(_sqrt, np.sqrt)
@@ -302,11 +213,8 @@ def clip(x: Array, low: Array, high: Array) -> Array:
 
 
 def leaky_relu(x: Array, *, negative_slope: float) -> Array:
-    if not _is_simple(x):
-        return reference_nn.leaky_relu(x, negative_slope=negative_slope)
-    y = empty(x.shape, x.dtype)
-    _leaky(_pieces(x), ready(x, x.dtype), x.dtype.type(negative_slope), y.reshape(-1))
-    return y
+    compute = _leaky_relu if _is_simple(x) else reference_nn.leaky_relu
+    return compute(x, negative_slope=negative_slope)
 
 
 # --- the normal distribution's integral: NumPy has none -------------------------------------------

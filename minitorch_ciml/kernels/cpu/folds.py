@@ -20,11 +20,12 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.jit import entry, inlined, kernel, ready
-from minitorch_ciml.kernels.cpu.loads import copy, read_rows, store
+from minitorch_ciml.kernels.cpu.jit import inlined, kernel, ready
+from minitorch_ciml.kernels.cpu.loads import copy, load_square, store
+from minitorch_ciml.kernels.cpu.maxima import larger, smaller
 from minitorch_ciml.kernels.cpu.simd import lanes
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
-from minitorch_ciml.kernels.cpu.vector import Vector, items_of, splat, turned
+from minitorch_ciml.kernels.cpu.threads import PIECE, parallel
+from minitorch_ciml.kernels.cpu.vector import items_of, splat, turned
 
 Array = np.ndarray
 
@@ -56,19 +57,6 @@ def _first_if(comparison: str, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """`a` if it compares so with b, or is NaN and b is not; otherwise b."""
     wins = builder.fcmp_unordered(comparison, a, b)
     return builder.select(builder.and_(wins, builder.fcmp_ordered("ord", b, b)), a, b)
-
-
-@intrinsic
-def load_square(typingctx, x, i, step):
-    """The vectors that start at `x[i], x[i + step], ...`, as many as a vector has lanes."""
-    kind = Vector(x.dtype)
-    result = types.UniTuple(kind, kind.lanes)
-
-    def codegen(context, builder, signature, arguments):
-        rows = read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
-        return context.make_tuple(builder, result, rows)
-
-    return result(x, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -126,8 +114,8 @@ def folding(join: Callable) -> Any:
 # --- the loops ------------------------------------------------------------------------------------
 
 
-def _fold(join: Callable, join_vectors: Callable, nothing: float) -> Any:
-    """Compiles a task: `task(count, most, (sizes, x, y))`, for x (before, parts, along, behind).
+def _fold(name: str, join: Callable, join_vectors: Callable, nothing: float) -> Any:
+    """Compiles `fold(tasks, before, parts, along, behind, x, y)`.
 
     Args:
         join: what makes one of two numbers.
@@ -196,7 +184,6 @@ def _fold(join: Callable, join_vectors: Callable, nothing: float) -> Any:
         for left in range(r, end):
             fold_one(x, left * n, n, 1, 1, y, left, room)
 
-    @task
     def fold(i, tasks, before, parts, along, behind, x, y):
         room, chunks = np.empty(2 * WIDE, x.dtype), -(-behind // WIDE)
         units = before * parts * chunks
@@ -210,7 +197,7 @@ def _fold(join: Callable, join_vectors: Callable, nothing: float) -> Any:
             at, to = (a * along + start) * behind + c, (a * parts + part) * behind + c
             fold_one(x, at, stop - start, behind, min(WIDE, behind - c), y, to, room)
 
-    return fold
+    return parallel(fold, f"folds.{name}")
 
 
 @inlined
@@ -223,40 +210,10 @@ def _times(a, b):
     return a * b
 
 
-@inlined
-def _larger(a, b):
-    return a if (not (a <= b)) & (b == b) else b
-
-
-@inlined
-def _smaller(a, b):
-    return a if (not (a >= b)) & (b == b) else b
-
-
-_sum_part = _fold(_plus, sum_of, 0.0)
-_prod_part = _fold(_times, product_of, 1.0)
-_max_part = _fold(_larger, larger_or_nan, -np.inf)
-_min_part = _fold(_smaller, smaller_or_nan, np.inf)
-
-
-@entry
-def fold_sum(tasks, before, parts, along, behind, x, y):
-    _sum_part(tasks, ALL, (tasks, before, parts, along, behind, x, y))
-
-
-@entry
-def fold_prod(tasks, before, parts, along, behind, x, y):
-    _prod_part(tasks, ALL, (tasks, before, parts, along, behind, x, y))
-
-
-@entry
-def fold_max(tasks, before, parts, along, behind, x, y):
-    _max_part(tasks, ALL, (tasks, before, parts, along, behind, x, y))
-
-
-@entry
-def fold_min(tasks, before, parts, along, behind, x, y):
-    _min_part(tasks, ALL, (tasks, before, parts, along, behind, x, y))
+fold_sum = _fold("sum", _plus, sum_of, 0.0)
+fold_prod = _fold("prod", _times, product_of, 1.0)
+fold_max = _fold("max", larger, larger_or_nan, -np.inf)
+fold_min = _fold("min", smaller, smaller_or_nan, np.inf)
 
 
 def fold_axis(fold: Callable, x: Array, before: int, along: int, behind: int) -> Array:
@@ -265,5 +222,6 @@ def fold_axis(fold: Callable, x: Array, before: int, along: int, behind: int) ->
     units = before * -(-behind // WIDE)
     parts = max(1, min(PARTS, pieces, along) // units)
     y = empty((before * parts * behind,), x.dtype)
-    fold(min(pieces, units * parts), before, parts, along, behind, ready(x, x.dtype), y)
+    tasks = min(pieces, units * parts)
+    fold(tasks, before, parts, along, behind, ready(x, x.dtype), y)
     return y if parts == 1 else fold_axis(fold, y, before, parts, behind)

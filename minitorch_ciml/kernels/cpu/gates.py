@@ -1,34 +1,31 @@
 """Smooth activations and their gradients: one pass each, on all threads.
 
-float32 vectorises with `exponential`, and as long as no whole number stands beside it: to numba the
-sum of a float32 and 1 is a float64. In float64 the C library's functions are called one by one:
+float32 vectorises with `exponential`. In float64 the C library's functions are called one by one:
 it is there for checks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from minitorch_ciml.kernels.cpu.buffers import empty
+from minitorch_ciml.kernels.cpu import exponential
+from minitorch_ciml.kernels.cpu.each import elementwise, elementwise_gradient
 from minitorch_ciml.kernels.cpu.exponential import exp, expm1, tanh
-from minitorch_ciml.kernels.cpu.exponential import sigmoid as sigmoid_of
-from minitorch_ciml.kernels.cpu.exponential import softplus as softplus_of
-from minitorch_ciml.kernels.cpu.jit import entry, ready
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
 
 Array = np.ndarray
-Needs = tuple[bool, ...]
-Gradients = tuple[Array | None, ...]
 
 _F = np.float32
+_ZERO, _HALF, _ONE, _TWO, _THREE, _FOUR, _SIX = map(_F, (0, 0.5, 1, 2, 3, 4, 6))
 _ROOT_2 = _F(math.sqrt(2))
+_DENSITY = 1 / math.sqrt(2 * math.pi)  # the normal distribution's, at 0
 _ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715  # of GELU's approximation
+# Where x is larger, tanh(ln(1 + e^x)) is 1.
+_LARGE = _F(20)
 # ln(erfc(z) / t) + z^2 over t = 1 / (1 + z / 2), z >= 0: the polynomial of degree 9 through
 # Chebyshev's points; with it erfc is right to 4e-7.
 _ERFC = tuple(map(_F, (
@@ -89,366 +86,130 @@ def _erf_overload(x):
     return compiled
 
 
-@task
-def _erf_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = _erf_of(x[k])
+@elementwise
+def erf(x):
+    return _erf_of(x)
 
 
-@entry
-def _erf(pieces, x, y):
-    _erf_piece(pieces, ALL, (x, y))
+@elementwise
+def sigmoid(x):
+    return exponential.sigmoid(x)
 
 
-@task
-def _sigmoid_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = sigmoid_of(x[k])
+@elementwise_gradient
+def sigmoid_grad(g, y):
+    return g * y * (_ONE - y)
 
 
-@entry
-def _sigmoid(pieces, x, y):
-    _sigmoid_piece(pieces, ALL, (x, y))
+@elementwise
+def silu(x):
+    return x * exponential.sigmoid(x)
 
 
-@task
-def _sigmoid_grad_piece(i, g, y, dx):
-    g, y, dx = piece(g, i), piece(y, i), piece(dx, i)
-    one = y.dtype.type(1)
-    for k in range(dx.size):
-        dx[k] = g[k] * y[k] * (one - y[k])
+@elementwise_gradient
+def silu_grad(g, x):
+    s = exponential.sigmoid(x)
+    return g * s * (_ONE + x * (_ONE - s))
 
 
-@entry
-def _sigmoid_grad(pieces, g, y, dx):
-    _sigmoid_grad_piece(pieces, ALL, (g, y, dx))
+@elementwise
+def softplus(x):
+    return exponential.softplus(x)
 
 
-@task
-def _silu_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = x[k] * sigmoid_of(x[k])
+@elementwise_gradient
+def softplus_grad(g, x):
+    return g * exponential.sigmoid(x)
 
 
-@entry
-def _silu(pieces, x, y):
-    _silu_piece(pieces, ALL, (x, y))
+# tanh(ln(1 + e)) = n / (n + 2) with n = e (e + 2), e = e^x.
 
 
-@task
-def _silu_grad_piece(i, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    one = x.dtype.type(1)
-    for k in range(dx.size):
-        s = sigmoid_of(x[k])
-        dx[k] = g[k] * s * (one + x[k] * (one - s))
+@elementwise
+def mish(x):
+    e = exp(_LARGE if x > _LARGE else x)
+    n = e * (e + _TWO)
+    return x * (n / (n + _TWO))
 
 
-@entry
-def _silu_grad(pieces, g, x, dx):
-    _silu_grad_piece(pieces, ALL, (g, x, dx))
+@elementwise_gradient
+def mish_grad(g, x):
+    e = exp(_LARGE if x > _LARGE else x)
+    n = e * (e + _TWO)
+    share = _ONE / (n + _TWO)
+    return g * share * (n + x * _FOUR * e * (e + _ONE) * share)
 
 
-@task
-def _softplus_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = softplus_of(x[k])
+@elementwise
+def hard_sigmoid(x):
+    gate = _ZERO if x <= -_THREE else x + _THREE
+    return (_SIX if gate > _SIX else gate) / _SIX
 
 
-@entry
-def _softplus(pieces, x, y):
-    _softplus_piece(pieces, ALL, (x, y))
+@elementwise_gradient
+def hard_sigmoid_grad(g, x):
+    return g / _SIX if (x > -_THREE) & (x < _THREE) else _ZERO
 
 
-@task
-def _softplus_grad_piece(i, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    for k in range(dx.size):
-        dx[k] = g[k] * sigmoid_of(x[k])
+@elementwise
+def hard_silu(x):
+    gate = _ZERO if x <= -_THREE else x + _THREE
+    return x * (_SIX if gate > _SIX else gate) / _SIX
 
 
-@entry
-def _softplus_grad(pieces, g, x, dx):
-    _softplus_grad_piece(pieces, ALL, (g, x, dx))
+@elementwise_gradient
+def hard_silu_grad(g, x):
+    slope = _ZERO if x <= -_THREE else (x + x + _THREE) / _SIX
+    return g * (_ONE if x >= _THREE else slope)
 
 
-# tanh(ln(1 + e)) = n / (n + 2) with n = e (e + 2), e = e^x; where x is large, it is 1.
+@elementwise
+def _gelu(x):
+    return x * _normal(x)
 
 
-@task
-def _mish_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    two, large = x.dtype.type(2), x.dtype.type(20)
-    for k in range(y.size):
-        e = exp(large if x[k] > large else x[k])
-        n = e * (e + two)
-        y[k] = x[k] * (n / (n + two))
+@elementwise_gradient
+def _gelu_grad(g, x):
+    slope = type(x)(_DENSITY) * exp(-_HALF * x * x)
+    return g * (_normal(x) + x * slope)
 
 
-@entry
-def _mish(pieces, x, y):
-    _mish_piece(pieces, ALL, (x, y))
+@elementwise
+def _quick_gelu(x):
+    root, cubic = type(x)(_ROOT_2_OVER_PI), type(x)(_CUBIC)
+    return _HALF * x * (_ONE + tanh(root * x * (_ONE + cubic * x * x)))
 
 
-@task
-def _mish_grad_piece(i, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    one, two = x.dtype.type(1), x.dtype.type(2)
-    four, large = x.dtype.type(4), x.dtype.type(20)
-    for k in range(dx.size):
-        e = exp(large if x[k] > large else x[k])
-        n = e * (e + two)
-        share = one / (n + two)
-        dx[k] = g[k] * share * (n + x[k] * four * e * (e + one) * share)
-
-
-@entry
-def _mish_grad(pieces, g, x, dx):
-    _mish_grad_piece(pieces, ALL, (g, x, dx))
-
-
-@task
-def _hard_sigmoid_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
-    for k in range(y.size):
-        gate = x[k] + three
-        gate = zero if gate <= zero else gate
-        y[k] = (six if gate > six else gate) / six
-
-
-@entry
-def _hard_sigmoid(pieces, x, y):
-    _hard_sigmoid_piece(pieces, ALL, (x, y))
-
-
-@task
-def _hard_sigmoid_grad_piece(i, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
-    for k in range(dx.size):
-        dx[k] = g[k] / six if (x[k] > -three) & (x[k] < three) else zero
-
-
-@entry
-def _hard_sigmoid_grad(pieces, g, x, dx):
-    _hard_sigmoid_grad_piece(pieces, ALL, (g, x, dx))
-
-
-@task
-def _hard_silu_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
-    for k in range(y.size):
-        gate = x[k] + three
-        gate = zero if gate <= zero else gate
-        y[k] = x[k] * (six if gate > six else gate) / six
-
-
-@entry
-def _hard_silu(pieces, x, y):
-    _hard_silu_piece(pieces, ALL, (x, y))
-
-
-@task
-def _hard_silu_grad_piece(i, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    zero, one, three, six = x.dtype.type(0), x.dtype.type(1), x.dtype.type(3), x.dtype.type(6)
-    for k in range(dx.size):
-        slope = (x[k] + x[k] + three) / six
-        slope = zero if x[k] <= -three else slope
-        dx[k] = g[k] * (one if x[k] >= three else slope)
-
-
-@entry
-def _hard_silu_grad(pieces, g, x, dx):
-    _hard_silu_grad_piece(pieces, ALL, (g, x, dx))
-
-
-@task
-def _gelu_piece(i, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        y[k] = x[k] * _normal(x[k])
-
-
-@entry
-def _gelu(pieces, x, y):
-    _gelu_piece(pieces, ALL, (x, y))
-
-
-@task
-def _gelu_grad_piece(i, density, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    minus_half = x.dtype.type(-0.5)
-    for k in range(dx.size):
-        slope = density * exp(minus_half * x[k] * x[k])
-        dx[k] = g[k] * (_normal(x[k]) + x[k] * slope)
-
-
-@entry
-def _gelu_grad(pieces, density, g, x, dx):
-    """density: the normal distribution's at 0."""
-    _gelu_grad_piece(pieces, ALL, (density, g, x, dx))
-
-
-@task
-def _quick_gelu_piece(i, root, cubic, x, y):
-    x, y = piece(x, i), piece(y, i)
-    one, half = x.dtype.type(1), x.dtype.type(0.5)
-    for k in range(y.size):
-        y[k] = half * x[k] * (one + tanh(root * x[k] * (one + cubic * x[k] * x[k])))
-
-
-@entry
-def _quick_gelu(pieces, root, cubic, x, y):
-    _quick_gelu_piece(pieces, ALL, (root, cubic, x, y))
-
-
-@task
-def _quick_gelu_grad_piece(i, root, cubic, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    one, three, half = x.dtype.type(1), x.dtype.type(3), x.dtype.type(0.5)
-    for k in range(dx.size):
-        square = cubic * x[k] * x[k]
-        t = tanh(root * x[k] * (one + square))
-        slope = root * (one + three * square) * (one - t * t)
-        dx[k] = half * g[k] * (one + t + x[k] * slope)
-
-
-@entry
-def _quick_gelu_grad(pieces, root, cubic, g, x, dx):
-    _quick_gelu_grad_piece(pieces, ALL, (root, cubic, g, x, dx))
-
-
-@task
-def _leaky_grad_piece(i, slope, g, x, dx):
-    g, x, dx = piece(g, i), piece(x, i), piece(dx, i)
-    for k in range(dx.size):
-        less = slope * g[k]
-        dx[k] = g[k] if x[k] > 0 else less
-
-
-@entry
-def _leaky_grad(pieces, slope, g, x, dx):
-    _leaky_grad_piece(pieces, ALL, (slope, g, x, dx))
-
-
-@task
-def _elu_piece(i, alpha, x, y):
-    x, y = piece(x, i), piece(y, i)
-    for k in range(y.size):
-        less = alpha * expm1(x[k])
-        y[k] = x[k] if x[k] > 0 else less
-
-
-@entry
-def _elu(pieces, alpha, x, y):
-    _elu_piece(pieces, ALL, (alpha, x, y))
-
-
-@task
-def _elu_grad_piece(i, alpha, g, y, x, dx):
-    g, y, x, dx = piece(g, i), piece(y, i), piece(x, i), piece(dx, i)
-    for k in range(dx.size):
-        less = g[k] * (y[k] + alpha)
-        dx[k] = g[k] if x[k] > 0 else less
-
-
-@entry
-def _elu_grad(pieces, alpha, g, y, x, dx):
-    _elu_grad_piece(pieces, ALL, (alpha, g, y, x, dx))
-
-
-# --- the kernels --------------------------------------------------------------------------------
-
-
-def _of(loop: Callable, *arrays: Array, numbers: tuple[float, ...] = ()) -> Array:
-    """The result of a loop over all elements of arrays of one shape and dtype."""
-    x = arrays[-1]
-    y = empty(x.shape, x.dtype)
-    flat = [ready(a, x.dtype) for a in arrays]
-    loop(-(-x.size // PIECE), *map(x.dtype.type, numbers), *flat, y.reshape(-1))
-    return y
-
-
-def sigmoid(x: Array) -> Array:
-    return _of(_sigmoid, x)
-
-
-def sigmoid_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_sigmoid_grad, g, y),)
-
-
-def silu(x: Array) -> Array:
-    return _of(_silu, x)
-
-
-def silu_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_silu_grad, g, x),)
-
-
-def softplus(x: Array) -> Array:
-    return _of(_softplus, x)
-
-
-def softplus_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_softplus_grad, g, x),)
-
-
-def mish(x: Array) -> Array:
-    return _of(_mish, x)
-
-
-def mish_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_mish_grad, g, x),)
-
-
-def erf(x: Array) -> Array:
-    return _of(_erf, x)
-
-
-def hard_sigmoid(x: Array) -> Array:
-    return _of(_hard_sigmoid, x)
-
-
-def hard_sigmoid_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_hard_sigmoid_grad, g, x),)
-
-
-def hard_silu(x: Array) -> Array:
-    return _of(_hard_silu, x)
-
-
-def hard_silu_grad(g: Array, y: Array, x: Array, *, needs: Needs) -> Gradients:
-    return (_of(_hard_silu_grad, g, x),)
+@elementwise_gradient
+def _quick_gelu_grad(g, x):
+    root, square = type(x)(_ROOT_2_OVER_PI), type(x)(_CUBIC) * x * x
+    t = tanh(root * x * (_ONE + square))
+    slope = root * (_ONE + _THREE * square) * (_ONE - t * t)
+    return _HALF * g * (_ONE + t + x * slope)
 
 
 def gelu(x: Array, *, approximate: bool) -> Array:
-    if approximate:
-        return _of(_quick_gelu, x, numbers=(_ROOT_2_OVER_PI, _CUBIC))
-    return _of(_gelu, x)
+    return _quick_gelu(x) if approximate else _gelu(x)
 
 
-def gelu_grad(g: Array, y: Array, x: Array, *, needs: Needs, approximate: bool) -> Gradients:
-    if approximate:
-        return (_of(_quick_gelu_grad, g, x, numbers=(_ROOT_2_OVER_PI, _CUBIC)),)
-    return (_of(_gelu_grad, g, x, numbers=(1 / math.sqrt(2 * math.pi),)),)
+def gelu_grad(g: Array, y: Array, x: Array, *, needs: tuple, approximate: bool) -> tuple[Array]:
+    gradient = _quick_gelu_grad if approximate else _gelu_grad
+    return gradient(g, y, x, needs=needs)
 
 
-def leaky_relu_grad(
-    g: Array, y: Array, x: Array, *, needs: Needs, negative_slope: float
-) -> Gradients:
-    return (_of(_leaky_grad, g, x, numbers=(negative_slope,)),)
+@elementwise_gradient
+def leaky_relu_grad(g, x, negative_slope):
+    less = negative_slope * g
+    return g if x > 0 else less
 
 
-def elu(x: Array, *, alpha: float) -> Array:
-    return _of(_elu, x, numbers=(alpha,))
+@elementwise
+def elu(x, alpha):
+    less = alpha * expm1(x)
+    return x if x > 0 else less
 
 
-def elu_grad(g: Array, y: Array, x: Array, *, needs: Needs, alpha: float) -> Gradients:
-    return (_of(_elu_grad, g, y, x, numbers=(alpha,)),)
+@elementwise_gradient
+def elu_grad(g, y, x, alpha):
+    less = g * (y + alpha)
+    return g if x > 0 else less

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _FOUNDATION = [
     Path(__file__).with_name(f"{name}.py")
     for name in (
         "correlate",
+        "each",
         "exponential",
         "jit",
         "loads",
@@ -41,9 +43,9 @@ _FOUNDATION = [
 ]
 
 
-def _source_stamp(function: Callable) -> tuple[tuple[int, int], ...]:
-    """Changes with the function's file, which numba watches, and with the foundation's."""
-    files = [Path(function.__code__.co_filename), *_FOUNDATION]
+def _source_stamp(*functions: Callable) -> tuple[tuple[int, int], ...]:
+    """Changes with the functions' files, of which numba watches the first, and the foundation's."""
+    files = [*(Path(function.__code__.co_filename) for function in functions), *_FOUNDATION]
     stamps = [file.stat() for file in files if file.exists()]
     return tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps)
 
@@ -166,8 +168,12 @@ def _with_a_word(compile_types: Callable) -> Callable:
     return compile_and_tell
 
 
-def entry(function: Callable, **options: Any) -> Any:
-    """Compiles a kernel that Python calls; cached on disk where a folder can be written."""
+def entry(function: Callable, *made_of: Callable, **options: Any) -> Any:
+    """Compiles a kernel that Python calls; cached on disk where a folder can be written.
+
+    Args:
+        made_of: functions that it calls and that are written in other files.
+    """
     options |= {"pipeline_class": _EntryCompiler}
     compiled = njit(nogil=True, error_model="numpy", **options)(function)
     # Numba calls this where the cache has nothing.
@@ -176,8 +182,19 @@ def entry(function: Callable, **options: Any) -> Any:
         compiled.enable_caching()
     except RuntimeError:  # no folder is writable: every process compiles for itself
         return compiled
-    compiled._cache._cache_file._source_stamp = _source_stamp(function)
+    compiled._cache._cache_file._source_stamp = _source_stamp(function, *made_of)
     return compiled
+
+
+def named(function: FunctionType, name: str, **known: Any) -> FunctionType:
+    """A copy of a function that knows more global names: the cache finds its code by its name.
+
+    What a factory makes must differ in name, and must not be a closure: numba never finds the code
+    of one that holds other kernels.
+    """
+    twin = FunctionType(function.__code__, {**function.__globals__, **known}, name)
+    twin.__qualname__ = name
+    return twin
 
 
 def common_dtype(a: np.ndarray, b: np.ndarray) -> np.dtype:

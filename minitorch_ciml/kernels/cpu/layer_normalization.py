@@ -14,7 +14,7 @@ from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.jit import entry
 from minitorch_ciml.kernels.cpu.loads import clear
 from minitorch_ciml.kernels.cpu.rows import accumulate, as_rows, is_simple, parts_of, reordered
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import ALL, parallel, task
 from minitorch_ciml.kernels.reference import normalization as reference
 
 Array = np.ndarray
@@ -38,15 +38,10 @@ def _normalise_rows(first, last, x, gamma, beta, epsilon, y, means, rstds):
         means[i], rstds[i] = mean, rstd
 
 
-@task
-def _layer_part(i, parts, x, gamma, beta, epsilon, y, means, rstds):
-    first, last = i * x.shape[0] // parts, (i + 1) * x.shape[0] // parts
+@parallel
+def _layer(i, tasks, x, gamma, beta, epsilon, y, means, rstds):
+    first, last = i * x.shape[0] // tasks, (i + 1) * x.shape[0] // tasks
     _normalise_rows(first, last, x, gamma, beta, epsilon, y, means, rstds)
-
-
-@entry
-def _layer(parts, x, gamma, beta, epsilon, y, means, rstds):
-    _layer_part(parts, ALL, (parts, x, gamma, beta, epsilon, y, means, rstds))
 
 
 @reordered

@@ -34,7 +34,7 @@ def _read_tuple(
     return context.make_tuple(builder, result, values)
 
 
-def read_rows(
+def _read_rows(
     context: Any, builder: ir.IRBuilder, kind: Vector, array_type: Any, array: Any, i: Any,
     step: Any, count: int,
 ) -> list:  # fmt: skip
@@ -76,7 +76,7 @@ def load_row(typingctx, x, i, step, places):
 
     def codegen(context, builder, signature, arguments):
         array, kind = signature.args[0], result.dtype
-        rows = read_rows(context, builder, kind, array, *arguments[:3], result.count)
+        rows = _read_rows(context, builder, kind, array, *arguments[:3], result.count)
         return context.make_tuple(builder, result, rows)
 
     return result(x, types.intp, types.intp, places), codegen
@@ -111,7 +111,7 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
         kind, values = result.dtype, []
         for _ in range(height):
             at = array, start, step
-            values += read_rows(context, builder, kind, signature.args[0], *at, width)
+            values += _read_rows(context, builder, kind, signature.args[0], *at, width)
             start = builder.add(start, line)
         return context.make_tuple(builder, result, values)
 
@@ -119,13 +119,26 @@ def load_grid(typingctx, x, i, line, lines, step, columns):
 
 
 @intrinsic
-def load_turned(typingctx, x, i, step):
-    """A square of x, turned: vector k is `x[i + k], x[i + step + k], x[i + 2 * step + k], ...`"""
+def load_square(typingctx, x, i, step):
+    """The vectors that start at `x[i], x[i + step], ...`, as many as a vector has lanes."""
     kind = Vector(x.dtype)
     result = types.UniTuple(kind, kind.lanes)
 
     def codegen(context, builder, signature, arguments):
-        rows = read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
+        rows = _read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
+        return context.make_tuple(builder, result, rows)
+
+    return result(x, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_turned(typingctx, x, i, step):
+    """Such a square, turned: vector k is `x[i + k], x[i + step + k], x[i + 2 * step + k], ...`"""
+    kind = Vector(x.dtype)
+    result = types.UniTuple(kind, kind.lanes)
+
+    def codegen(context, builder, signature, arguments):
+        rows = _read_rows(context, builder, kind, signature.args[0], *arguments, kind.lanes)
         return context.make_tuple(builder, result, turned(builder, rows))
 
     return result(x, types.intp, types.intp), codegen

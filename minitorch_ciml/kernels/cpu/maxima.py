@@ -1,4 +1,4 @@
-"""Maxima and their places, in vector registers: what pooling is built from, beside `simd`."""
+"""Maxima of numbers, and with their places in vector registers, as pooling needs them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from minitorch_ciml.kernels.cpu.jit import inlined
 from minitorch_ciml.kernels.cpu.vector import (
     Vector,
     address_of,
@@ -14,6 +15,18 @@ from minitorch_ciml.kernels.cpu.vector import (
     splat,
     write_vector,
 )
+
+
+@inlined
+def larger(a, b):
+    """NaN counts as larger than any number."""
+    return a if (not (a <= b)) & (b == b) else b
+
+
+@inlined
+def smaller(a, b):
+    """NaN counts as smaller than any number."""
+    return a if (not (a >= b)) & (b == b) else b
 
 
 @intrinsic

@@ -29,7 +29,7 @@ from minitorch_ciml.kernels.cpu.rows import (
     top,
     total,
 )
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, piece, task
+from minitorch_ciml.kernels.cpu.threads import PIECE, parallel, piece
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -62,11 +62,11 @@ def _scale_and_subtract(e, first, n, factor, t):
         e[j] = e[j] * factor - t[j]
 
 
-@task
-def _categorical_part(i, parts, rows, n, t, x, losses, slope):
+@parallel
+def _categorical_from_logits(i, tasks, rows, n, t, x, losses, slope):
     """The losses, and their slopes sum(t) p - t, of a part of the rows, a block at a time."""
-    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
-    for start in range(i * rows // parts, last, step):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // tasks
+    for start in range(i * rows // tasks, last, step):
         end = min(start + step, last)
         for r in range(start, end):
             # A NaN is no maximum, but stays one in the difference.
@@ -79,11 +79,11 @@ def _categorical_part(i, parts, rows, n, t, x, losses, slope):
             _scale_and_subtract(slope, r * n, n, weight / sum_, t)
 
 
-@task
-def _sparse_part(i, parts, rows, n, labels, x, losses, slope):
+@parallel
+def _sparse_from_logits(i, tasks, rows, n, labels, x, losses, slope):
     """The same for labels."""
-    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
-    for start in range(i * rows // parts, last, step):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // tasks
+    for start in range(i * rows // tasks, last, step):
         end = min(start + step, last)
         for r in range(start, end):
             subtract(x, r * n, n, top(x, r * n, n), slope)
@@ -94,16 +94,6 @@ def _sparse_part(i, parts, rows, n, labels, x, losses, slope):
             losses[r] = x.dtype.type(math.log(sum_)) - losses[r]
             scale(slope, r * n, n, x.dtype.type(1) / sum_)
             slope[r * n + labels[r]] -= 1
-
-
-@entry
-def _categorical_from_logits(parts, rows, n, t, x, losses, slope):
-    _categorical_part(parts, ALL, (parts, rows, n, t, x, losses, slope))
-
-
-@entry
-def _sparse_from_logits(parts, rows, n, labels, x, losses, slope):
-    _sparse_part(parts, ALL, (parts, rows, n, labels, x, losses, slope))
 
 
 def _from_logits(compute: Callable, target: Array, x: Array) -> tuple[Array, Array]:
@@ -165,17 +155,12 @@ def _from_probabilities(compute: Callable, target: Array, x: Array) -> tuple[Arr
     return losses, slope
 
 
-@task
-def _scale_part(i, parts, rows, n, g, slope, dx):
-    for r in range(i * rows // parts, (i + 1) * rows // parts):
+@parallel
+def _scale_rows(i, tasks, rows, n, g, slope, dx):
+    """Every row of `slope` times its element of `g`."""
+    for r in range(i * rows // tasks, (i + 1) * rows // tasks):
         for j in range(np.uint64(r * n), np.uint64(r * n + n)):
             dx[j] = g[r] * slope[j]
-
-
-@entry
-def _scale_rows(parts, rows, n, g, slope, dx):
-    """Every row of `slope` times its element of `g`."""
-    _scale_part(parts, ALL, (parts, rows, n, g, slope, dx))
 
 
 def categorical_crossentropy(
@@ -236,21 +221,16 @@ def sparse_categorical_crossentropy_grad(
     )  # fmt: skip
 
 
-@task
-def _binary_logits_piece(i, t, x, losses):
+@parallel
+def _binary_from_logits(i, t, x, losses):
     t, x, losses = piece(t, i), piece(x, i), piece(losses, i)
     one = x.dtype.type(1)
     for k in range(x.size):
         losses[k] = (one - t[k]) * x[k] + softplus(-x[k])
 
 
-@entry
-def _binary_from_logits(pieces, t, x, losses):
-    _binary_logits_piece(pieces, ALL, (t, x, losses))
-
-
-@task
-def _binary_piece(i, t, x, losses):
+@parallel
+def _binary_from_probabilities(i, t, x, losses):
     t, x, losses = piece(t, i), piece(x, i), piece(losses, i)
     low, high, one = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON), x.dtype.type(1)
     for k in range(x.size):
@@ -259,36 +239,21 @@ def _binary_piece(i, t, x, losses):
         losses[k] = (t[k] - one) * log(one - p) - t[k] * log(p)
 
 
-@entry
-def _binary_from_probabilities(pieces, t, x, losses):
-    _binary_piece(pieces, ALL, (t, x, losses))
-
-
-@task
-def _binary_logits_slope_piece(i, g, t, x, dx):
+@parallel
+def _binary_slope_of_logits(i, g, t, x, dx):
     g, t, x, dx = piece(g, i), piece(t, i), piece(x, i), piece(dx, i)
     for k in range(dx.size):
         dx[k] = g[k] * (sigmoid(x[k]) - t[k])
 
 
-@entry
-def _binary_slope_of_logits(pieces, g, t, x, dx):
-    _binary_logits_slope_piece(pieces, ALL, (g, t, x, dx))
-
-
-@task
-def _binary_slope_piece(i, g, t, x, dx):
+@parallel
+def _binary_slope(i, g, t, x, dx):
     g, t, x, dx = piece(g, i), piece(t, i), piece(x, i), piece(dx, i)
     low, high = x.dtype.type(EPSILON), x.dtype.type(1 - EPSILON)
     zero, one = x.dtype.type(0), x.dtype.type(1)
     for k in range(dx.size):
         slope = g[k] * (x[k] - t[k]) / (x[k] * (one - x[k]))
         dx[k] = slope if (low <= x[k]) & (x[k] <= high) else zero
-
-
-@entry
-def _binary_slope(pieces, g, t, x, dx):
-    _binary_slope_piece(pieces, ALL, (g, t, x, dx))
 
 
 def binary_crossentropy(target: Array, output: Array, *, from_logits: bool) -> Array:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable, Sequence
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numba import carray
 from numba.core import types
 from numba.extending import intrinsic
 
-from minitorch_ciml.kernels.cpu.jit import entry, kernel
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, named
 from minitorch_ciml.kernels.cpu.threads import ALL, task
 
 _RISE = 0.96  # Nadam: how fast the momentum approaches beta_1 (Dozat, 2016)
@@ -67,8 +66,8 @@ class Rule:
     def __init__(self, rule: Callable):
         self.__name__, self.__module__, self.__doc__ = rule.__name__, __name__, rule.__doc__
         self._slots = list(inspect.signature(rule).parameters).index("lr") - 5
-        piece = task(_named(_update_piece, f"{rule.__name__}_piece", rule=kernel(rule)))
-        self._run = entry(_named(_update, rule.__name__, piece=piece))
+        piece = task(named(_update_piece, f"{rule.__name__}_piece", rule=kernel(rule)))
+        self._run = entry(named(_update, rule.__name__, piece=piece))
 
     def __call__(self, p: np.ndarray, g: np.ndarray, *arguments: Any) -> None:
         slots, keep, numbers = (
@@ -98,13 +97,6 @@ def _address(array: np.ndarray | None) -> int:
     if array is None or not array.size:
         return 0
     return ctypes.addressof(ctypes.c_char.from_buffer(array))
-
-
-def _named(function: FunctionType, name: str, **known: Any) -> FunctionType:
-    """A copy of a function that knows more global names: numba finds its code by its name."""
-    twin = FunctionType(function.__code__, {**globals(), **known}, name)
-    twin.__qualname__ = name
-    return twin
 
 
 @Rule

@@ -11,9 +11,9 @@ from math import prod
 import numpy as np
 
 from minitorch_ciml.kernels.cpu.buffers import empty
-from minitorch_ciml.kernels.cpu.jit import entry, ready
+from minitorch_ciml.kernels.cpu.jit import ready
 from minitorch_ciml.kernels.cpu.loads import clear
-from minitorch_ciml.kernels.cpu.threads import ALL, PIECE, task
+from minitorch_ciml.kernels.cpu.threads import PIECE, parallel
 
 Array = np.ndarray
 Needs = tuple[bool, ...]
@@ -22,8 +22,11 @@ Gradients = tuple[Array | None, ...]
 SMALL = 4096  # with fewer elements NumPy's product is as fast
 
 
-@task
-def _add_up_part(i, tasks, sizes, starts, places, weights, x, y):
+@parallel
+def _add_up(i, tasks, sizes, starts, places, weights, x, y):
+    """y (before, length, behind): element r is the sum of weights[t] x[places[t]], for t from
+    starts[r] to starts[r + 1]; x (before, along, behind).
+    """
     before, along, length, behind = sizes
     units = before * length
     for unit in range(i * units // tasks, (i + 1) * units // tasks):
@@ -39,14 +42,6 @@ def _add_up_part(i, tasks, sizes, starts, places, weights, x, y):
             else:
                 for j in range(np.uint64(behind)):
                     y[to + j] += weight * x[at + j]
-
-
-@entry
-def _add_up(tasks, sizes, starts, places, weights, x, y):
-    """y (before, length, behind): element r is the sum of weights[t] x[places[t]], for t from
-    starts[r] to starts[r + 1]; x (before, along, behind).
-    """
-    _add_up_part(tasks, ALL, (tasks, sizes, starts, places, weights, x, y))
 
 
 def weighted_sums(x: Array, w: Array, *, axis: int) -> Array:

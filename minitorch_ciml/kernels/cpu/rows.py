@@ -17,10 +17,10 @@ from numba import njit
 from minitorch_ciml.kernels.cpu import columns
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import exp, log
-from minitorch_ciml.kernels.cpu.jit import entry, ready
+from minitorch_ciml.kernels.cpu.jit import ready
 from minitorch_ciml.kernels.cpu.loads import copy, load
 from minitorch_ciml.kernels.cpu.simd import full, lanes, largest, maximum
-from minitorch_ciml.kernels.cpu.threads import ALL, task
+from minitorch_ciml.kernels.cpu.threads import parallel
 from minitorch_ciml.kernels.reference import nn as reference
 
 Array = np.ndarray
@@ -127,10 +127,10 @@ def scale(x, first, n, factor):
         x[j] *= factor
 
 
-@task
-def _softmax_part(i, parts, rows, n, x, y):
-    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
-    for start in range(i * rows // parts, last, step):
+@parallel
+def _softmax(i, tasks, rows, n, x, y):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // tasks
+    for start in range(i * rows // tasks, last, step):
         end = min(start + step, last)
         for r in range(start, end):
             # A NaN is no maximum, but stays one in the difference.
@@ -140,11 +140,11 @@ def _softmax_part(i, parts, rows, n, x, y):
             scale(y, r * n, n, y.dtype.type(1) / total(y, r * n, n))  # 1 / float32 is float64
 
 
-@task
-def _log_softmax_part(i, parts, rows, n, x, y):
-    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
+@parallel
+def _log_softmax(i, tasks, rows, n, x, y):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // tasks
     e = np.empty(step * n, x.dtype)
-    for start in range(i * rows // parts, last, step):
+    for start in range(i * rows // tasks, last, step):
         end = min(start + step, last)
         for r in range(start, end):
             subtract(x, r * n, n, top(x, r * n, n), y)
@@ -161,9 +161,9 @@ def _softmax_slope(first, n, g, y, dx):
         dx[j] = y[j] * (g[j] - mean)
 
 
-@task
-def _softmax_grad_part(i, parts, rows, n, g, y, dx):
-    for r in range(i * rows // parts, (i + 1) * rows // parts):
+@parallel
+def _softmax_grad(i, tasks, rows, n, g, y, dx):
+    for r in range(i * rows // tasks, (i + 1) * rows // tasks):
         _softmax_slope(r * n, n, g, y, dx)
 
 
@@ -175,35 +175,15 @@ def _log_softmax_slope(first, n, g, p):
         p[j] = g[j] - p[j] * weight
 
 
-@task
-def _log_softmax_grad_part(i, parts, rows, n, g, y, dx):
-    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // parts
-    for start in range(i * rows // parts, last, step):
+@parallel
+def _log_softmax_grad(i, tasks, rows, n, g, y, dx):
+    step, last = max(1, BLOCK // max(1, n)), (i + 1) * rows // tasks
+    for start in range(i * rows // tasks, last, step):
         end = min(start + step, last)
         copy(dx, start * n, y, start * n, (end - start) * n)
         exponentiate(dx, start * n, (end - start) * n)
         for r in range(start, end):
             _log_softmax_slope(r * n, n, g, dx)
-
-
-@entry
-def _softmax(parts, rows, n, x, y):
-    _softmax_part(parts, ALL, (parts, rows, n, x, y))
-
-
-@entry
-def _log_softmax(parts, rows, n, x, y):
-    _log_softmax_part(parts, ALL, (parts, rows, n, x, y))
-
-
-@entry
-def _softmax_grad(parts, rows, n, g, y, dx):
-    _softmax_grad_part(parts, ALL, (parts, rows, n, g, y, dx))
-
-
-@entry
-def _log_softmax_grad(parts, rows, n, g, y, dx):
-    _log_softmax_grad_part(parts, ALL, (parts, rows, n, g, y, dx))
 
 
 # --- along any axis -----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ that `prange` uses.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,7 @@ from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 from minitorch_ciml.kernels import host, openblas
-from minitorch_ciml.kernels.cpu.jit import kernel
+from minitorch_ciml.kernels.cpu.jit import entry, kernel, named
 
 openblas.let_idle_threads_sleep()
 
@@ -155,6 +156,34 @@ def task(function: Callable) -> Any:
         return signature, codegen
 
     return loop
+
+
+def parallel(function: Callable, name: str = "", *made_of: Callable) -> Any:
+    """Compiles `function(i, *arguments)` as a loop on all threads that Python calls.
+
+    It is called as `name(tasks, *arguments)` and calls the function for 0 <= i < tasks. Where that
+    has to know of how many it is one, it says so: `function(i, tasks, *arguments)`.
+
+    Args:
+        name: unique in the package, for what a factory makes; the function's own if left out.
+        made_of: functions that it calls and that are written in other files.
+    """
+    counted = list(inspect.signature(function).parameters)[1] == "tasks"
+    launch = _launch_counted if counted else _launch
+    return entry(named(launch, name or name_of(function), loop=task(function)), function, *made_of)
+
+
+def _launch(tasks, *arguments):
+    loop(tasks, ALL, arguments)  # noqa: F821 (each copy has its own)
+
+
+def _launch_counted(tasks, *arguments):
+    loop(tasks, ALL, (tasks, *arguments))  # noqa: F821
+
+
+def name_of(function: Callable) -> str:
+    """What the cache calls a kernel: its module's name and its own."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
 
 def _borrowed(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any) -> Any:
