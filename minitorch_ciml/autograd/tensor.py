@@ -502,7 +502,7 @@ def _from_sequence(data: Any) -> np.ndarray:
 def promoted(*dtypes: np.dtype) -> np.dtype:
     """The common dtype: the widest of the floats if there are any, otherwise NumPy's."""
     floats = [d for d in dtypes if d.kind in FLOATS]
-    return np.result_type(*(floats or dtypes))
+    return kernels.halves.promoted(*(floats or dtypes))
 
 
 def _device_among(like: Sequence) -> str:

@@ -13,6 +13,7 @@ from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras import serialization
 from minitorch_ciml.keras.serialization import Configurable, serializable
 from minitorch_ciml.ops import sum as sum_
+from minitorch_ciml.ops.creation import wide
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.shape import transpose
 
@@ -106,7 +107,7 @@ class OrthogonalRegularizer(Regularizer):
         self.mode = mode
 
     def __call__(self, x: Any) -> Tensor:
-        x = as_tensor(x)
+        x = wide(x)
         if x.ndim != 2:
             raise ValueError(
                 f"OrthogonalRegularizer: got shape {x.shape}, expected a matrix (rows, columns)."

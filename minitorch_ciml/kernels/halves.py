@@ -15,8 +15,8 @@ import numpy as np
 # Whether any are in use: until then, no kernel is looked up with them in mind.
 in_use = False
 
-# Ops whose result has the dtype that they are told.
-_TOLD = {"cast", "to", "identity"}
+# Ops that are told their result's dtype, or that have to see the bits as they are.
+_TOLD = {"cast", "to", "identity", "view"}
 
 
 def is_half(dtype: Any) -> bool:
@@ -46,6 +46,27 @@ def dtype_of(name: Any) -> np.dtype:
     return np.dtype(name)
 
 
+def finfo(dtype: np.dtype) -> Any:
+    """NumPy's `finfo` of a float dtype, also of bfloat16: `min`, `max`, `eps`, `nmant`, ..."""
+    if dtype.kind == "f":
+        return np.finfo(dtype)
+    import ml_dtypes  # it made the dtype
+
+    return ml_dtypes.finfo(dtype)
+
+
+def promoted(*dtypes: np.dtype) -> np.dtype:
+    """The dtype that holds the numbers of all: NumPy's, float32 for float16 with bfloat16."""
+    if len({d for d in dtypes if is_half(d)}) > 1:
+        dtypes = (*(d for d in dtypes if not is_half(d)), np.dtype("float32"))
+    return np.result_type(*dtypes)
+
+
+def wide(array: Any) -> Any:
+    """An array of 16-bit floats as float32; anything else as it is."""
+    return array.astype("float32") if _of_halves(array) else array
+
+
 def computing_in_float32(name: str, kernel: Callable, device: str) -> Callable:
     """The op's kernel, also for arrays of 16-bit floats."""
     if name in _TOLD:
@@ -63,10 +84,44 @@ def computing_in_float32(name: str, kernel: Callable, device: str) -> Callable:
             except (TypeError, KeyError) as error:
                 if not _says_missing(error):
                     raise
-        wide = [a.astype("float32") if _of_halves(a) else a for a in arrays]
-        return _rounded(kernel(*wide, **params), half)
+        return _rounded(kernel(*map(wide, arrays), **params), half)
 
     return compute
+
+
+class Update:
+    """A kernel that changes arrays, for 16-bit floats: float32 copies are changed, then rounded.
+
+    Args:
+        kernel: it gets arrays, lists of them, and numbers; as `Rule` in `cpu/optimizer.py`, it may
+            have a method `together`.
+    """
+
+    def __init__(self, kernel: Any):
+        self._kernel = kernel
+
+    def __call__(self, *arguments: Any) -> None:
+        self._run(self._kernel, *arguments)
+
+    def together(self, p: Any, slices: Any, gradients: Any, *rest: Any) -> None:
+        """`Rule.together`; the gradients are only read."""
+        self._run(self._kernel.together, p, slices, [wide(g) for g in gradients], *rest)
+
+    def _run(self, kernel: Callable, *arguments: Any) -> None:
+        copies: list[tuple] = []
+
+        def copied(x: Any) -> Any:
+            if isinstance(x, (list, tuple)):
+                return [copied(each) for each in x]
+            if not _of_halves(x):
+                return x
+            copies.append((x, wide(x)))
+            return copies[-1][1]
+
+        kernel(*map(copied, arguments))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for array, copy in copies:
+                array[...] = copy
 
 
 def _says_missing(error: Exception) -> bool:

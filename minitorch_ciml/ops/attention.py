@@ -10,6 +10,7 @@ import numpy as np
 from minitorch_ciml.autograd.arithmetic import exp, tanh, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_booleans, as_tensor
+from minitorch_ciml.kernels.halves import finfo
 from minitorch_ciml.ops.linalg import matmul
 from minitorch_ciml.ops.nn import softmax
 from minitorch_ciml.ops.reduce import max as _max
@@ -23,7 +24,7 @@ _HEADS_FIRST = (0, 2, 1, 3)
 
 def masked_softmax(scores: Tensor, mask: Any) -> Tensor:
     """Softmax along the last axis over what `mask` allows; 0 elsewhere, also in an empty row."""
-    lowest = np.finfo(scores.dtype).min
+    lowest = float(finfo(scores.dtype).min)
     # The shift changes nothing but the range of the exponentials, so it needs no gradient.
     top = _max(where(mask, scores.detach(), lowest), axis=-1, keepdims=True)
     e = where(mask, exp(where(mask, scores - top, 0.0)), 0.0)

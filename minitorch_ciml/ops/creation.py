@@ -211,17 +211,40 @@ def floats(x: Any) -> Tensor:
     return x if x.dtype.kind in FLOATS else cast(x, config.floatx())
 
 
+def wide(x: Any) -> Tensor:
+    """`x` as a tensor, 16-bit floats as float32: where, as in Keras, more digits are needed."""
+    x = as_tensor(x)
+    return cast(x, "float32") if halves.is_half(x.dtype) else x
+
+
 def saturate_cast(x: Any, dtype: Any) -> Tensor:
     """`x` as `dtype`, after clipping it to what that dtype can hold."""
-    x, dtype = as_tensor(x), np.dtype(dtype)
+    x, dtype = as_tensor(x), halves.dtype_of(dtype)
     if dtype.kind == "b":
         return cast(x, dtype)
-    own, other = (np.finfo(d) if d.kind == "f" else np.iinfo(d) for d in (x.dtype, dtype))
-    low = builtins.max(own.min, other.min)
-    high = builtins.min(own.max, other.max)
-    if x.dtype.kind == "f" and float(x.dtype.type(high)) > high:  # rounded up to x's dtype
-        high = np.nextafter(x.dtype.type(high), x.dtype.type(0)).item()
+    (own_low, own_high), (low, high) = _range(x.dtype), _range(dtype)
+    low, high = builtins.max(own_low, low), builtins.min(own_high, high)
+    if x.dtype.kind in FLOATS:
+        low, high = _towards_zero(low, x.dtype), _towards_zero(high, x.dtype)
     return cast(clip(x, low, high), dtype)
+
+
+def _towards_zero(limit: float, dtype: np.dtype) -> float:
+    """The number of a float dtype nearest to `limit` that is not beyond it."""
+    near = dtype.type(limit)
+    beyond = abs(float(near)) > abs(limit)
+    return float(np.nextafter(near, dtype.type(0)) if beyond else near)
+
+
+def _range(dtype: np.dtype) -> tuple[float, float]:
+    """The least and the greatest number of a dtype; integers are exact."""
+    if dtype.kind == "b":
+        return False, True
+    if dtype.kind in FLOATS:
+        info = halves.finfo(dtype)
+        return float(info.min), float(info.max)
+    limits = np.iinfo(dtype)
+    return limits.min, limits.max
 
 
 def convert_to_tensor(

@@ -17,7 +17,7 @@ from minitorch_ciml.autograd.arithmetic import maximum, where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
 from minitorch_ciml.kernels.reference.ctc import NEVER
-from minitorch_ciml.ops.creation import floats
+from minitorch_ciml.ops.creation import floats, wide
 from minitorch_ciml.ops.indexing import take_along_axis
 from minitorch_ciml.ops.math import logaddexp
 from minitorch_ciml.ops.nn import log_softmax
@@ -67,9 +67,10 @@ def ctc_loss(
         mask_index: the class that is the blank.
 
     Returns:
-        Floats (N,); infinity, with the gradient 0, where there are too few steps.
+        Floats (N,), float32 for 16-bit scores; infinity, with the gradient 0, where there are too
+        few steps.
     """
-    scores = floats(output)
+    scores = wide(floats(output))
     labels, lengths, steps = map(_whole, (target, target_length, output_length))
     if scores.ndim != 3 or labels.ndim != 2 or len(labels) != len(scores):
         raise ValueError(

@@ -13,6 +13,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.kernels.halves import finfo
 from minitorch_ciml.ops.creation import floats
 from minitorch_ciml.ops.indexing import _getitem, kernel_for, take_along_axis
 from minitorch_ciml.ops.joining import concatenate
@@ -334,7 +335,7 @@ def matrix_rank(x: Any, tol: float | None = None) -> Tensor:
 
 
 def _resolution(x: Tensor) -> float:
-    return max(x.shape[-2:]) * float(np.finfo(floats(x).dtype).eps)
+    return max(x.shape[-2:]) * float(finfo(floats(x).dtype).eps)
 
 
 def lu_factor(x: Any) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,8 @@ from minitorch_ciml.autograd.arithmetic import (
     where,
 )
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_tensor, cast, promoted
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor, cast, promoted
+from minitorch_ciml.kernels.halves import finfo
 
 __all__ = [
     "abs", "absolute", "add", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
@@ -104,7 +105,7 @@ hypot = Op(
 def ldexp(x1: Any, x2: Any) -> Tensor:
     """y = x1 * 2^x2, where x2 are integers."""
     x1, x2 = as_tensor(x1), as_tensor(x2)
-    if x1.dtype.kind == "f":  # otherwise 2^x2 would have the default dtype, not that of x1
+    if x1.dtype.kind in FLOATS:  # otherwise 2^x2 would have the default dtype, not that of x1
         x2 = cast(x2, dtype=x1.dtype)
     return multiply(x1, exp2(x2))
 
@@ -310,14 +311,14 @@ def nextafter(x1: Any, x2: Any) -> Tensor:
     """y = the floating-point number next to x1, in the direction of x2. No gradient flows."""
     start, end = as_tensor(x1), as_tensor(x2)
     dtype = promoted(start.dtype, end.dtype)
-    dtype = dtype if dtype.kind == "f" else np.dtype(config.floatx())
+    dtype = dtype if dtype.kind in FLOATS else np.dtype(config.floatx())
     start, end = [cast(x.detach(), dtype=dtype) for x in (start, end)]
     # As integers, floats of one sign count upwards, away from 0.
     away = equal(greater(end, start), greater(start, 0))
     bits = _view(start, dtype=np.dtype(f"int{8 * dtype.itemsize}"))
     step = cast(where(away, 1, -1), dtype=bits.dtype)
     near = _view(bits + step, dtype=dtype)
-    y = where(equal(start, 0), sign(end) * float(np.finfo(dtype).smallest_subnormal), near)
+    y = where(equal(start, 0), sign(end) * float(finfo(dtype).smallest_subnormal), near)
     y = where(equal(start, end), end, y)
     return where(logical_or(isnan(start), isnan(end)), math.nan, y)
 

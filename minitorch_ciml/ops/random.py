@@ -18,8 +18,8 @@ import numpy as np
 
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd.engine import Op
-from minitorch_ciml.autograd.tensor import Tensor, as_array, as_tensor
-from minitorch_ciml.kernels import steps
+from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_array, as_tensor
+from minitorch_ciml.kernels import halves, steps
 from minitorch_ciml.kernels.reference.random import Stream
 from minitorch_ciml.ops.indexing import take
 from minitorch_ciml.ops.nn import softmax
@@ -117,13 +117,16 @@ def _random_words(n: int, stream: Stream, attempt: int = 0) -> np.ndarray:
 
 
 def _unit(n: int, stream: Stream, dtype: np.dtype, attempt: int = 0) -> np.ndarray:
-    """n numbers in [0, 1) with as many random bits as the dtype holds (11, 24 or 53)."""
+    """n numbers in [0, 1) with as many random bits as the dtype holds (8, 11, 24 or 53).
+
+    16-bit floats are computed with as float32, and rounded in the end.
+    """
     if dtype == np.float64:
         high, low = _random_words(2 * n, stream, attempt).reshape(2, n)
         return ((high >> 5) * 67108864.0 + (low >> 6)) / 9007199254740992.0
-    bits = np.finfo(dtype).nmant + 1
+    bits = halves.finfo(dtype).nmant + 1
     words = _random_words(n, stream, attempt) >> np.uint32(32 - bits)
-    return words.astype(dtype) * dtype.type(2.0**-bits)
+    return words.astype(np.float32) * np.float32(2.0**-bits)
 
 
 def _numpy_generator(stream: Stream) -> np.random.Generator:
@@ -132,8 +135,8 @@ def _numpy_generator(stream: Stream) -> np.random.Generator:
 
 
 def _float(name: str, dtype: Any) -> np.dtype:
-    dtype = np.dtype(dtype or config.floatx())
-    if dtype.kind != "f":
+    dtype = halves.dtype_of(dtype or config.floatx())
+    if dtype.kind not in FLOATS:
         raise ValueError(f"{name}: dtype is {dtype}, expected a float type.")
     return dtype
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minitorch_ciml import ops
 from minitorch_ciml.autograd.tensor import as_booleans
 from minitorch_ciml.keras import activations
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
+from minitorch_ciml.kernels.halves import finfo
 
 
 class _Elementwise(Layer):
@@ -134,7 +133,7 @@ class Softmax(_Elementwise):
         if mask is None:
             return ops.softmax(inputs, axis=self.axis)
         kept = _checked_mask(self, mask, inputs.shape)
-        least = np.finfo(inputs.dtype).min / 2
+        least = float(finfo(inputs.dtype).min) / 2
         return ops.where(kept, ops.softmax(ops.where(kept, inputs, least), axis=self.axis), 0.0)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.autograd.tensor import FLOATS, as_array
 from minitorch_ciml.keras.layers.image_boxes import mapped, scaled
 from minitorch_ciml.keras.layers.images import ImageLayer, one_of
 from minitorch_ciml.keras.layers.kernel_layer import positive
@@ -28,6 +28,7 @@ from minitorch_ciml.keras.layers.resampling import (
     transformed,
 )
 from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.kernels import halves
 from minitorch_ciml.ops import random
 
 
@@ -67,7 +68,8 @@ class ImageChange(ImageLayer):
 
     def call(self, inputs: Any, training: bool = True) -> Any:
         data = self._with_name(inputs)
-        images = self._images(data["images"]).astype(self.compute_dtype, copy=False)
+        images = self._images(data["images"])
+        images = images.astype(np.result_type(self.dtype_policy.arithmetic, "f4"), copy=False)
         acts = self.always or training
         drawn = self.draw(*images.shape) if acts else None
         changed = self.change(images, drawn) if acts else images
@@ -93,12 +95,14 @@ class ImageChange(ImageLayer):
         return self._moved_boxes(given, before["images"], after["images"], move if moves else None)
 
     def _labels(self, labels: Any, images: Any, drawn: Any, acts: bool) -> Tensor:
-        array = as_array(labels)
-        if acts:
-            single = len(images.shape) == 3
-            array = self.change_labels(array[None] if single else array, drawn)
-            array = array[0] if single else array
-        return Tensor.constant(array)
+        given = as_array(labels)
+        if not acts:
+            return Tensor.constant(given)
+        array, single = halves.wide(given), len(images.shape) == 3
+        array = self.change_labels(array[None] if single else array, drawn)
+        array = array[0] if single else array
+        dtype = given.dtype if given.dtype.kind in FLOATS else array.dtype
+        return Tensor.constant(array.astype(dtype, copy=False))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

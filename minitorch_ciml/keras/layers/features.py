@@ -147,7 +147,7 @@ class CategoryEncoding(Layer):
             )
         if count_weights is not None and self.output_mode != "count":
             raise ValueError("CategoryEncoding: count_weights are for output_mode='count' only.")
-        return encode(index, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)
+        return encode(index, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return encoded_shape(input_shape, self.output_mode, self.num_tokens)

@@ -7,8 +7,9 @@ from typing import Any
 from minitorch_ciml import ops
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
-from minitorch_ciml.keras.layers.normalization import ScaleAndShift, axes_of, wide
+from minitorch_ciml.keras.layers.normalization import ScaleAndShift, axes_of
 from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.ops.creation import wide
 
 
 @serializable("keras.layers")

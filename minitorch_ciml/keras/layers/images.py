@@ -8,6 +8,7 @@ import numpy as np
 
 from minitorch_ciml import kernels, ops
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.bounding_boxes import FORMATS
 from minitorch_ciml.keras.layers.image_boxes import moved, scaled
@@ -19,6 +20,7 @@ from minitorch_ciml.keras.layers.resampling import (
     resize_in_proportion,
 )
 from minitorch_ciml.keras.serialization import serializable
+from minitorch_ciml.kernels import halves
 from minitorch_ciml.ops.resampling import INTERPOLATIONS
 
 
@@ -88,20 +90,23 @@ class ImageLayer(Layer):
         return config
 
     def _images(self, inputs: Any) -> np.ndarray:
-        """The inputs as floats (N, H, W, C)."""
+        """The inputs as floats (N, H, W, C), of 32 bits at least: pixels are counted in them."""
         images = np.asarray(inputs)
         if images.ndim not in (3, 4):
             raise ValueError(
                 f"layer {self.name!r} ({type(self).__name__}) takes images (N, H, W, C) or (H, W, "
                 f"C), got shape {images.shape}."
             )
-        if images.dtype.kind != "f":
+        if images.dtype.kind not in FLOATS:
             images = images.astype(self.compute_dtype)
+        images = halves.wide(images)
         images = images if images.ndim == 4 else images[None]
         return images if self.data_format == "channels_last" else np.moveaxis(images, 1, -1)
 
     def _outputs(self, images: np.ndarray, inputs: Any) -> Tensor:
-        """Images (N, H, W, C) in the layout of the inputs."""
+        """Images (N, H, W, C) in the layout of the inputs, floats in the layer's dtype."""
+        if images.dtype.kind in FLOATS:
+            images = images.astype(self.compute_dtype, copy=False)
         if self.data_format == "channels_first":
             images = np.moveaxis(images, -1, 1)
         images = images if len(inputs.shape) == 4 else images[0]

@@ -13,14 +13,9 @@ from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import get, serializable
-from minitorch_ciml.kernels.halves import is_half
 from minitorch_ciml.ops.axes import check_axis
+from minitorch_ciml.ops.creation import wide
 from minitorch_ciml.ops.normalization import normalize_batch
-
-
-def wide(x: Any) -> Any:
-    """Floats of 16 bits as float32: means and variances need more digits, as in Keras."""
-    return ops.cast(x, "float32") if is_half(x.dtype) else x
 
 
 def axes_of(axis: Any) -> list[int]:

@@ -11,6 +11,7 @@ from minitorch_ciml import config, distributed
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
+from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
 from minitorch_ciml.ops import logical_and, mean
 from minitorch_ciml.ops import sum as sum_
@@ -49,7 +50,7 @@ class Loss(Configurable):
             )
         self.name = name or snake_case(type(self).__name__)
         self.reduction = reduction
-        self._dtype = getattr(dtype, "compute_dtype", dtype)
+        self._dtype = None if dtype is None else dtype_policies.get(dtype).compute_dtype
 
     @property
     def dtype(self) -> str:
@@ -85,6 +86,7 @@ class Loss(Configurable):
         told = getattr(values, "_keras_mask", None)
         if told is not None:
             mask = told if mask is None else logical_and(mask, told)
+        values = as_float(values, self.dtype)
         return reduce_weighted_values(values, sample_weight, mask, self.reduction)
 
     def targets(self, y_true: Any, y_pred: Any) -> Any:

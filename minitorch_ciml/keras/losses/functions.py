@@ -23,6 +23,7 @@ from minitorch_ciml.ops import logsumexp, matmul, mean, transpose
 from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_
 from minitorch_ciml.ops import sum as sum_
+from minitorch_ciml.ops.creation import wide
 from minitorch_ciml.ops.ctc import ctc_loss
 from minitorch_ciml.ops.nn import one_hot, sigmoid, softmax, softplus
 from minitorch_ciml.ops.shape import reshape
@@ -92,8 +93,11 @@ def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Tensor:
 
 
 def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Tensor:
-    """mean((ln(1 + y_true) - ln(1 + y_pred))^2) along the last axis; both at least EPSILON."""
-    t, p = _pair("mean_squared_logarithmic_error", y_true, y_pred)
+    """mean((ln(1 + y_true) - ln(1 + y_pred))^2) along the last axis; both at least EPSILON.
+
+    16-bit floats give float32, as in Keras.
+    """
+    t, p = map(wide, _pair("mean_squared_logarithmic_error", y_true, y_pred))
     e = log1p(maximum(p, EPSILON)) - log1p(maximum(t, EPSILON))
     return _mean_last(e * e)
 

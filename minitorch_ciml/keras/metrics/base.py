@@ -20,7 +20,7 @@ import numpy as np
 
 from minitorch_ciml import config, kernels
 from minitorch_ciml.autograd import Parameter, Tensor
-from minitorch_ciml.autograd.tensor import as_array, as_tensor, placed
+from minitorch_ciml.autograd.tensor import FLOATS, as_array, as_tensor, placed
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras import dtype_policies
 from minitorch_ciml.keras.layers.variable import Variable, name_scope
@@ -33,6 +33,7 @@ from minitorch_ciml.keras.serialization import (
     snake_case,
 )
 from minitorch_ciml.keras.symbolic import unique_name
+from minitorch_ciml.kernels.halves import is_half
 
 
 @serializable("keras.metrics")
@@ -58,9 +59,11 @@ class Metric(Configurable):
         name: the key in the logs; made from the class name if left out.
     """
 
+    counts = False  # whether, as in Keras, its result never is a float of 16 bits
+
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or unique_name(snake_case(type(self).__name__))
-        self.dtype = config.floatx() if dtype is None else dtype_policies.get(dtype).variable_dtype
+        self.dtype = dtype_policies.get(dtype or config.floatx()).compute_dtype
         self._variables: list[Parameter] = []
 
     def add_variable(
@@ -158,7 +161,9 @@ class Metric(Configurable):
         return Tensor.constant(np.asarray(value, dtype=self._result_dtype()))
 
     def _result_dtype(self) -> str:
-        return self.dtype if self.dtype.startswith("float") else config.floatx()
+        dtype = np.dtype(self.dtype)
+        fits = dtype.kind in FLOATS and not (self.counts and is_half(dtype))
+        return self.dtype if fits else config.floatx()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"

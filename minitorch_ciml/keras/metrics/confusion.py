@@ -67,6 +67,7 @@ class _Confusion(Metric):
     """The common part: which counts are kept, at which thresholds, of which labels."""
 
     states: tuple[str, ...] = STATES
+    counts = True
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class IoU(Metric):
         axis: the axis of the classes where labels or predictions are not sparse.
     """
 
+    counts = True
+
     def __init__(
         self,
         num_classes: int,

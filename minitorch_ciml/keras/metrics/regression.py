@@ -255,6 +255,8 @@ class R2Score(Metric):
         num_regressors: k > 0 gives the adjusted score 1 - (1 - R2) (n - 1) / (n - k - 1).
     """
 
+    counts = True
+
     def __init__(
         self,
         class_aggregation: str | None = "uniform_average",

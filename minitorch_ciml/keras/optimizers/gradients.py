@@ -11,6 +11,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd import Parameter
 from minitorch_ciml.autograd.flat import FlatBuffer
 from minitorch_ciml.distributed import init
+from minitorch_ciml.kernels import halves
 
 # Combines the gradients of several ranks, given for each buffer, in `buffer.gradient`, and says in
 # `buffer.present` which there are; returns False if some are still to come.
@@ -150,7 +151,9 @@ class Gradients:
 
 
 def kernel_of(buffer: FlatBuffer, name: str) -> Callable:
-    """The kernel of that name, on the buffer's device."""
-    kernel = kernels.find(kernels.device_of(type(buffer.gradient)), name)
+    """The kernel of that name, on the buffer's device and for its dtype."""
+    kernel = kernels.find(buffer.device, name)
     assert kernel is not None, name
+    if buffer.device == "cpu" and halves.is_half(buffer.gradient.dtype):
+        return halves.Update(kernel)
     return kernel
