@@ -468,3 +468,66 @@ def test_functions_and_what_is_computed_anew():
     assert keras.layers.InputSpec.from_config(spec.get_config()).axes == {1: 3}
     for k in (keras, keras_peer):
         assert [k.layers.GRU(3).state_size, k.layers.LSTM(3).state_size] == [[3], [3, 3]]
+
+
+def sizes(tensors):
+    return [type(tensors).__name__, [tuple(t.shape) for t in keras.tree.flatten(tensors)]]
+
+
+def test_lists_and_dictionaries_of_inputs_and_outputs():
+    results = []
+    for k in (keras, keras_peer):
+        a, found = k.Input((4,), name="a"), []
+        for x, y in ((a, a * 2), ([a], [a * 2]), ((a,), (a + 1,)), ({"a": a}, {"b": [a * 2]})):
+            model = k.Model(x, y)
+            data = keras.tree.map_structure(lambda _: X, x)
+            predicted = model.predict(data, verbose=0)
+            found += [type(model.input).__name__, type(model.output).__name__, sizes(predicted)]
+            found += [model.input_shape, model.output_shape, isinstance(model(data), (list, tuple))]
+        lstm, add = k.layers.LSTM(2, return_state=True), k.layers.Add()
+        lstm(k.Input((3, 4))), add([a, a])
+        found += [[type(x).__name__ for x in (lstm.output, add.input, add.output)]]
+        results.append(found)
+    assert results[0] == results[1]
+
+
+def of_two(k, by_name):
+    a, b = k.Input((4,), name="a"), k.Input((4,), name="b")
+    y = k.layers.Dense(1)(k.layers.Concatenate()([a, b * 2]))
+    model = k.Model({"a": a, "b": b} if by_name else [a, b], y)
+    alike(model)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # Keras
+@pytest.mark.parametrize("by_name", [False, True])
+def test_data_may_have_more_than_the_inputs(by_name):
+    data = {"c": X * 3, "b": -X, "a": X}
+    ours, theirs = (of_two(k, by_name).predict(data, verbose=0) for k in (keras, keras_peer))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="the data have only .'a', 'c'.; missing: .'b'."):
+        of_two(keras, by_name).predict({"a": X, "c": X}, verbose=0)
+
+
+def test_losses_of_nested_outputs():
+    histories = []
+    for k in (keras, keras_peer):
+        x = k.Input((4,))
+        dense = [k.layers.Dense(1, name=name)(x) for name in ("p", "q", "r")]
+        model = k.Model(x, {"u": dense[:2], "v": dense[2]})
+        alike(model)
+        model.compile("sgd", {"u": ["mse", "mae"], "v": "mse"})
+        history = model.fit(X, {"u": [Y, Y], "v": Y}, shuffle=False, verbose=0).history
+        histories.append(history)
+        assert k.metrics.Mean(name="a/b").variables[0].path == "a>b/total"
+    assert histories[0].keys() == histories[1].keys() == {"loss", "u/p_loss", "u/q_loss", "v_loss"}
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["losses", "metrics"])
+def test_a_configuration_without_a_module_is_of_the_family_that_is_asked(family):
+    for k in (keras, keras_peer):
+        config = {"class_name": "MeanSquaredError", "config": {"name": "x"}}
+        found = getattr(k, family).deserialize(config)
+        assert isinstance(found, getattr(k, family).MeanSquaredError) and found.name == "x"

@@ -137,7 +137,8 @@ def get(module: str, identifier: Any, what: str) -> Any:
                 f"{what}: got {identifier!r}, expected a configuration with a 'class_name', as "
                 "serialize gives it."
             )
-        return deserialize_keras_object(identifier)
+        known = identifier if identifier.get("module") else {**identifier, "module": module}
+        return deserialize_keras_object(known)
     if isinstance(identifier, str):
         item = _custom.get(identifier, _by_module.get(module, {}).get(identifier))
         if item is None:

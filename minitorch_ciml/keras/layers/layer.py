@@ -441,14 +441,15 @@ class Layer(HoldsWeights, CarriesMasks):
 
     @property
     def input(self) -> Any:
-        """The symbolic input of the layer's first call in a model."""
-        args = self._first_node().args
-        return args[0] if len(args) == 1 else list(args)
+        """The symbolic input of the layer's first call in a model, or a list of them."""
+        inputs = self._first_node().inputs
+        return inputs[0] if len(inputs) == 1 else inputs
 
     @property
     def output(self) -> Any:
-        """The symbolic output of the layer's first call in a model."""
-        return self._first_node().outputs
+        """The symbolic output of the layer's first call in a model, or a list of them."""
+        outputs = flatten(self._first_node().outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def _first_node(self) -> Node:
         if not self._inbound_nodes:

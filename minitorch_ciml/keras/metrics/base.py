@@ -66,6 +66,11 @@ class Metric(Configurable):
         self.dtype = dtype_policies.get(dtype or config.floatx()).compute_dtype
         self._variables: list[Parameter] = []
 
+    @property
+    def _scope(self) -> str:
+        """Its name in the paths of its variables: that of a nested output's loss has a / in it."""
+        return self.name.replace("/", ">")
+
     def add_variable(
         self,
         shape: tuple[int, ...],
@@ -86,7 +91,7 @@ class Metric(Configurable):
         """
         make = get("keras.initializers", initializer or "zeros", "initializer")
         dtype = dtype or "float64"
-        with name_scope(self.name):
+        with name_scope(self._scope):
             variable = Variable(make(tuple(shape), dtype=dtype), trainable=False, name=name)
         self._variables.append(variable)
         return variable
@@ -103,7 +108,7 @@ class Metric(Configurable):
 
     def _add_state(self, name: str, shape: tuple[int, ...] = ()) -> Parameter:
         """A variable of zeros, for the metrics of this package."""
-        with config.device("cpu"), name_scope(self.name):
+        with config.device("cpu"), name_scope(self._scope):
             variable = Variable(np.zeros(shape), trainable=False, name=name)
         self._variables.append(variable)
         return variable

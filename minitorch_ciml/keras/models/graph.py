@@ -75,16 +75,20 @@ class LayerGraph:
         return self.pack_outputs([values[id(t)] for t in flatten(self.outputs)])
 
     def _in_order(self, inputs: Any) -> list:
-        """The data in the order of the symbolic inputs; dictionaries are matched by name."""
+        """The data in the order of the symbolic inputs.
+
+        Dictionaries are matched by their keys, or by the inputs' names; as in Keras, they may have
+        more than that.
+        """
         expected = flatten(self.inputs)
-        if isinstance(inputs, dict) and not isinstance(self.inputs, dict):
-            missing = [t.name for t in expected if t.name not in inputs]
-            if missing:
-                raise ValueError(
-                    f"the model has inputs {[t.name for t in expected]}, but the data have only "
-                    f"{sorted(inputs)}; missing: {missing}."
-                )
-            return [inputs[t.name] for t in expected]
+        if isinstance(inputs, dict):
+            names = [t.name for t in expected]
+            if not isinstance(self.inputs, dict):
+                return [inputs[name] for name in _all_of(names, inputs)]
+            keys = list(self.inputs)
+            if not set(keys) <= inputs.keys() and set(names) <= inputs.keys():
+                return [inputs[name] for name in names]
+            inputs = {key: inputs[key] for key in _all_of(keys, inputs)}
         given = flatten(inputs)
         if len(given) != len(expected):
             raise ValueError(
@@ -94,11 +98,27 @@ class LayerGraph:
         return given
 
     def pack_outputs(self, leaves: list) -> Any:
-        """`leaves` in the structure of the outputs; names are sorted, as in Keras."""
+        """`leaves` in the structure of the outputs; names are sorted, as in Keras.
+
+        A list of one is that one, as in Keras.
+        """
+        if len(leaves) == 1 and type(self.outputs) in (list, tuple):
+            return leaves[0]
         packed = pack_as(self.outputs, leaves)
         if type(packed) is dict:
             return {name: packed[name] for name in sorted(packed)}
         return packed
+
+
+def _all_of(names: list[str], data: dict) -> list[str]:
+    """The names, if all are keys of the data."""
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise ValueError(
+            f"the model has inputs {names}, but the data have only {sorted(data)}; missing: "
+            f"{missing}."
+        )
+    return names
 
 
 def _of_rank(expected: KerasTensor, x: Any) -> Any:

@@ -159,11 +159,13 @@ class Model(StateTree, Trainer, Layer):
 
     @property
     def input_shape(self) -> Any:
-        return map_structure(lambda t: t.shape, self.input)
+        """The shape of the input, or a list of them."""
+        return _shape_or_shapes(self.input)
 
     @property
     def output_shape(self) -> Any:
-        return map_structure(lambda t: t.shape, self.output)
+        """The shape of the output, or a list of them."""
+        return _shape_or_shapes(self.output)
 
     def summary(
         self,
@@ -304,6 +306,11 @@ def _chosen(layer: Layer, filters: Any) -> bool:
         patterns = [filters or ""] if not isinstance(filters, (list, tuple)) else filters
         return any(re.search(pattern, layer.name) for pattern in patterns)
     return bool(filters(layer))
+
+
+def _shape_or_shapes(tensors: Any) -> Any:
+    shapes = [t.shape for t in flatten(tensors)]
+    return shapes[0] if len(shapes) == 1 else shapes
 
 
 def _same_rank(a: Any, b: Any) -> bool:
