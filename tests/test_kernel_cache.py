@@ -5,6 +5,7 @@ the package may be installed where its user cannot write.
 import ctypes
 import itertools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from numba.core.bytecode import FunctionIdentity
 
 import minitorch_ciml
 from minitorch_ciml.kernels.cpu import jit, threads
+from minitorch_ciml.kernels.cpu.cache import CodeFiles
 
 # Calling a function in a new process before it begins needs a fork, of which JAX warns wherever
 # another test has imported it.
@@ -181,6 +183,55 @@ def test_where_nothing_can_be_written_every_process_compiles_for_itself(installe
     finally:
         home.chmod(0o755)
     assert sorted(home.parent.rglob("*")) == before
+
+
+def no_large_files():
+    """What a used-up quota does: writing a file of more than 2,000 bytes fails."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+
+def test_a_full_disk_costs_time_only(tmp_path):
+    process = python(STEP, before=no_large_files, NUMBA_CACHE_DIR=str(tmp_path))
+    _, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert complaints.count("compiled kernels cannot be kept in ") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # no part of a file
+
+
+def test_damaged_files_are_replaced(tmp_path):
+    """As a machine leaves them that went down: shorter, empty, or with zeros in them."""
+    first = result(python(STEP, NUMBA_CACHE_DIR=str(tmp_path)))
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.nbc")}
+    assert len(whole) > 3
+    damages = [
+        lambda code: code[: len(code) // 2],
+        lambda code: b"",
+        lambda code: code[: len(code) // 2].ljust(len(code), b"\0"),
+    ]
+    damaged = {path: damages[i % 3](code) for i, (path, code) in enumerate(whole.items())}
+    for path, code in damaged.items():
+        path.write_bytes(code)
+    assert result(python(STEP, NUMBA_CACHE_DIR=str(tmp_path))) == first
+    assert not [path for path, code in damaged.items() if path.read_bytes() == code]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(whole)
+
+
+def test_two_that_save_at_once_do_not_mix_their_code(tmp_path, monkeypatch):
+    """One saves a kernel for its arguments while another saves it for others."""
+    ours, theirs = (CodeFiles(str(tmp_path), "kernel", stamp=1) for _ in range(2))
+    replace = Path.replace
+
+    def meanwhile(self, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        theirs.save("float64", "their code")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    ours.save("float32", "our code")
+    for files in (ours, theirs):
+        assert files.load("float32") == "our code"
+        assert files.load("float64") == "their code"
+    assert CodeFiles(str(tmp_path), "kernel", stamp=2).load("float32") is None
 
 
 # --- code from the cache -------------------------------------------------------------------------
