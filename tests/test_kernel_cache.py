@@ -291,5 +291,5 @@ def test_a_kernel_that_a_factory_made_watches_the_file_of_its_function(tmp_path)
     for when in (1_000_000, 2_000_000):
         os.utime(path, (when, when))
         run = threads.parallel(lambda i, x: None, f"test.{when}", halves.half)
-        stamps.add(run._cache._cache_file._source_stamp)
+        stamps.add(run._cache._cache_file.stamp)
     assert len(stamps) == 2
