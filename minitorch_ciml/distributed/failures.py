@@ -35,9 +35,7 @@ _PATIENCE = 60  # seconds until a rank says that it waits
 _LIMIT = 1800.0  # seconds until it ends the job, unless TIMEOUT says otherwise
 
 
-def end_job_on_failure(
-    rank: int, abort: Callable[[int], Any], meet: Callable[[], Any] = lambda: None
-) -> None:
+def end_job_on_failure(rank: int, abort: Callable[[int], Any], meet: Callable[[], Any]) -> None:
     """From now on, a failure of this process ends all ranks.
 
     Args:
