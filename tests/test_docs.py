@@ -20,7 +20,8 @@ from minitorch_ciml.compat import horovod
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
-README = ROOT / "README.md"
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PACKAGE = ROOT / "minitorch_ciml"
 PAGES = sorted(
     page for page in DOCS.rglob("*.md") if "_build" not in page.parts and page.name != "index.md"
 )
@@ -82,6 +83,19 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         path = (page.parent / target).resolve()
         assert path in made or path.exists() or path.with_suffix(".md").exists(), target
+
+
+@pytest.mark.parametrize("page", [README, CONTRIBUTING, *PAGES], ids=lambda page: page.stem)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"[a-z][\w/]*/\w+\.py\b", page.read_text()):
+        assert any((root / name).exists() for root in (ROOT, PACKAGE, PACKAGE / "kernels")), name
+
+
+def test_the_map_of_the_cpu_kernels_has_them_all():
+    files = {path.name for path in (PACKAGE / "kernels" / "cpu").glob("[a-z]*.py")}
+    table = (DOCS / "guide" / "kernels.md").read_text().partition("on the CPU\n\nNumba")[2]
+    named = re.findall(r"`(\w+\.py)`", table)
+    assert sorted(named) == sorted(files)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from minitorch_ciml.kernels.cpu import pointwise
+from minitorch_ciml.kernels.cpu import pointwise_grad
 from minitorch_ciml.kernels.cpu.dense import dense_grad
 from minitorch_ciml.kernels.cpu.products import matmul, multiply
 
@@ -64,11 +64,11 @@ def test_batches_of_matrices():
 def test_sums_do_not_depend_on_the_number_of_threads():
     a, b = matrix(0, 40, 9000, "float32"), matrix(1, 9000, 48, "float32")
     x, g = matrix(2, 9000, 16, "float32"), matrix(3, 9000, 32, "float32")
-    several = multiply(a, b), *pointwise.product_grad(1 << 30, x, g, x.reshape(-1)[:0])
+    several = multiply(a, b), *pointwise_grad.product_grad(1 << 30, x, g, x.reshape(-1)[:0])
     threads = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        one = multiply(a, b), *pointwise.product_grad(1 << 30, x, g, x.reshape(-1)[:0])
+        one = multiply(a, b), *pointwise_grad.product_grad(1 << 30, x, g, x.reshape(-1)[:0])
     finally:
         numba.set_num_threads(threads)
     for got, expected in zip(several, one):

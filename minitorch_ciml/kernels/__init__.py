@@ -53,7 +53,7 @@ _CPU = {
         "absolute", "clip", "clipped_relu", "clipped_relu_grad", "erfc", "exp", "exp_grad",
         "leaky_relu", "power", "reciprocal", "relu", "relu_grad", "rsqrt", "sqrt", "tanh", "where",
     ),
-    "gates": (
+    "activations": (
         "elu", "elu_grad", "erf", "gelu", "gelu_grad", "hard_sigmoid", "hard_sigmoid_grad",
         "hard_silu", "hard_silu_grad", "leaky_relu_grad", "mish", "mish_grad", "sigmoid",
         "sigmoid_grad", "silu", "silu_grad", "softplus", "softplus_grad",
@@ -86,13 +86,13 @@ _CPU = {
         "gru", "gru_grad", "lstm", "lstm_grad", "simple_rnn", "simple_rnn_grad",
     ),
     "pool": (
-        "avg_pool", "avg_pool_grad", "max_pool", "max_pool_gather", "max_pool_scatter", "upsample",
-        "upsample_grad",
+        "avg_pool", "avg_pool_grad", "max_pool", "max_pool_gather", "max_pool_grad",
+        "max_pool_places", "max_pool_scatter", "upsample", "upsample_grad",
     ),
-    "nn": (
+    "losses": (
         "binary_crossentropy", "binary_crossentropy_grad", "categorical_crossentropy",
-        "categorical_crossentropy_grad", "max_pool_grad", "max_pool_places",
-        "sparse_categorical_crossentropy", "sparse_categorical_crossentropy_grad",
+        "categorical_crossentropy_grad", "sparse_categorical_crossentropy",
+        "sparse_categorical_crossentropy_grad",
     ),
 }  # fmt: skip
 # The modules of `kernels/cuda/` that have kernels, in the order in which they are searched.

@@ -8,8 +8,8 @@ paddings and groups, as register-tiled matrix products (see `simd` and `geometry
   also the input gradient: the gradient correlated with the flipped kernel.
 - `correlate_grad`: the kernel's gradient, and the bias' beside it (see `conv_kernel_grad`).
 
-Where they are faster, others do it: `winograd` for windows of 3 x 3, `pointwise` for 1 x 1, and
-`wide_product` for many weights.
+Where they are faster, others do it: `winograd` for windows of 3 x 3, `pointwise_grad` for 1 x 1,
+and `wide_product` for many weights.
 
 All mask g with ReLU's derivative while they read it, so no masked copy of it is ever stored.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import depthwise_grad, pointwise, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import depthwise_grad, pointwise_grad, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.arrivals import makes_first
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.conv_kernel_grad import kernel_grad
@@ -285,7 +285,7 @@ def _product_grads(
     dtype = kind.dtype
     dx = empty(x.shape, dtype)
     masked = g if mask is None else empty(g.shape, dtype) if with_masked else None
-    dw, db = pointwise.product_grad(
+    dw, db = pointwise_grad.product_grad(
         threads_for(kind.operations),
         ready(x, dtype).reshape(-1, channels),
         ready(g, dtype).reshape(-1, filters),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import correlate_few, pointwise, winograd_grad
+from minitorch_ciml.kernels.cpu import correlate_few_grad, pointwise_grad, winograd_grad
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.conv_plan import Convolution, convolution
 from minitorch_ciml.kernels.cpu.correlate import NARROW
@@ -47,8 +47,8 @@ def kernel_grad(
     most, flat_mask = threads_for(kind.operations), ready_or_empty(mask, dtype)
     if kind.by_winograd:
         winograd_grad.gradients(most, x, g, flat_mask, kind.padding, dw, db)
-    elif correlate_few.fits(kind.w_shape, kind.dilation, kind.groups, dtype):
-        correlate_few.correlate_few(most, x, g, flat_mask, kind.strides, kind.padding, dw, db)
+    elif correlate_few_grad.fits(kind.w_shape, kind.dilation, kind.groups, dtype):
+        correlate_few_grad.correlate(most, x, g, flat_mask, kind.strides, kind.padding, dw, db)
     else:
         _in_tiles(kind, most, x, g, flat_mask, dw, db)
     return dw, db
@@ -69,7 +69,7 @@ def _of_product(
     """`kernel_grad` of a 1 x 1 convolution: `dw = x^T g`, with x at the places that were met."""
     channels, filters = kind.w_shape[-2:]
     met = x[(slice(None), *(slice(None, None, step) for step in kind.strides))]
-    dw, db = pointwise.product_grad(
+    dw, db = pointwise_grad.product_grad(
         threads_for(kind.operations),
         ready(met, kind.dtype).reshape(-1, channels),
         ready(g, kind.dtype).reshape(-1, filters),

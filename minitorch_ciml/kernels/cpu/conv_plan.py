@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import depthwise_grad, pointwise, winograd, winograd_grad
+from minitorch_ciml.kernels.cpu import depthwise_grad, pointwise_grad, winograd, winograd_grad
 from minitorch_ciml.kernels.cpu.correlate import Weights
 from minitorch_ciml.kernels.cpu.correlate_rows import RowPlan, fits, row_plan
 from minitorch_ciml.kernels.cpu.geometry import (
@@ -81,10 +81,10 @@ class Convolution:
 
     @cached_property
     def by_places(self) -> bool:
-        """Whether each output sees one place of x, and `pointwise` computes the gradients."""
+        """Whether each output sees one place of x, and `pointwise_grad` computes the gradients."""
         one_place = max(*self.w_shape[:-2], self.groups) == 1
         unpadded = not any(map(any, self.padding))
-        return one_place and unpadded and pointwise.fits(*self.w_shape[-2:], self.dtype)
+        return one_place and unpadded and pointwise_grad.fits(*self.w_shape[-2:], self.dtype)
 
     @cached_property
     def is_product(self) -> bool:

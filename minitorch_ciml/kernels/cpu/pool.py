@@ -371,6 +371,17 @@ def max_pool_scatter(
     return dx
 
 
+def max_pool_places(x: np.ndarray, **how) -> np.ndarray:
+    """The places alone that :func:`max_pool` saves."""
+    return max_pool(x, **how)[1]
+
+
+def max_pool_grad(
+    g: np.ndarray, y: np.ndarray, x: np.ndarray, *, needs: tuple, saved: np.ndarray, **how
+) -> tuple:
+    return (max_pool_scatter(g, saved, input_shape=x.shape, **how),)
+
+
 def max_pool_gather(
     x: np.ndarray, saved: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads
 ) -> np.ndarray:

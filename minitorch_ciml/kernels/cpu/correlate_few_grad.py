@@ -99,7 +99,7 @@ def _unit(unit, x, g, mask, sums, bias_sums, plans, tall, window):
 
 
 @entry
-def _correlate_few(most, x, g, mask, dw, db, sums, bias_sums, plans, tall, window):
+def _correlate(most, x, g, mask, dw, db, sums, bias_sums, plans, tall, window):
     """`tall` and `window` are tuples as long as the window has lines and places (channels
     included), for which it is compiled."""
     _unit(sums.shape[0], most, (x, g, mask, sums, bias_sums, plans, tall, window))
@@ -142,7 +142,7 @@ def _plan(x_shape: Ints, g_shape: Ints, window: Ints, strides: Ints, padding: Pa
     return as_record(plan)
 
 
-def correlate_few(
+def correlate(
     most: int,
     x: Array,
     g: Array,
@@ -157,7 +157,7 @@ def correlate_few(
     units = max(1, min(UNITS, x.shape[0]))
     sums, bias_sums = empty((units, dw.size), dw.dtype), empty((units, filters), dw.dtype)
     plan = _plan(x.shape, g.shape, (tall, width), strides, padding)
-    _correlate_few(
+    _correlate(
         most, ready(x, dw.dtype), ready(g, dw.dtype), mask, dw.reshape(-1), db, sums, bias_sums,
         plan, (0,) * tall, (0,) * (tall * width * channels),
     )  # fmt: skip

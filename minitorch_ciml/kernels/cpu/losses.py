@@ -13,7 +13,6 @@ from functools import partial
 
 import numpy as np
 
-from minitorch_ciml.kernels.cpu import pool
 from minitorch_ciml.kernels.cpu.buffers import empty
 from minitorch_ciml.kernels.cpu.exponential import log, sigmoid, softplus
 from minitorch_ciml.kernels.cpu.jit import entry, ready
@@ -276,15 +275,3 @@ def binary_crossentropy_grad(
     dx = empty(output.shape, output.dtype)
     kernel(-(-dx.size // PIECE), *[ready(x, x.dtype) for x in (g, target, output, dx)])
     return None, dx
-
-
-# --- max pooling under the names of its ops (see `ops/pool.py`) -----------------------------------
-
-
-def max_pool_places(x: Array, **how) -> Array:
-    """Which element of each window is the maximum."""
-    return pool.max_pool(x, **how)[1]
-
-
-def max_pool_grad(g: Array, y: Array, x: Array, *, needs: Needs, saved: Array, **how) -> Gradients:
-    return (pool.max_pool_scatter(g, saved, input_shape=x.shape, **how),)
