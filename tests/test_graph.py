@@ -428,6 +428,16 @@ def test_a_film_shows_every_step_and_changes_nothing(tmp_path):
         film.save("film.png")
 
 
+def test_a_film_can_be_shown_after_the_graph_was_freed():
+    a = Scalar(3.0, name="a")
+    end = a * a + a
+    film = end.graph().film()
+    before = film._repr_html_()
+    end.backward()
+    a.zero_grad()
+    assert film._repr_html_() == before
+
+
 def test_a_film_takes_a_gradient_to_start_from():
     x = Tensor([1.0, 2.0], requires_grad=True, name="x")
     y = x * 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from copy import copy
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Film:
     """The steps of a backward, as pictures of one size: `Graph.film` makes it.
 
-    Nothing is changed: no `.grad` is touched and no record is freed.
+    Nothing is changed: no `.grad` is touched and no record is freed. It can be shown after a
+    `backward` that frees them, too.
 
     Attributes:
         steps: for each picture what is written under it, the variables that take part in the step
@@ -54,7 +56,7 @@ class Film:
     def pictures(self) -> Iterator[Figure]:
         """The figures: what was computed, then a step each, then everything."""
         last = self.steps[-1][2] if self.steps else {}
-        graph = Graph(*self.graph.outputs)
+        graph = copy(self.graph)  # as it was recorded: a backward since may have freed it
         graph.gradients = last
         boxes, circles = nodes_of(graph)
         nodes = [*boxes.values(), *circles.values()]
