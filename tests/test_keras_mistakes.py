@@ -189,6 +189,7 @@ MISTAKES = {
     # tensors
     "assignment": (assigns_to_a_tensor, "tensors are immutable"),
     "broadcast": (lambda: Tensor(np.ones(3)) + Tensor(np.ones(4)), r"got shapes \(3,\), \(4,\)"),
+    "dtypes": (lambda: keras.ops.gcd([1.5], [2.0]), "gcd is not defined for float32, float32; cas"),
     "number": (lambda: grad(3.0, Tensor([1.0], requires_grad=True)), "must be a variable or"),
     "nothing to do": (lambda: Tensor([1.0]).sum().backward(), "set requires_grad=True on its in"),
     "many values": (

@@ -196,11 +196,17 @@ def test_old_and_small_names():
 
 
 def test_dtypes_of_results_are_those_of_keras():
-    kinds = ["bool", "int8", "uint8", "int32", "float16", "float32", int, float, bool, None]
+    kinds = ["bool", "int8", "uint8", "int32", "float16", "bfloat16", "float32", "int"]
+    kinds += [int, float, bool, None]
     for a, b in product(kinds, kinds):
         expected = keras_peer.backend.result_type(a, b)
         assert keras.backend.result_type(a, b) == expected, (a, b)
     assert keras.backend.result_type("int32", "float64", float) == "float64"
+    for kind in (*kinds, np.float32, np.dtype("int8"), "string"):
+        expected = keras_peer.backend.standardize_dtype(kind)
+        assert keras.backend.standardize_dtype(kind) == expected, kind
+    assert keras.backend.is_float_dtype("bfloat16") and not keras.backend.is_int_dtype("bfloat16")
+    assert keras.random.SeedGenerator(3).state.tolist() == [3, 0]
 
 
 def test_limits_end_training_early():

@@ -348,6 +348,13 @@ def test_operators_of_symbolic_tensors():
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_the_size_of_a_symbolic_tensor():
+    for k in (keras, keras_peer):
+        x = k.Input((4,))
+        assert k.ops.size(x).shape == ()
+        assert int(k.Model(x, k.ops.size(x))(X)) == X.size
+
+
 def test_arrays_and_tensors_stand_left_of_symbolic_ones_too():
     x, flag = keras.Input((4,)), keras.Input((4,), dtype="bool")
     ones = np.ones(4, "float32")

@@ -291,6 +291,9 @@ def _explain(op: Op, inputs: tuple, error: Exception) -> Exception:
         message = f"the inputs live on different devices ({', '.join(sorted(devices))})"
     elif "broadcast" in str(error):
         message = "the shapes do not broadcast: from the right, sizes must be equal or 1"
+    elif isinstance(error, TypeError) and type(error) is not TypeError:  # NumPy's, for its ufuncs
+        dtypes = ", ".join(str(getattr(x.value, "dtype", "numbers")) for x in inputs)
+        return TypeError(f"{op.name} is not defined for {dtypes}; cast to another dtype first.")
     else:
         message = str(error)
     if any(shape is not None for shape in shapes):

@@ -11,6 +11,7 @@ from minitorch_ciml import config
 from minitorch_ciml.config import floatx, set_floatx
 from minitorch_ciml.keras.symbolic import KerasTensor, clear_session
 from minitorch_ciml.keras.symbolic import unique_name as get_uid
+from minitorch_ciml.kernels import halves
 
 __all__ = [
     "backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format",
@@ -68,8 +69,14 @@ def standardize_data_format(data_format: str | None) -> str:
 
 
 def standardize_dtype(dtype: Any) -> str:
-    """A dtype's name; `floatx()` for None."""
-    return config.floatx() if dtype is None else np.dtype(dtype).name
+    """A dtype's name; `floatx()` for None and `float`, "int32" for `int`, as in Keras."""
+    if dtype is None or dtype is float:
+        return config.floatx()
+    if dtype is int or (isinstance(dtype, str) and dtype == "int"):
+        return "int32"
+    if isinstance(dtype, str) and dtype == "string":
+        return dtype
+    return halves.dtype_of(dtype).name
 
 
 def result_type(*dtypes: Any) -> str:
@@ -78,10 +85,10 @@ def result_type(*dtypes: Any) -> str:
         return config.floatx()
     # As in Keras, an integer makes no float wider, and Python's numbers make nothing wider.
     python = [dtype for dtype in dtypes if dtype in (bool, int, float)]
-    arrays = [np.dtype(standardize_dtype(d)) for d in dtypes if d not in (bool, int, float)]
+    arrays = [halves.dtype_of(standardize_dtype(d)) for d in dtypes if d not in (bool, int, float)]
     floats = [dtype for dtype in arrays if is_float_dtype(dtype)]
     if floats:
-        return np.result_type(*floats).name
+        return halves.promoted(*floats).name
     if float in python:
         return config.floatx()
     if int in python and all(dtype.kind == "b" for dtype in arrays):

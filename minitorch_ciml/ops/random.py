@@ -45,14 +45,19 @@ class SeedGenerator:
         self.name = name
         self.draws = 0
 
+    @property
+    def state(self) -> np.ndarray:
+        """The seed and the draws, as Keras' files have them: two uint32."""
+        return np.array([self.seed & 0xFFFFFFFF, self.draws], dtype="uint32")
+
     def next(self) -> Stream:
         """The stream of the next draw: the key, and the upper half of the counter."""
         self.draws += 1  # the first draw is 1, since 0 is the stream of the plain integer seed
         return (*_words(self.seed), *_words(self.draws))
 
     def save_own_variables(self, store: dict) -> None:
-        """Stores the seed and the draws as Keras' files have its generator's state: two uint32."""
-        store["0"] = np.array([self.seed & 0xFFFFFFFF, self.draws], dtype="uint32")
+        """Stores the state."""
+        store["0"] = self.state
 
     def load_own_variables(self, store: dict) -> None:
         """Goes on where `save_own_variables` was called."""

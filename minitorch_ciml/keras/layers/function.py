@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.ops.table import (
     CALLED_WITH,
@@ -51,7 +52,8 @@ class Function(Layer):
             return FUNCTIONS["einsum"](self.params["subscripts"], *args, **kwargs)
         if self.function in CALLED_WITH:
             args, kwargs = (), {**dict(zip(CALLED_WITH[self.function], args)), **kwargs}
-        return FUNCTIONS[self.function](*args, **kwargs, **self.params)
+        result = FUNCTIONS[self.function](*args, **kwargs, **self.params)
+        return as_tensor(np.int32(result)) if type(result) is int else result  # of `size`
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         numbers = counting if self.function in SIZED_BY_VALUES else np.zeros
