@@ -237,4 +237,4 @@ def test_what_there_is_only_one_of():
     with pytest.raises(NotImplementedError, match=r"load_model\('name.keras'\).export"):
         model.export("somewhere")
     with pytest.raises(NotImplementedError, match="quantise it in Keras"):
-        model.quantize("int8")
+        model.quantize("int4")
