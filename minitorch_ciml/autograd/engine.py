@@ -29,6 +29,7 @@ from minitorch_ciml import kernels
 from minitorch_ciml.autograd.backward import backpropagate
 from minitorch_ciml.autograd.record import GraphError, Record, described
 from minitorch_ciml.config import recording
+from minitorch_ciml.kernels import steps
 
 serials = count(1)
 
@@ -248,6 +249,9 @@ class Op:
             else:  # a number, an array, or a tensor of another kind
                 kind, inputs, values = _lifted(inputs)
                 break
+        program = steps.program.get()
+        if program is not None:
+            values = program.as_slots(values)
         kernel = self.kernels[type(values[0])]
         if kernel is None:
             return self._without_kernel(inputs, params)

@@ -418,10 +418,10 @@ def as_tensor(x: Any) -> Tensor:
 
 
 def placed(data: Any, dtype: Any = None) -> Any:
-    """`data` as an array on the current device; an array on a GPU stays there."""
+    """`data` as an array on the current device; an array that is elsewhere stays there."""
     if isinstance(data, Tensor):
         data = data.value
-    if kernels.device_of(type(data)) == "cuda":
+    if kernels.device_of(type(data)) in ("cuda", "program"):
         return data if dtype is None else data.astype(dtype, copy=False)
     found = kernels.from_other_library(data)
     if found is not None:

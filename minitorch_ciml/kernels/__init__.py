@@ -6,6 +6,7 @@ An op finds its kernel by its name, per device:
 - "reference": NumPy, slow and obvious: what each kernel means (`reference/`);
 - "cpu": numba where that is faster (`cpu/`), otherwise the reference;
 - "cuda": numba on an NVIDIA GPU (`cuda/`);
+- "program": notes down which kernels for the CPU a training step calls (`program.py`);
 - "Formula": writes down what is computed (`formula.py`), for `backward(trace=True)`.
 
 The type of a value tells its device, so a tensor needs no device field that could be wrong.
@@ -136,6 +137,8 @@ def place(array: Any, device: str) -> Any:
     """The array on `device`: itself if it is there, otherwise a copy."""
     if device_of(type(array)) == device:
         return array
+    if device == "program":
+        return _program().constant(array)
     return array.numpy() if device == "cpu" else _cuda_memory().to_device(array)
 
 
@@ -143,7 +146,8 @@ def constant(number: bool | int | float, dtype: np.dtype, device: str) -> Any:
     """An array of shape () that nobody writes to."""
     if device == "cuda":
         return _cuda_memory().constant(number, dtype)
-    return np.asarray(number, dtype)
+    array = np.asarray(number, dtype)
+    return _program().constant(array) if device == "program" else array
 
 
 def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
@@ -152,7 +156,7 @@ def full(shape: tuple[int, ...], value: float, dtype: Any, device: str) -> Any:
         return _cuda_memory().full(shape, value, dtype)
     array = buffers.aligned(shape, dtype)
     array[...] = value
-    return array
+    return _program().constant(array) if device == "program" else array
 
 
 def from_other_library(array: Any) -> Any:
@@ -192,6 +196,10 @@ def _cuda_memory() -> Any:
     return import_module(f"{__name__}.cuda.memory")
 
 
+def _program() -> Any:
+    return import_module(f"{__name__}.program")
+
+
 class OpKernels(dict):
     """The kernels called `name`, by the type of the values: each is found when first needed.
 
@@ -204,6 +212,10 @@ class OpKernels(dict):
 
     def __missing__(self, array_type: type) -> Callable | None:
         device = device_of(array_type)
+        if device == "program":
+            kernel = self[np.ndarray]  # also where it is one that computes in float32
+            self[array_type] = kernel and _program().noted(kernel)
+            return self[array_type]
         kernel = find(device, self.name)
         if kernel is not None and halves.in_use and device in ("cpu", "cuda"):
             kernel = halves.computing_in_float32(self.name, kernel, device)
@@ -239,6 +251,9 @@ def find(device: str, name: str) -> Callable | None:
     if device == "Formula":
         compute = find("reference", name)
         return compute and import_module(f"{__name__}.formula").kernel(name, compute)
+    if device == "program":
+        kernel = find("cpu", name)
+        return kernel and _program().noted(kernel)
     if device in ("cpu", "reference", "cuda"):
         for module in _CUDA if device == "cuda" else _REFERENCE:
             kernel = getattr(import_module(f"{__name__}.{module}"), name, None)

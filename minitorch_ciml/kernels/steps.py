@@ -1,8 +1,8 @@
 """What changes from one training step to the next, although the step is the same.
 
-On a GPU a training step is recorded once and replayed (`cuda/graph.py`): its Python code does not
-run again, so a learning rate, a step's number or a random stream would stay what it was. What
-must not is said with the two functions here.
+A training step is recorded once and replayed: on a GPU as a graph (`cuda/graph.py`), on the CPU as a
+program (`program.py`). Its Python code does not run again, so a learning rate, a step's number or a
+random stream would stay what it was. What must not is said with the functions here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ class HostWork(NamedTuple):
 recorded: ContextVar[list[HostWork] | None] = ContextVar("recorded", default=None)
 
 
+# The program that is being recorded on the CPU; None at other times.
+program: ContextVar[Any] = ContextVar("program", default=None)
+
+
+class NotRecordable(RuntimeError):
+    """The step looks at numbers, or draws some: the next one may do something else."""
+
+
 def each_time(work: Callable[[], Any]) -> None:
     """Does `work` now, and again whenever the step is replayed."""
     work()
@@ -44,6 +52,8 @@ def numbers(compute: Callable[[], Sequence[float]], dtype: Any, device: str) -> 
 
     When the step is replayed, they are computed again, and the array holds the new ones.
     """
+    if device == "program":
+        return import_module("minitorch_ciml.kernels.program").each_time(lambda: tuple(compute()))
     values = compute()
     if device != "cuda":
         return tuple(values)
@@ -57,3 +67,14 @@ def numbers(compute: Callable[[], Sequence[float]], dtype: Any, device: str) -> 
             HostWork(lambda: graph.write(array, values), lambda: graph.write(array, compute()))
         )
     return array
+
+
+def check(look: Callable[[np.ndarray], None], array: Any) -> None:
+    """`look(array)`, which raises where it does not like the numbers, now and in every replay.
+
+    An array on a GPU is not looked at: the host would have to wait for it.
+    """
+    if isinstance(array, np.ndarray):
+        look(array)
+    elif program.get() is not None:
+        program.get().call(look, array)

@@ -52,6 +52,8 @@ class SeedGenerator:
 
     def next(self) -> Stream:
         """The stream of the next draw: the key, and the upper half of the counter."""
+        if steps.program.get() is not None:  # what is drawn now would be drawn only once
+            raise steps.NotRecordable("the step draws random numbers that no kernel is told of")
         self.draws += 1  # the first draw is 1, since 0 is the stream of the plain integer seed
         return (*_words(self.seed), *_words(self.draws))
 

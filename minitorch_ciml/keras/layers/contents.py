@@ -29,7 +29,10 @@ class HoldsWeights(Configurable):
     if not TYPE_CHECKING:  # where a misspelt attribute shall be told
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if _counts(value) or _counts(self.__dict__.get(name)):
+            before = self.__dict__.get(name)
+            if value is not before and not name.startswith("_") and name not in _OF_TRAINING:
+                note_change()  # a setting, such as a rate: what was recorded of a step is outdated
+            elif _counts(value) or _counts(before):
                 note_change()
             super().__setattr__(name, value)
 
@@ -174,6 +177,8 @@ class HoldsWeights(Configurable):
         return [variable for metric in self.metrics for variable in metric.variables]
 
 
+_OF_TRAINING = {"history", "stop_training"}  # what `fit` sets
+
 _changes = 0  # of what layers hold, so far
 
 
@@ -270,7 +275,7 @@ _TOLD = _one_of(Configurable, Parameter)
 # Attributes that change in every step, or with a note of it, or that hold nothing that is told.
 _BOOKKEEPING = {
     "_added_losses", "_build_shape", "_build_shapes", "_compile_arguments", "_inbound_nodes",
-    "_roles",
+    "_programs", "_roles",
 }  # fmt: skip
 
 

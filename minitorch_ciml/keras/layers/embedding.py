@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import as_tensor
@@ -12,6 +14,7 @@ from minitorch_ciml.keras.layers.kernel_layer import positive
 from minitorch_ciml.keras.layers.quantized import Quantized
 from minitorch_ciml.keras.serialization import get, serializable
 from minitorch_ciml.keras.symbolic import KerasTensor
+from minitorch_ciml.kernels import steps
 
 
 @serializable("keras.layers")
@@ -87,19 +90,20 @@ class Embedding(Quantized):
             return self._plain_matrix
         return self._plain_matrix / ops.expand_dims(self._scale, -1)
 
-    def _index(self, x: Tensor) -> Any:
+    def _index(self, x: Tensor) -> Tensor:
         """The integers, which are rows of the table."""
-        if x.device == "cuda":  # to look at the integers would be to wait for the GPU
-            return x if x.dtype.kind in "iu" else x.astype("int32")
-        index = x.value
-        if index.dtype.kind not in "iu":
-            index = index.astype("int32")
-        if index.size and (index.min() < 0 or index.max() >= self.input_dim):
+        index = x if x.dtype.kind in "iu" else x.astype("int32")
+        if index.size:
+            steps.check(self._check_range, index.value)
+        return index
+
+    def _check_range(self, index: np.ndarray) -> None:
+        least, largest = index.min(), index.max()
+        if least < 0 or largest >= self.input_dim:
             raise ValueError(
                 f"layer {self.name!r}: the integers must be between 0 and input_dim - 1 = "
-                f"{self.input_dim - 1}, got {index.min()} to {index.max()}."
+                f"{self.input_dim - 1}, got {least} to {largest}."
             )
-        return index
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None

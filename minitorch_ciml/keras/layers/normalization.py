@@ -216,7 +216,7 @@ class BatchNormalization(ScaleAndShift):
 
     def _follow(self, average: Any, value: Any, momentum: float) -> None:
         """average = momentum average + (1 - momentum) value, in place and where they are."""
-        kernel = kernels.find(average.device, "moving_average")
+        kernel = kernels.find(value.device, "moving_average")
         kernel(average.value, value.value.astype(average.dtype, copy=False), momentum)  # type: ignore[misc]
         average.touch()
 

@@ -162,7 +162,7 @@ def reduce_weighted_values(
     if mask is not None:
         kept = _aligned(mask, values, "mask")
         if rows is None:
-            n = n * _number(mean(kept)) if kept.size else 0.0
+            n = mean(kept).detach() * n if kept.size else 0.0
         else:
             n = _even_count(kept, values, rows)
         weight = kept if weight is None else weight * kept
@@ -175,17 +175,12 @@ def reduce_weighted_values(
     if reduction == "sum":
         return total if rows is None else total * float(rows.ranks)
     if reduction == "mean_with_sample_weight" and weight is not None:
-        n = _number(sum_(weight))
+        n = sum_(weight).detach()
         if rows is not None:
             n = distributed.init().total(float(n)) / rows.ranks
     if isinstance(n, Tensor):
         return total / where(n == 0, 1.0, n)
     return total / n if n else total
-
-
-def _number(x: Tensor) -> Any:
-    """A number as Python's; on a GPU as it is, since the host would wait for it."""
-    return float(x) if x.device == "cpu" else x.detach()
 
 
 def _even_share(size: int, rows: config.Part) -> float:

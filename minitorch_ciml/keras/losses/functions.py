@@ -17,6 +17,7 @@ import numpy as np
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, log, log1p, maximum, minimum, sqrt, where
 from minitorch_ciml.autograd.tensor import as_tensor
+from minitorch_ciml.kernels import steps
 from minitorch_ciml.keras.losses.base import as_float, of_one_rank
 from minitorch_ciml.keras.masks import set_mask
 from minitorch_ciml.ops import logsumexp, matmul, mean, transpose
@@ -48,13 +49,17 @@ def _pair(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
 
 def _check_labels(name: str, labels: Any) -> None:
     """Refuses labels such as -1 or 2. Of many numbers, as in images, it takes too long to look."""
-    if isinstance(labels, np.ndarray) and 0 < labels.size <= _FEW:
+
+    def look(labels: np.ndarray) -> None:
         least, largest = labels.min(), labels.max()
         if least < 0 or largest > 1:
             raise ValueError(
                 f"{name}: got targets from {least:g} to {largest:g}, expected 0 to 1: encode two "
                 "classes as 0 and 1; for more take sparse_categorical_crossentropy."
             )
+
+    if 0 < labels.size <= _FEW:
+        steps.check(look, labels)
 
 
 _FEW = 4096

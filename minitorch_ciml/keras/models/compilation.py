@@ -14,6 +14,7 @@ from minitorch_ciml.keras.models.losses_and_metrics import (
     Names,
     output_names,
 )
+from minitorch_ciml.keras.models.programs import Programs
 from minitorch_ciml.keras.models.stepper import Stepper
 
 # Arguments of Keras 2, Horovod and graph mode that change nothing here.
@@ -31,6 +32,7 @@ class Compiled:
     _loss_tracker: Any = None
     _compile_arguments: dict | None = None
     _stepper: Stepper | None = None
+    _programs: dict[str, Programs] | None = None
 
     def compile(
         self,
@@ -90,7 +92,7 @@ class Compiled:
             "run_eagerly": run_eagerly,
             "jit_compile": jit_compile,
         }
-        self._stepper = None
+        self._stepper = self._programs = None
         self.compiled = True
         self.stop_training = False
 
@@ -116,7 +118,7 @@ class Compiled:
         """Changes how steps are made, and nothing else."""
         self._check_compiled(next(iter(arguments)))
         self._compile_arguments |= arguments  # type: ignore[operator]
-        self._stepper = None
+        self._stepper = self._programs = None
 
     @property
     def loss(self) -> Any:

@@ -25,6 +25,7 @@ from minitorch_ciml.keras.layers.core import Activation
 from minitorch_ciml.keras.layers.layer import Layer, is_training
 from minitorch_ciml.keras.layers.normalization import BatchNormalization
 from minitorch_ciml.keras.masks import any_mask
+from minitorch_ciml.kernels import steps
 
 
 class NormalizedConv:
@@ -97,6 +98,8 @@ class NormalizedConv:
             return fold(conv, normalization)
         if type(conv.kernel.value) is not np.ndarray:
             return fold(conv, normalization)  # a recorded CUDA graph must see new weights
+        if steps.program.get() is not None:
+            raise steps.NotRecordable("a convolution keeps its kernel with the normalization in it")
         key = tuple([(id(w), w.serial) for w in weights])
         if self._folded is None or self._folded[0] != key:
             self._folded = key, fold(conv, normalization)

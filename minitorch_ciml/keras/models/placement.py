@@ -10,6 +10,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.keras.models.programs import Programs
 from minitorch_ciml.keras.models.stepper import Stepper
 from minitorch_ciml.keras.tree import map_structure
 
@@ -34,11 +35,13 @@ class Placed:
     """Mixed into `Trainer`: brings batches to the model's device."""
 
     _stepper: Stepper | None
+    _programs: dict[str, Programs] | None  # by the name of the step
 
     @property
     def why_not_recorded(self) -> str | None:
-        """Why training steps on a GPU are not recorded; None where they are, or may yet be."""
-        return None if self._stepper is None else self._stepper.why_not
+        """Why training steps are not recorded; None where they are, or may yet be."""
+        recorder = self._stepper or (self._programs or {}).get("_differentiated")
+        return None if recorder is None else recorder.why_not
 
     def _device(self) -> str:
         """Where the weights are; without any, the current device."""
@@ -51,6 +54,17 @@ class Placed:
         if self._stepper is None:
             self._stepper = Stepper(self)
         return self._stepper
+
+    def _run_step(self, step: Callable, *data: Any) -> Any:
+        """`step(*data)`; on the CPU from its program, once there is one."""
+        if config.get_device() != "cpu":
+            return step(*data)
+        if self._programs is None:
+            self._programs = {}
+        programs = self._programs.get(step.__name__)
+        if programs is None:
+            programs = self._programs[step.__name__] = Programs(self)
+        return programs.run(step, *data)
 
     def _as_tensors(self, *batch: Any) -> tuple:
         """A batch as tensors on the model's device."""

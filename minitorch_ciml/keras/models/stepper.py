@@ -15,6 +15,11 @@ from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras import distribution
 from minitorch_ciml.keras.models.data import input_dtype, pack_x_y_sample_weight
+from minitorch_ciml.keras.models.recordable import (
+    reason_against,
+    reason_against_recording,
+    reason_for_own,
+)
 from minitorch_ciml.keras.tree import flatten, pack_as
 
 _WARM_UP = 2  # steps with the same shapes before one is recorded: kernels are loaded in them
@@ -101,7 +106,7 @@ class Stepper:
     def _record(self, tensors: tuple) -> bool:
         graph = import_module("minitorch_ciml.kernels.cuda.graph")
         runtime = import_module("minitorch_ciml.kernels.cuda.runtime")
-        self.why_not = reason_against_recording(self._model)
+        self.why_not = _reason_against_recording(self._model)
         if self.why_not is not None:
             return False
         undo = _undoing(self._model)
@@ -120,47 +125,21 @@ class Stepper:
         return self._graph.replay()
 
 
-def reason_against_recording(model: Any) -> str | None:
-    """Why a model's training steps cannot be recorded, or None."""
+def _reason_against_recording(model: Any) -> str | None:
+    """Why a model's training steps cannot be recorded, or None: also the optimizer, the metrics."""
     from minitorch_ciml.keras.models.trainer import Trainer
 
-    arguments = model._compile_arguments
-    if model.run_eagerly:
-        return "run_eagerly=True"
-    if arguments["jit_compile"] is False:
-        return "jit_compile=False"
-    optimizer = model.optimizer
+    optimizer, arguments = model.optimizer, model._compile_arguments
     if optimizer is not None and not optimizer.can_be_recorded:
         return f"{type(optimizer).__name__} decides on the host what each step does"
-    inventory = model._inventory().layers
-    on_host = [type(layer).__name__ for layer in inventory if getattr(layer, "on_host", False)]
-    if on_host:
-        return f"{on_host[0]} is computed on the host; a data set's map can do it before the model"
-    if arguments["jit_compile"] is True:
-        return None  # as asked
-    for name in ("train_step", "compute_loss", "compute_metrics"):
+    reason = reason_against_recording(model)
+    if reason is not None or arguments["jit_compile"] is True:
+        return reason
+    for name in ("train_step", "compute_metrics"):
         if getattr(type(model), name) is not getattr(Trainer, name):
-            return f"{type(model).__name__} has its own {name}; pass jit_compile=True if it may be"
-    things = [optimizer, *flatten([arguments[k] for k in ("loss", "metrics", "weighted_metrics")])]
-    for layer in inventory:
-        things += [layer, *(v for v in vars(layer).values() if callable(v))]
-    for weight in model.weights:
-        things += [getattr(weight, "regularizer", None), getattr(weight, "constraint", None)]
-    for thing in things:
-        if not _is_ours(thing):
-            name = getattr(thing, "__name__", type(thing).__name__)
-            return f"{name} is not of this package; pass jit_compile=True if its steps are alike"
-    return None
-
-
-def _is_ours(thing: Any) -> bool:
-    if thing is None or isinstance(thing, str):
-        return True
-    function = getattr(thing, "fn", getattr(thing, "_fn", None))  # of a wrapped loss or metric
-    if function is not None and not _is_ours(function):
-        return False
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return str(named.__module__).partition(".")[0] == __name__.partition(".")[0]
+            return reason_for_own(model, name)
+    given = [arguments[k] for k in ("metrics", "weighted_metrics")]
+    return reason_against([optimizer, *flatten(given)])
 
 
 def _undoing(model: Any) -> Callable[[], None]:

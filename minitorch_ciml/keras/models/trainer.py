@@ -60,20 +60,9 @@ class Trainer(Compiled, Placed):
         `(x, y, sample_weight)`; `keras.utils.unpack_x_y_sample_weight` takes all of them.
         """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        # As in Keras, a `call` without the argument `training` is never told.
-        told = {"training": True} if self._takes_training else {}  # type: ignore[attr-defined]
-        y_pred = self(x, **told)  # type: ignore[operator]
-        loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+        y_pred, loss, gradients = self._run_step(self._differentiated, x, y, sample_weight)
         weights = self.trainable_weights  # type: ignore[attr-defined]
         if weights:
-            gradients: list = [None] * len(weights)
-            if loss.requires_grad:
-                gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
-            elif _has_rows():
-                raise ValueError(
-                    "the loss does not depend on the model's weights, so there is nothing to "
-                    "train; compute it from y_pred with keras.ops, and not with NumPy."
-                )
             self.optimizer.apply(gradients, weights)
         self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
@@ -81,16 +70,43 @@ class Trainer(Compiled, Placed):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Scores one batch; returns the logs."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        y_pred = self(x, training=False)  # type: ignore[operator]
-        own = type(self).compute_loss is not Trainer.compute_loss
-        if self._compile_loss is not None or own or self.losses:  # type: ignore[attr-defined]
-            loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+        y_pred, loss = self._run_step(self._scored, x, y, sample_weight)
+        if loss is not None:
             self._loss_tracker.update_state(loss.value, sample_weight=_samples(x))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
         """The model's outputs for one batch."""
-        return self(unpack_x_y_sample_weight(data)[0], training=False)  # type: ignore[operator]
+        return self._run_step(self._predicted, unpack_x_y_sample_weight(data)[0])
+
+    def _differentiated(self, x: Any, y: Any, sample_weight: Any) -> tuple:
+        """The model's outputs for a batch, their loss, and its gradients for all weights."""
+        # As in Keras, a `call` without the argument `training` is never told.
+        told = {"training": True} if self._takes_training else {}  # type: ignore[attr-defined]
+        y_pred = self(x, **told)  # type: ignore[operator]
+        loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+        weights = self.trainable_weights  # type: ignore[attr-defined]
+        gradients: list = [None] * len(weights)
+        if loss.requires_grad and weights:
+            gradients = grad(self.optimizer.scale_loss(loss), weights, allow_unused=True)
+        elif weights and _has_rows():
+            raise ValueError(
+                "the loss does not depend on the model's weights, so there is nothing to "
+                "train; compute it from y_pred with keras.ops, and not with NumPy."
+            )
+        return y_pred, loss, gradients
+
+    def _scored(self, x: Any, y: Any, sample_weight: Any) -> tuple:
+        """The model's outputs for a batch, and their loss, if there is one."""
+        y_pred = self._predicted(x)
+        own = type(self).compute_loss is not Trainer.compute_loss
+        if self._compile_loss is None and not own and not self.losses:  # type: ignore[attr-defined]
+            return y_pred, None
+        return y_pred, self._loss_of(x, y, y_pred, sample_weight, training=False)
+
+    def _predicted(self, x: Any) -> Any:
+        """The model's outputs for a batch."""
+        return self(x, training=False)  # type: ignore[operator]
 
     def compute_loss(
         self,

@@ -160,6 +160,8 @@ class LossScaleOptimizer(Optimizer):
     def scale_loss(self, loss: Any) -> Any:
         """The loss times the scale: what to differentiate."""
         scale = self.dynamic_scale
+        if steps.program.get() is not None:
+            raise steps.NotRecordable("the loss scale is a number of the host's")
         return loss * (float(scale) if scale.device == "cpu" else Tensor.constant(scale.value))
 
     @property
