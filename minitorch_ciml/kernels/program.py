@@ -5,9 +5,9 @@ the same shapes, and for a small model it takes longer than the kernels. A `Prog
 of a step without it: the kernels that were called, in order, each with the numbers of its arrays.
 
 While a step is recorded, its arrays are `Slot`s. A slot has a shape and a dtype and can be given to
-ops; whoever wants to look at its numbers gets a `NotRecordable`. So nothing that depends on
-one batch can find its way into the program unseen. Arrays that are no slots are constants: what they
-hold at the time of a run is used, so weights that are changed in place are the new ones.
+ops; whoever wants to look at its numbers gets a `NotRecordable`. So nothing that depends on one
+batch finds its way into the program unseen. Arrays that are no slots are constants: what they hold
+at the time of a run is used, so weights that are changed in place are the new ones.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ class Program:
             result: Any = function(*[values[i] for i in inputs], **params)
             if type(outputs) is int:
                 values[outputs] = result
-            else:
-                for i, part in zip(outputs, result or ()):
+            elif outputs:
+                for i, part in zip(outputs, result):
                     values[i] = part
             result = part = None  # its memory may be free after this call
             for i in last:

@@ -1,8 +1,8 @@
 """What changes from one training step to the next, although the step is the same.
 
-A training step is recorded once and replayed: on a GPU as a graph (`cuda/graph.py`), on the CPU as a
-program (`program.py`). Its Python code does not run again, so a learning rate, a step's number or a
-random stream would stay what it was. What must not is said with the functions here.
+A training step is recorded once and replayed: on a GPU as a graph (`cuda/graph.py`), on the CPU as
+a program (`program.py`). Its Python code does not run again, so a learning rate, a step's number or
+a random stream would stay what it was. What must not is said with the functions here.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ import numpy as np
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, log, log1p, maximum, minimum, sqrt, where
 from minitorch_ciml.autograd.tensor import as_tensor
-from minitorch_ciml.kernels import steps
 from minitorch_ciml.keras.losses.base import as_float, of_one_rank
 from minitorch_ciml.keras.masks import set_mask
+from minitorch_ciml.kernels import steps
 from minitorch_ciml.ops import logsumexp, matmul, mean, transpose
 from minitorch_ciml.ops import losses as fused
 from minitorch_ciml.ops import max as max_

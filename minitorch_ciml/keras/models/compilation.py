@@ -56,9 +56,9 @@ class Compiled:
             loss_weights: factors of the outputs' losses.
             metrics: names, metrics or functions to report; per output for several outputs.
             weighted_metrics: metrics that take sample weights into account.
-            run_eagerly: True: every layer is called for itself, and no step on a GPU is recorded.
-            jit_compile: "auto": record a step on a GPU where all of it is this package's own; True:
-                also with the user's own Python code in it, which then runs only once; False: never.
+            run_eagerly: True: every layer is called for itself, and no step is recorded.
+            jit_compile: "auto": record a step where all of it is this package's own; True: also
+                with the user's own Python code in it, which then runs no more; False: never.
             auto_scale_loss: train a model of the policy "mixed_float16" with a
                 `LossScaleOptimizer` around the optimizer.
             steps_per_execution: accepted as in Keras; steps are always made one by one.

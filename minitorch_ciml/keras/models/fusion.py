@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from minitorch_ciml import ops
 from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.keras.activations import linear, relu
