@@ -57,8 +57,8 @@ def residual():
 
 def masked_lstm():
     return keras.Sequential([
-        layers.Input((6,)), layers.Embedding(9, 5, mask_zero=True), layers.LSTM(7, return_sequences=True),
-        layers.GRU(4), layers.Dense(1, activation="sigmoid"),
+        layers.Input((6,)), layers.Embedding(9, 5, mask_zero=True),
+        layers.LSTM(7, return_sequences=True), layers.GRU(4), layers.Dense(1, activation="sigmoid"),
     ])  # fmt: skip
 
 
@@ -195,10 +195,6 @@ def one_that_draws(x):
     return x + keras.random.normal(x.shape, stddev=0.1)
 
 
-def one_that_draws_with_numpy(x):
-    return x * np.random.default_rng(int(x.size)).random(x.shape).astype("f4")
-
-
 @pytest.mark.parametrize(
     "function", [one_that_looks, one_that_reads_with_numpy, one_that_compares, one_that_draws]
 )
@@ -208,18 +204,18 @@ def test_a_step_that_may_do_something_else_is_not_recorded(function):
     assert all(map(np.array_equal, model.get_weights(), by_code.get_weights()))
 
 
-@pytest.mark.parametrize("step", [1, 3])
-def test_a_step_that_differs_from_the_one_before_is_not_run_as_it(step):
+def one_that_counts(kind):
+    count = iter(range(1, 1000))
+    return lambda x: x * kind(1 / next(count))
+
+
+@pytest.mark.parametrize("kind", [float, lambda k: np.full(4, k, "f4")])
+def test_a_step_that_differs_from_the_one_before_is_not_run_as_it(kind):
     """A number of Python's, or an array, that changes from step to step."""
-    for kind in (float, lambda k: np.full(4, k, "f4")):
-        found = []
-        for by_code in (False, True):
-            count = iter(range(0, 10**6, step))
-            model = trained_with(lambda x: x * kind(1 / (1 + next(count))), by_code)
-            found.append(model.get_weights())
-            if not by_code:
-                assert runs(model) == 0
-        assert all(map(np.array_equal, *found))
+    model = trained_with(one_that_counts(kind))
+    by_code = trained_with(one_that_counts(kind), by_code=True)
+    assert runs(model) == 0
+    assert all(map(np.array_equal, model.get_weights(), by_code.get_weights()))
 
 
 def test_constants_are_taken_for_constants():

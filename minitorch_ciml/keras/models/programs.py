@@ -18,7 +18,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.engine import watchers
+from minitorch_ciml.autograd.backward import watchers
 from minitorch_ciml.keras import distribution
 from minitorch_ciml.keras.masks import mask_of, set_mask
 from minitorch_ciml.keras.models.recordable import reason_against_recording
