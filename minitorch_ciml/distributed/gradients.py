@@ -32,6 +32,7 @@ from minitorch_ciml.distributed.bells import Arrival
 from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
 from minitorch_ciml.distributed.sums import average_in_fixed_order
+from minitorch_ciml.kernels import steps
 
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
 PIECE = 4 << 20  # bytes
@@ -130,14 +131,7 @@ class GradientExchange:
             return None
         if not self._lanes[0].always and config.part.get() is None:
             return None
-        if any(lane.sending for lane in self._lanes):
-            raise RuntimeError(
-                "the gradients are sent while backward runs, but there was a second backward "
-                "before optimizer.apply; use DataParallel(overlap=False)."
-            )
-        self._began = perf_counter()
-        for lane in self._lanes:
-            lane.begin()
+        steps.aside(self._begin)
         uses: dict[Variable, int] = {}
         for v in lineage:
             if v.record is not None:
@@ -150,15 +144,28 @@ class GradientExchange:
                 if x in uses:
                     uses[x] -= 1
                     if uses[x] == 0 and x.hooks is None and x in gradients:
-                        self._arrived(x, gradients[x])
-            for lane in self._lanes:
-                lane.poll()
+                        steps.aside(self._arrived, x, gradients[x])
+            steps.aside(self._poll)
 
         return after
+
+    def _begin(self) -> None:
+        if any(lane.sending for lane in self._lanes):
+            raise RuntimeError(
+                "the gradients are sent while backward runs, but there was a second backward "
+                "before optimizer.apply; use DataParallel(overlap=False)."
+            )
+        self._began = perf_counter()
+        for lane in self._lanes:
+            lane.begin()
 
     def _arrived(self, parameter: Variable, gradient: np.ndarray) -> None:
         lane, i = self._positions[parameter]
         lane.arrived(i, gradient, self._overlapped)
+
+    def _poll(self) -> None:
+        for lane in self._lanes:
+            lane.poll()
 
     def close(self) -> None:
         """Watches no backward any more."""

@@ -130,24 +130,23 @@ class Program:
 
     def call(self, function: Callable, *inputs: Any, **params: Any) -> Any:
         """`function(*inputs, **params)` with the arrays behind the slots, now and in every run."""
-        arrays = [x.array if type(x) is Slot else x for x in inputs]
-        named = {name: x for name, x in params.items() if type(x) is Slot}
-        result = function(*arrays, **{k: named[k].array if k in named else x
-                                      for k, x in params.items()})  # fmt: skip
+        given = {name: x.array if type(x) is Slot else x for name, x in params.items()}
+        result = function(*[x.array if type(x) is Slot else x for x in inputs], **given)
+        several = isinstance(result, (tuple, list))
+        slots = [self._new(x) for x in (result if several else [result])]
+        outputs = tuple([slot.number for slot in slots])
+        self.note(function, *inputs, outputs=outputs if several else outputs[0], **params)
+        found = [None if slot.array is None else slot for slot in slots]
+        return found if several else found[0]
+
+    def note(
+        self, function: Callable, *inputs: Any, outputs: int | tuple[int, ...] = (), **params: Any
+    ) -> None:
+        """A call in every run, but not now."""
         numbers = tuple([self._number_of(x) for x in inputs])
-        outputs: Any = ()
-        slots: Any = None
-        if isinstance(result, (tuple, list)):
-            slots = tuple([self._new(x) for x in result])
-            outputs = tuple([slot.number for slot in slots])
-            slots = tuple([None if slot.array is None else slot for slot in slots])
-        elif result is not None:
-            slots = self._new(result)
-            outputs = slots.number
-        fixed = {name: x for name, x in params.items() if name not in named}
-        by_name = tuple([(name, slot.number) for name, slot in named.items()])
-        self._calls.append(Call(function, numbers, fixed, by_name, outputs, ()))
-        return slots
+        fixed = {name: x for name, x in params.items() if type(x) is not Slot}
+        named = tuple([(name, x.number) for name, x in params.items() if type(x) is Slot])
+        self._calls.append(Call(function, numbers, fixed, named, outputs, ()))
 
     def matches(self, other: Program) -> bool:
         """Whether another recording of the step was the same, but for what is given anew."""

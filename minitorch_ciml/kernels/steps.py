@@ -78,3 +78,14 @@ def check(look: Callable[[np.ndarray], None], array: Any) -> None:
         look(array)
     elif program.get() is not None:
         program.get().call(look, array)
+
+
+def aside(function: Callable, *inputs: Any) -> None:
+    """Calls `function(*inputs)`, which computes nothing that the step needs.
+
+    Not in a step that is being recorded on the CPU, but in every replay of it.
+    """
+    if program.get() is None:
+        function(*inputs)
+    else:
+        program.get().note(function, *inputs)
