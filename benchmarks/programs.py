@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.keras_models import build_model
 from benchmarks.workloads import BY_NAME, LEARNING_RATE, make_data
@@ -26,7 +26,7 @@ ROUNDS, SECONDS = 15, 0.3  # of each round
 
 
 def main(names: list[str]) -> None:
-    table = Table("model", "code, us", "program, us", "code / program", "quickest of each")
+    table = Table(Column("model", no_wrap=True), "code, us", "program, us", "code / program", "quickest of each")
     for name in names or NAMES:
         workload = BY_NAME[name]
         x, y = make_data(workload, workload.steps)

@@ -58,7 +58,7 @@ class Programs:
         """
         if self.why_not is not None:
             return function(*data)
-        key = (config.part.get() or (), len(watchers), *map(_kind_of, data))
+        key = (config.part.get() or (), tuple(watchers), *map(_kind_of, data))
         if None in key:
             return function(*data)
         inventory = self._model._inventory()
