@@ -26,7 +26,8 @@ ROUNDS, SECONDS = 15, 0.3  # of each round
 
 
 def main(names: list[str]) -> None:
-    table = Table(Column("model", no_wrap=True), "code, us", "program, us", "code / program", "quickest of each")
+    titles = ("code, us", "program, us", "code / program", "quickest of each")
+    table = Table(Column("model", no_wrap=True), *titles)
     for name in names or NAMES:
         workload = BY_NAME[name]
         x, y = make_data(workload, workload.steps)
