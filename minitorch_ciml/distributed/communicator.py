@@ -21,6 +21,7 @@ from minitorch_ciml.distributed import launch
 from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
 from minitorch_ciml.distributed.logs import keep_apart
 from minitorch_ciml.distributed.node import Node
+from minitorch_ciml.kernels import steps
 
 OPERATIONS = ("sum", "mean", "min", "max")
 
@@ -219,6 +220,8 @@ class MPICommunicator(Communicator):
     @contextmanager
     def waiting(self, name: str) -> Iterator[None]:
         """Inside the block, this rank needs the others: the watchdog looks after it."""
+        if steps.program.get() is not None:  # another rank may not be recording this step
+            raise steps.NotRecordable("the ranks wait for each other within the step")
         self._watchdog.begin(name)
         try:
             yield
