@@ -185,6 +185,7 @@ def _undoing(model: Any) -> Callable[[], None]:
     def undo() -> None:
         rewind()
         for weight, value in kept:
-            weight.assign(Tensor.constant(value))
+            if not np.array_equal(weight.value, value):
+                weight.assign(Tensor.constant(value))
 
     return undo
