@@ -97,6 +97,7 @@ MISTAKES = {
     "JSON": (lambda: keras.models.model_from_json("{}"), r"expected what to_json\(\) gave, got"),
     "stack": (lambda: keras.Sequential.from_config({"a": 1}), "get_config.. gave, with 'layers'"),
     # layers
+    "a path": (lambda: layers.Dense(3, name="a/b"), "name='a/b': a name has no '/', which stands"),
     "no units": (lambda: layers.Dense(), r"expected Dense\(units=...\)"),
     "half a unit": (lambda: layers.Dense(3.5), "units must be a positive integer, got 3.5"),
     "rate": (lambda: layers.Dropout(5), "rate must be between 0 and 1, got 5"),

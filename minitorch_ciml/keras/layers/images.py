@@ -53,7 +53,8 @@ class ImageLayer(Layer):
     ):
         super().__init__(**kwargs)
         if bounding_box_format is not None:
-            one_of(type(self).__name__, "bounding_box_format", bounding_box_format, FORMATS)
+            form = str(bounding_box_format).lower()
+            one_of(type(self).__name__, "bounding_box_format", form, FORMATS)
         self.bounding_box_format = bounding_box_format
         self.data_format = standardize_data_format(data_format)
         one_of(type(self).__name__, "data_format", self.data_format,

@@ -119,6 +119,8 @@ class Layer(HoldsWeights, CarriesMasks):
         **old_arguments: Any,
     ):
         self.name = str(name) if name else unique_name(snake_case(type(self).__name__))
+        if "/" in self.name:
+            raise ValueError(f"name={self.name!r}: a name has no '/', which stands in paths.")
         self.activity_regularizer = get("keras.regularizers", activity_regularizer, "regularizer")
         self.dtype_policy = dtype_policies.get(dtype)
         self.autocast = autocast
