@@ -242,6 +242,27 @@ def test_a_changed_setting_is_noticed():
     assert runs(model) == 4
 
 
+def test_a_changed_loss_or_regularizer_is_noticed():
+    x, y = numbers()
+    losses = []
+    for by_code in (False, True):
+        keras.utils.set_random_seed(1)
+        regularizer, loss = keras.regularizers.L2(0.0), keras.losses.Huber()
+        model = keras.Sequential(
+            [layers.Input((5,)), layers.Dense(1, kernel_regularizer=regularizer)]
+        )
+        model.compile("sgd", loss)
+        if by_code:
+            code_alone(model)
+        found = [model.train_on_batch(x, y) for _ in range(5)]
+        regularizer.l2 = 0.5
+        found += [model.train_on_batch(x, y) for _ in range(5)]
+        loss.reduction = "sum"
+        losses.append(found + [model.train_on_batch(x, y) for _ in range(5)])
+        assert by_code or runs(model) == 3 * 2
+    assert losses[0] == losses[1]
+
+
 def test_frozen_layers_and_new_weights_are_noticed():
     x, y = numbers()
     model = dense()

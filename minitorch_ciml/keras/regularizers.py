@@ -11,6 +11,7 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import absolute, maximum, sqrt
 from minitorch_ciml.autograd.tensor import as_tensor
 from minitorch_ciml.keras import serialization
+from minitorch_ciml.keras.changes import Noted
 from minitorch_ciml.keras.serialization import Configurable, serializable
 from minitorch_ciml.ops import sum as sum_
 from minitorch_ciml.ops.creation import wide
@@ -23,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Regularizer(Configurable):
+class Regularizer(Noted, Configurable):
     """The base of all regularizers: `__call__(x)` gives the penalty, a scalar tensor."""
 
     def __call__(self, x: Any) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitorch_ciml.autograd import Parameter
+from minitorch_ciml.keras import changes
 from minitorch_ciml.keras.serialization import Configurable
 
 
@@ -31,13 +32,13 @@ class HoldsWeights(Configurable):
         def __setattr__(self, name: str, value: Any) -> None:
             before = self.__dict__.get(name)
             if value is not before and not name.startswith("_") and name not in _OF_TRAINING:
-                note_change()  # a setting, such as a rate: what was recorded of a step is outdated
+                changes.note()  # a setting, such as a rate: what was recorded of a step is outdated
             elif _counts(value) or _counts(before):
-                note_change()
+                changes.note()
             super().__setattr__(name, value)
 
         def __delattr__(self, name: str) -> None:
-            note_change()
+            changes.note()
             super().__delattr__(name)
 
     def _parts(self) -> tuple[list[Any], list[Parameter]]:
@@ -179,14 +180,6 @@ class HoldsWeights(Configurable):
 
 _OF_TRAINING = {"history", "stop_training"}  # what `fit` sets
 
-_changes = 0  # of what layers hold, so far
-
-
-def note_change() -> None:
-    """To be called when a layer gets or loses something: what was found before is found anew."""
-    global _changes
-    _changes += 1
-
 
 class Inventory:
     """What a layer has at this moment.
@@ -201,7 +194,7 @@ class Inventory:
         self.layers = [layer for layer, _ in found]
         self.weights = list(dict.fromkeys([w for _, weights in found for w in weights]))
         self._held: dict[type, list] = {}
-        self._changes = _changes
+        self._changes = changes.number
         # What may be changed in place, which no layer notices: with its items if it holds something
         # that is told, or nothing yet. Of all else, such as a vocabulary, the length must do.
         self._containers: list[tuple[Any, list]] = []
@@ -217,7 +210,7 @@ class Inventory:
 
     def is_current(self) -> bool:
         """Whether a walk would find the same now."""
-        if self._changes != _changes:
+        if self._changes != changes.number:
             return False
         for container, length in self._lengths:
             if len(container) != length:

@@ -14,14 +14,14 @@ import numpy as np
 
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.autograd.tensor import FLOATS, as_array
-from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras import changes, dtype_policies
 from minitorch_ciml.keras.layers.arguments import (
     bound_arguments,
     init_parameters,
     keras2_input_shape,
     shape_parameters,
 )
-from minitorch_ciml.keras.layers.contents import HoldsWeights, note_change
+from minitorch_ciml.keras.layers.contents import HoldsWeights
 from minitorch_ciml.keras.layers.input_spec import InputSpec
 from minitorch_ciml.keras.layers.of_modules import OF_MODULES
 from minitorch_ciml.keras.layers.shapes import as_lists, as_shapes, shapes_of, symbolic
@@ -207,7 +207,7 @@ class Layer(HoldsWeights, CarriesMasks):
         weight.autocast = autocast
         weight.trainable = trainable and self._trainable
         self._roles[weight] = trainable
-        note_change()
+        changes.note()
         return weight
 
     @property

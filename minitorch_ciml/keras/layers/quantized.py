@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml import ops
-from minitorch_ciml.keras import dtype_policies, quantizers
-from minitorch_ciml.keras.layers.contents import note_change
+from minitorch_ciml.keras import changes, dtype_policies, quantizers
 from minitorch_ciml.keras.layers.low_rank import LowRank
 from minitorch_ciml.keras.ops.control import custom_gradient
 
@@ -82,7 +81,7 @@ class Quantized(LowRank):
         self.quantization_config = config
         self.dtype_policy = dtype_policies.get(f"int8_from_{self.dtype_policy.name}")
         del self._roles[matrix]
-        note_change()
+        changes.note()
         self._plain_matrix = self._make_matrix(matrix.shape, lambda: matrix)
         integers, scale = self._integers(matrix.numpy())
         self._plain_matrix.assign(integers)

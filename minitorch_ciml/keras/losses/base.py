@@ -12,6 +12,7 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.arithmetic import where
 from minitorch_ciml.autograd.tensor import FLOATS, as_tensor, cast
 from minitorch_ciml.keras import dtype_policies
+from minitorch_ciml.keras.changes import Noted
 from minitorch_ciml.keras.serialization import Configurable, serialize_keras_object, snake_case
 from minitorch_ciml.ops import logical_and, mean
 from minitorch_ciml.ops import sum as sum_
@@ -20,7 +21,7 @@ from minitorch_ciml.ops.shape import reshape
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 
-class Loss(Configurable):
+class Loss(Noted, Configurable):
     """The base of all losses: `call` gives a value per sample, `__call__` weights and reduces them.
 
     A subclass gives `call(y_true, y_pred)`:
