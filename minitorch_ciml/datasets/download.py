@@ -106,9 +106,10 @@ def _fetch(url: str, file: BinaryIO, timeout: float) -> None:
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     console = Console(stderr=True)
+    console.quiet = not console.is_terminal  # else rich before 15 ends with an empty line
     columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
     with Progress(
-        *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
+        *columns, TransferSpeedColumn(), console=console, disable=console.quiet
     ) as progress:
         task = progress.add_task(url.rsplit("/", 1)[-1], total=None)
 
