@@ -8,7 +8,7 @@ come from somewhere else (from all ranks, say): gradients flow to them too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ EPSILON = 1e-7  # Keras' default where a function does not say another
 # --- the ops ------------------------------------------------------------------------------------
 
 
-_ACTIVATIONS = {"linear": lambda z: z, "relu": relu, "relu6": relu6}
+_ACTIVATIONS: dict[str, Callable] = {"linear": lambda z: z, "relu": relu, "relu6": relu6}
 
 
 def _batch_normalization_ref(x, mean, variance, scale, offset, axis, epsilon, activation):

@@ -235,8 +235,10 @@ def normalize_batch(
     x: Array, scale: Array, offset: Array, moments: Array, *,
     axis: int, epsilon: float, activation: str = "linear",
 ) -> Array:  # fmt: skip
-    how = dict(axis=axis, epsilon=epsilon, activation=activation)
-    return batch_normalization(x, moments[0], moments[1], scale, offset, **how)
+    return batch_normalization(
+        x, moments[0], moments[1], scale, offset,
+        axis=axis, epsilon=epsilon, activation=activation,
+    )  # fmt: skip
 
 
 def normalize_batch_grad(
@@ -258,7 +260,7 @@ def normalize_batch_grad(
 def _grads(
     g: Array, y: Array, x: Array, mean: Array, variance: Array, scale: Array, wants_dx: bool,
     axis: int, epsilon: float, activation: str, share: float,
-) -> Gradients:  # fmt: skip
+) -> tuple[Array | None, Array, Array]:  # fmt: skip
     """`(dx, d_scale, d_offset)`; see `_gradients`."""
     number = x.dtype.type
     g_rows, rows = _rows(g, axis), _rows(x, axis)

@@ -72,7 +72,8 @@ class KernelCache(FunctionCache):
             RuntimeError: if no folder can be written.
         """
         super().__init__(function)
-        self._cache_file = CodeFiles(self._cache_path, self._impl.filename_base, stamp)
+        files: Any = CodeFiles(self._cache_path, self._impl.filename_base, stamp)
+        self._cache_file = files
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

@@ -84,7 +84,8 @@ class Convolution:
         """Whether each output sees one place of x, and `pointwise_grad` computes the gradients."""
         one_place = max(*self.w_shape[:-2], self.groups) == 1
         unpadded = not any(map(any, self.padding))
-        return one_place and unpadded and pointwise_grad.fits(*self.w_shape[-2:], self.dtype)
+        channels, filters = self.w_shape[-2:]
+        return one_place and unpadded and pointwise_grad.fits(channels, filters, self.dtype)
 
     @cached_property
     def is_product(self) -> bool:
@@ -173,11 +174,21 @@ class Convolution:
         for phase in product(*self._axes(backward_axes)):
             if self.groups == 1 and not alone and fits(phase, channels, step):
                 order = tap_order(phase, self._taps)
-                how = {"masked": masked, "step": step}
-                plans.append(row_plan(images, phase, order, filters, channels, **how))
+                plans.append(
+                    row_plan(images, phase, order, filters, channels, masked=masked, step=step)
+                )
             else:
-                how = {"groups": self.groups, "need_slab": masked or self.depthwise}
-                plans.append(window(images, phase, self._taps, filters, channels, **how))
+                plans.append(
+                    window(
+                        images,
+                        phase,
+                        self._taps,
+                        filters,
+                        channels,
+                        groups=self.groups,
+                        need_slab=masked or self.depthwise,
+                    )  # fmt: skip
+                )
         return plans
 
     @property

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     rows_per_chunk: int
     rows: int  # outputs along depth, height and width
     lines: int
-    count: int
+    count: int  # type: ignore[assignment]  # of a tuple
     row_step: int  # planes of the source from one row of outputs to the next
     line_step: int
     depth: int  # the source

@@ -190,7 +190,7 @@ def _plan(x_shape: Ints, g_shape: Ints, w_shape: Ints, strides: Ints, padding: P
     missing = (1,) * (2 - len(size))  # along one axis: images of one line
     height, width = (*missing, *size)
     tall, broad = (*missing, *w_shape[:-2])
-    (above, _), (left, _) = (*((0, 0),) * len(missing), *padding)
+    (above, _), (left, _) = ((0, 0),) * len(missing) + padding
     down, right = (*missing, *strides)
     rows, columns = (*missing, *g_shape[1:-1])
     parts = min(images, UNITS)

@@ -44,7 +44,7 @@ class Axis(NamedTuple):
     taps: Ints
     at: Ints
     step: int
-    count: int
+    count: int  # type: ignore[assignment]  # of a tuple
     out_start: int
     out_step: int
     out_size: int

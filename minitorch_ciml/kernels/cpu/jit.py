@@ -119,10 +119,10 @@ class _EntryCompiler(Compiler):
 
 def _part(function: Callable, **options: Any) -> Any:
     """Compiles a function that only kernels call."""
-    compiled = njit(
-        nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
-        pipeline_class=_PartCompiler, **options,
-    )(function)  # fmt: skip
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled = njit(nogil=True, error_model="numpy", pipeline_class=_PartCompiler, **options)(
+        function
+    )
     compile_types = compiled.compile
     # Not for each constant anew: numba tries `i = 0` as a constant before it finds `i += 1`.
     compiled.compile = lambda kinds: compile_types(tuple(map(types.unliteral, kinds)))
@@ -186,7 +186,7 @@ def entry(function: Callable, *made_of: Callable, **options: Any) -> Any:
     return compiled
 
 
-def named(function: FunctionType, name: str, **known: Any) -> FunctionType:
+def named(function: Callable, name: str, **known: Any) -> FunctionType:
     """A copy of a function that knows more global names: the cache finds its code by its name.
 
     What a factory makes must differ in name, and must not be a closure: numba never finds the code

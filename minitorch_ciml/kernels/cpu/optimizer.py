@@ -96,7 +96,7 @@ def _address(array: np.ndarray | None) -> int:
     """Where an array's memory begins. (NumPy's own way takes four times as long.)"""
     if array is None or not array.size:
         return 0
-    return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
 
 
 @Rule

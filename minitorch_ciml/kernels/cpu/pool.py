@@ -312,7 +312,7 @@ def _upsample_grad(g, dx, sizes, times, images, channels, most):
 def _plan(
     input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads
 ) -> tuple[Axis, Axis, Axis, int, int]:
-    axes = [
+    axis_1, axis_2, axis_3 = [
         Axis(size, output_size(size, window, stride, pads), window, stride, pads[0])
         for size, window, stride, pads in zip(
             as_three(input_shape[1:-1], 1),
@@ -322,7 +322,7 @@ def _plan(
             strict=True,
         )
     ]
-    return (*axes, input_shape[0], input_shape[-1])
+    return axis_1, axis_2, axis_3, input_shape[0], input_shape[-1]
 
 
 def _output_shape(input_shape: Ints, pool_size: Ints, strides: Ints, padding: Pads) -> Ints:

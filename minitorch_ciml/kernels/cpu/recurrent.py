@@ -15,6 +15,7 @@ Shapes and formulas are those of `reference/recurrent.py`.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -228,7 +229,7 @@ def lstm_grad(
     g: Array, y: Array, x: Array, h: Array, c: Array, w: Array, u: Array, b: Array, *,
     needs: Needs, saved: tuple, sequences: bool,
 ) -> Gradients:  # fmt: skip
-    if not _is_simple(g, x, h, c, w, u, b):
+    if not _is_simple(x, h, c, w, u, b):
         return reference.lstm_grad(
             g, y, x, h, c, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
@@ -339,7 +340,7 @@ def gru_grad(
     g: Array, y: Array, x: Array, h: Array, w: Array, u: Array, b: Array, *,
     needs: Needs, saved: tuple, sequences: bool,
 ) -> Gradients:  # fmt: skip
-    if not _is_simple(g, x, h, w, u, b):
+    if not _is_simple(x, h, w, u, b):
         return reference.gru_grad(
             g, y, x, h, w, u, b, needs=needs, saved=saved, sequences=sequences
         )
@@ -394,7 +395,7 @@ def _simple_grad(blocks, u, dh, g, hs, dz):
 
 def simple_rnn(
     x: Array, h: Array, w: Array, u: Array, b: Array, *, sequences: bool
-) -> tuple[Array, tuple]:
+) -> tuple[Array, Any]:
     if not _is_simple(x, h, w, u, b):
         return reference.simple_rnn(x, h, w, u, b, sequences=sequences)
     rows, hs = _rows_with(x, h), _history(x, h)
@@ -404,9 +405,9 @@ def simple_rnn(
 
 def simple_rnn_grad(
     g: Array, y: Array, x: Array, h: Array, w: Array, u: Array, b: Array, *,
-    needs: Needs, saved: tuple, sequences: bool,
+    needs: Needs, saved: Any, sequences: bool,
 ) -> Gradients:  # fmt: skip
-    if not _is_simple(g, x, h, w, u, b):
+    if not _is_simple(x, h, w, u, b):
         return reference.simple_rnn_grad(
             g, y, x, h, w, u, b, needs=needs, saved=saved, sequences=sequences
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -29,9 +30,11 @@ Gradients = tuple[Array | None, ...]
 
 # Kernels for use in kernels. The sums of the first may be reordered, which is what vectorises them;
 # but not the exponential's terms, of which the last would be lost. Those may be fused.
-how = dict(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-reordered = njit(fastmath={"reassoc", "nsz", "contract"}, **how)
-fused = njit(fastmath={"contract"}, **how)
+_HOW: dict[str, Any] = {
+    "nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
+reordered = njit(fastmath={"reassoc", "nsz", "contract"}, **_HOW)
+fused = njit(fastmath={"contract"}, **_HOW)
 
 MANY = 1 << 16  # elements that are worth several threads
 PARTS = 64  # of the rows, of which each thread takes one at a time

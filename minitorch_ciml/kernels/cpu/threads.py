@@ -31,7 +31,7 @@ from llvmlite import ir
 from numba import get_num_threads, set_num_threads
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np.ufunc import parallel
+from numba.np.ufunc import parallel as threading_layer
 
 from minitorch_ciml.kernels import host, openblas
 from minitorch_ciml.kernels.cpu.jit import entry, kernel, named
@@ -40,7 +40,7 @@ openblas.let_idle_threads_sleep()
 
 # Loads the threading layer and tells LLVM where `numba_parallel_for` is, also for kernels that come
 # from the cache.
-parallel._launch_threads()
+threading_layer._launch_threads()
 if "NUMBA_NUM_THREADS" not in os.environ:
     set_num_threads(min(host.default_threads(), get_num_threads()))
 
@@ -186,7 +186,7 @@ def name_of(function: Callable) -> str:
     return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
 
-def _borrowed(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any) -> Any:
+def _borrowed(context: Any, builder: ir.IRBuilder, kind: Any, value: Any) -> Any:
     """The same value, whose arrays do not count who holds them: who launches the task does.
 
     Each call of a kernel counts its arrays in and out. Threads that share an array would wait for
@@ -195,7 +195,7 @@ def _borrowed(context: Any, builder: ir.IRBuilder, kind: types.Type, value: Any)
     if isinstance(kind, types.BaseTuple):
         items = [
             _borrowed(context, builder, item, builder.extract_value(value, i))
-            for i, item in enumerate(kind.types)
+            for i, item in enumerate(kind.types)  # type: ignore[attr-defined]
         ]
         return context.make_tuple(builder, kind, items)
     if not isinstance(kind, types.Array):

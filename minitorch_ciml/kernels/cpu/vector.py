@@ -38,7 +38,7 @@ def lanes_of(dtype: np.dtype) -> int:
 class Vector(types.Type):
     """The type of one register full of `dtype`, or of another number of lanes."""
 
-    def __init__(self, dtype: types.Type, lanes: int | None = None) -> None:
+    def __init__(self, dtype: Any, lanes: int | None = None) -> None:
         self.dtype = dtype
         self.lanes = lanes or VECTOR_BITS // dtype.bitwidth
         super().__init__(name=f"vector({dtype} x {self.lanes})")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def conv_bias_act_grad(
     """`(dx, dw, db)` of :func:`conv_bias_act`, each None unless `needs` asks for it; y is its
     output.
     """
-    how = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    how: Any = dict(strides=strides, padding=padding, dilation=dilation, groups=groups)
     if activation == "relu":
         g = np.where(y > 0, g, 0)
     return (
@@ -263,8 +264,10 @@ def conv_max_pool_grad(
     """`(dx, dw, db)` of :func:`conv_max_pool`, each None unless `needs` asks for it."""
     sizes = zip(x.shape[1:-1], w.shape, how["strides"], how["padding"], how["dilation"])
     shape = (x.shape[0], *(output_size(n, k, s, p, d) for n, k, s, p, d in sizes), w.shape[-1])
-    pool = {"pool_size": pool_size, "strides": pool_strides, "padding": pool_padding}
-    g = max_pool_scatter(g, saved, input_shape=shape, **pool)
+    g = max_pool_scatter(
+        g, saved, input_shape=shape,
+        pool_size=pool_size, strides=pool_strides, padding=pool_padding,
+    )  # fmt: skip
     return conv_bias_act_grad(g, g, x, w, b, needs=needs, activation="linear", **how)
 
 
@@ -301,7 +304,8 @@ def max_pool_gather(
 def _window_counts(spatial: Ints, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:
     """`(1, *O, 1)`: how many places of each window lie inside the input."""
     inside, ones = _pad(np.ones((1, *spatial, 1)), padding), (1,) * len(pool_size)
-    return sum(inside[at] for _, at in _places(pool_size, spatial, strides, padding, ones))
+    counts: Any = sum(inside[at] for _, at in _places(pool_size, spatial, strides, padding, ones))
+    return counts
 
 
 def avg_pool(x: np.ndarray, *, pool_size: Ints, strides: Ints, padding: Pads) -> np.ndarray:

@@ -72,8 +72,10 @@ def normalize_batch(
     axis: int, epsilon: float, activation: str = "linear",
 ) -> Array:  # fmt: skip
     """`batch_normalization` with the moments of x itself: mean, variance = moments."""
-    how = dict(axis=axis, epsilon=epsilon, activation=activation)
-    return batch_normalization(x, moments[0], moments[1], scale, offset, **how)
+    return batch_normalization(
+        x, moments[0], moments[1], scale, offset,
+        axis=axis, epsilon=epsilon, activation=activation,
+    )  # fmt: skip
 
 
 def normalize_batch_grad(
