@@ -184,7 +184,7 @@ class Program:
             if named:
                 params = params | {name: values[i] for name, i in named}
             result: Any = function(*[values[i] for i in inputs], **params)
-            if type(outputs) is int:
+            if isinstance(outputs, int):
                 values[outputs] = result
             elif outputs:
                 for i, part in zip(outputs, result):
