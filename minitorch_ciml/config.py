@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-FLOAT_TYPES = ("float16", "float32", "float64")
+FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 DEVICES = ("cpu", "cuda")
 
 # True while operations are recorded for backward. Read by the engine at every operation.
@@ -100,10 +100,17 @@ def floatx() -> str:
 
 
 def set_floatx(dtype: str) -> None:
-    """Sets the default float type: 'float16', 'float32' or 'float64'."""
+    """Sets the default float type: 'float16', 'bfloat16', 'float32' or 'float64'.
+
+    Raises:
+        ValueError: another name.
+        ImportError: 'bfloat16' needs the package ml_dtypes.
+    """
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in FLOAT_TYPES:
         raise ValueError(f"set_floatx: got {dtype!r}, expected one of {', '.join(FLOAT_TYPES)}.")
+    if name in _make_ready:
+        _make_ready[name](None)
     _floatx.set(name)
 
 
@@ -171,6 +178,9 @@ def known_device(name: str) -> str:
     return kind
 
 
-def when_chosen(device: str, make_ready: Callable[[int | None], None]) -> None:
-    """From now on, `make_ready(number)` is called whenever `device` is chosen."""
-    _make_ready[device] = make_ready
+def when_chosen(name: str, make_ready: Callable[[int | None], None]) -> None:
+    """From now on, `make_ready(number)` is called whenever that device or float type is chosen.
+
+    The number is that of the GPU, if one is given.
+    """
+    _make_ready[name] = make_ready

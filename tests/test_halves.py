@@ -1,5 +1,8 @@
 """Floats of 16 bits on the CPU: what looks at their bits or their precision, and Keras' parts."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -294,3 +297,149 @@ def test_weights_of_16_bits_are_optimized(dtype, name):
         assert results[0].dtype.name == dtype
         assert (results[0] != start).any()
         assert_near(*results, steps=8)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def small_model(k, policy, optimizer="sgd"):
+    layers = [
+        k.layers.Dense(6, "tanh", dtype=policy), k.layers.BatchNormalization(dtype=policy),
+        k.layers.Dense(1, dtype=policy),
+    ]  # fmt: skip
+    model = k.Sequential([k.Input((4,)), *layers])
+    model.compile(optimizer, k.losses.MeanSquaredError())
+    return model
+
+
+X, Y = RNG.normal(size=(32, 4)).astype("float32"), RNG.normal(size=(32, 1)).astype("float32")
+
+
+@pytest.mark.parametrize("policy", DTYPES)
+def test_training_in_16_bits_alone_is_keras(policy):
+    models = [small_model(k, policy) for k in (keras, peer())]
+    models[1].set_weights([np.float32(w) for w in models[0].get_weights()])
+    losses = [m.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0) for m in models]
+    assert {w.dtype.name for w in models[0].weights} == {policy}
+    ours, theirs = [history.history["loss"] for history in losses]
+    np.testing.assert_allclose(ours, theirs, rtol=8 * PRECISION[policy])
+
+
+@pytest.mark.parametrize("policy", DTYPES)
+def test_adam_trains_what_it_does_not_train_in_keras(policy):
+    """There its constants are rounded: beta_2 is 1 in bfloat16."""
+    losses = []
+    for wanted in (policy, "float32"):
+        keras.utils.set_random_seed(3)
+        model = small_model(keras, wanted, keras.optimizers.Adam(0.01))
+        history = model.fit(X, Y, batch_size=8, epochs=4, shuffle=False, verbose=0)
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*losses, rtol=16 * PRECISION[policy])
+    assert losses[0][-1] < 0.9 * losses[0][0]
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5", "weights.h5"])
+@pytest.mark.parametrize("policy", DTYPES)
+def test_files_hold_16_bits(policy, ending, tmp_path):
+    model = small_model(keras, policy, "adam")
+    model.fit(X, Y, verbose=0)
+    path = tmp_path / f"model.{ending}"
+    if ending == "weights.h5":
+        model.save_weights(path)
+        again = small_model(keras, policy, "adam")
+        again.fit(X, Y, verbose=0)  # so that the optimizer has its variables
+        again.load_weights(path)
+    else:
+        model.save(path)
+        again = keras.models.load_model(path)
+        for a, b in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    for a, b in zip(model.weights, again.weights, strict=True):
+        assert b.dtype.name == policy
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    again.fit(X, Y, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.parametrize("policy", [*DTYPES, "mixed_float16"])
+def test_files_go_to_keras_and_come_back(policy, tmp_path, recwarn):
+    for here, there in ((keras, peer()), (peer(), keras)):
+        model = small_model(here, policy, "adam")
+        model.fit(X, Y, verbose=0)
+        model.save(tmp_path / "model.keras")
+        again = there.saving.load_model(tmp_path / "model.keras")
+        assert not [w for w in recwarn if "Skipping" in str(w.message)]
+        for a, b in zip(model.weights, again.weights, strict=True):
+            assert str(a.dtype) == str(b.dtype)
+            np.testing.assert_array_equal(np.float32(a.numpy()), np.float32(b.numpy()))
+        again.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_data_may_be_of_16_bits(dtype):
+    """As another model's predictions are."""
+    x, y, w = X.astype(dtype), Y.astype(dtype), RNG.uniform(size=32).astype(dtype)
+    results = []
+    for data in ((x, y, w), [a.astype("float32") for a in (x, y, w)]):
+        keras.utils.set_random_seed(4)
+        model = small_model(keras, "float32")
+        model.fit(data[0], data[1], sample_weight=data[2], shuffle=False, verbose=0)
+        results.append([model.evaluate(*data[:2], verbose=0), *model.get_weights()])
+        assert model.predict(data[0], verbose=0).dtype == "float32"
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+NAMED = [
+    'ops.one_hot([1, 2], 3, dtype="bfloat16")', 'ops.view(np.array([1], "int16"), "bfloat16")',
+    'ops.eye(2, dtype="bfloat16")', 'Tensor([1.0]).astype("bfloat16")',
+    'keras.Variable([1.0], dtype="bfloat16")', 'ops.saturate_cast(1.0, "bfloat16")',
+    'keras.Input((2,), dtype="bfloat16")', 'keras.KerasTensor((2,), "bfloat16")',
+    'keras.layers.Layer().add_weight((2,), dtype="bfloat16")',
+    'keras.random.uniform((2,), dtype="bfloat16")', 'keras.initializers.Zeros()((2,), "bfloat16")',
+    'keras.losses.MeanSquaredError(dtype="bfloat16")([1.0], [2.0])',
+    'keras.metrics.MeanSquaredError(dtype="bfloat16")([1.0], [2.0])',
+    'keras.utils.img_to_array(np.ones((2, 2, 3)), dtype="bfloat16")',
+]  # fmt: skip
+
+
+def in_a_new_process(code):
+    imports = "import numpy as np\nfrom minitorch_ciml import Tensor, keras, ops, set_floatx\n"
+    done = subprocess.run([sys.executable, "-c", imports + code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_bfloat16_is_known_by_its_name_everywhere():
+    """Also where it is the first that a process hears of it: each has a process of its own."""
+    in_a_new_process(
+        f"""
+import os, sys
+assert "ml_dtypes" not in sys.modules
+for call in {NAMED}:
+    if not os.fork():
+        x = eval(call)
+        os._exit(np.dtype(x.dtype).name != "bfloat16")
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0, call
+"""
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_default_float_type(dtype):
+    in_a_new_process(
+        f"""
+set_floatx({dtype!r})
+assert keras.config.floatx() == {dtype!r}
+y = keras.layers.Dense(2)(np.ones((1, 2)))
+made = [Tensor([1.0]), ops.ones(2), ops.exp(1), ops.mean(np.arange(4)), ops.one_hot([1], 2), y,
+        keras.utils.to_categorical([1, 2]), keras.losses.mean_squared_error([1.0], [2.0])]
+assert [x.dtype.name for x in made] == [{dtype!r}] * len(made), [x.dtype.name for x in made]
+"""
+    )
+
+
+def test_dtypes_of_results():
+    for pair in (("bfloat16", "float16"), ("bfloat16", "float32"), ("bfloat16", int)):
+        assert keras.backend.result_type(*pair) == peer().backend.result_type(*pair)

@@ -327,6 +327,21 @@ def test_communicator_and_horovod_functions(mpirun, tmp_path):
     assert done.stdout.count("all right") == 3
 
 
+def test_floats_of_16_bits(mpirun, tmp_path):
+    """On one machine, and as between two and three, where gradients go over the network."""
+    pytest.importorskip("ml_dtypes")
+    results = []
+    for n in (2, 3):
+        path = tmp_path / f"{n}"
+        done = mpirun(n, "halves.py", path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("all right") == n
+        lines = [line.split() for line in path.read_text().splitlines()]
+        results.append({name: list(map(float, numbers)) for name, *numbers in lines})
+    for name, precision in (("float16", 2.0**-10), ("bfloat16", 2.0**-7)):
+        np.testing.assert_allclose(*[r[name] for r in results], rtol=0, atol=16 * precision)
+
+
 def test_horovod_names_need_init(monkeypatch):
     from minitorch_ciml.compat import horovod as hvd
     from minitorch_ciml.distributed import communicator

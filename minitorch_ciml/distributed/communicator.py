@@ -21,7 +21,7 @@ from minitorch_ciml.distributed import launch
 from minitorch_ciml.distributed.failures import Watchdog, end_job_on_failure
 from minitorch_ciml.distributed.logs import keep_apart
 from minitorch_ciml.distributed.node import Node
-from minitorch_ciml.kernels import steps
+from minitorch_ciml.kernels import halves, steps
 
 OPERATIONS = ("sum", "mean", "min", "max")
 
@@ -59,7 +59,7 @@ class Communicator:
         """
         if op not in OPERATIONS:
             raise ValueError(f"allreduce: got op={op!r}, expected one of {', '.join(OPERATIONS)}.")
-        if op == "mean" and array.dtype.kind not in "fc":
+        if op == "mean" and array.dtype.kind not in "fcV":
             raise ValueError(f"allreduce: the mean of {array.dtype} is not of that type; cast it.")
         return array
 
@@ -178,13 +178,13 @@ class MPICommunicator(Communicator):
 
     def allgather(self, array: np.ndarray) -> list[np.ndarray]:
         sent = np.ascontiguousarray(array)
-        described = self.allgather_object((sent.shape, sent.dtype.str))
+        described = self.allgather_object((sent.shape, sent.dtype.name))
         if len({(shape[1:], dtype) for shape, dtype in described}) > 1:
             raise ValueError(
                 f"allgather: the ranks have {described}; the arrays may differ in their first axis "
                 "only."
             )
-        received = [np.empty(shape, dtype) for shape, dtype in described]
+        received = [np.empty(shape, halves.dtype_of(dtype)) for shape, dtype in described]
         for root, target in enumerate(received):
             if root == self.rank:
                 target[...] = sent
@@ -235,7 +235,7 @@ class MPICommunicator(Communicator):
 
 def _exchangeable(array: np.ndarray) -> np.ndarray:
     """The array itself, or a copy that MPI can add: contiguous, of a type that it knows."""
-    if array.dtype == np.float16:
+    if halves.is_half(array.dtype):
         return array.astype(np.float32)
     if array.dtype == np.bool_:
         return array.astype(np.uint8)

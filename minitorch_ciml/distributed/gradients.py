@@ -33,6 +33,7 @@ from minitorch_ciml.distributed.communicator import MPICommunicator, init
 from minitorch_ciml.distributed.profile import profile
 from minitorch_ciml.distributed.sums import average_in_fixed_order
 from minitorch_ciml.kernels import steps
+from minitorch_ciml.kernels.halves import is_half
 
 # Of 25 million float32 numbers, one call took 32 ms, one per tensor 15, pieces of this size 9.3.
 PIECE = 4 << 20  # bytes
@@ -296,8 +297,8 @@ class _Lane:
         if memory is not None:
             buffer.place(memory[self._node.rank])
         self.message = buffer.message
-        halved = compression is not None or self.message.dtype == np.float16
-        # What a rank's gradients are multiplied by on the network, in float16 only: so that they
+        halved = compression is not None or is_half(self.message.dtype)
+        # What a rank's gradients are multiplied by on the network, in 16 bits only: so that they
         # keep the size that they had before `scale`, whatever the number of ranks.
         self._unscale = 1 / scale if halved else None
         self._stops = [_even_stops(self.message), _stops_at_parameters(buffer, self.message)]

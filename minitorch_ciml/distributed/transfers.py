@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.distributed.requests import wait
+from minitorch_ciml.kernels.halves import is_half
 
 
 def begin(
@@ -21,7 +22,7 @@ def begin(
     Args:
         across: an MPI communicator, of one rank per machine.
         values: a contiguous array, of the same shape and dtype on all of them.
-        unscale: if given, `values` travel as float16, multiplied by this before and divided after.
+        unscale: if given, `values` travel in 16 bits, multiplied by this before and divided after.
         meanwhile: this rank has other things to do until it waits.
     """
     if across.size == 2:
@@ -85,12 +86,13 @@ class Reduction:
 
 
 class Halves:
-    """Between more machines, as float16: each adds up a part, in float32, and sends it to all."""
+    """Between more machines, in 16 bits: each adds up a part, in float32, and sends it to all."""
 
     def __init__(self, across: Any, values: np.ndarray, unscale: float):
         self._across, self._values, self._unscale = across, values, unscale
         each = -(-values.size // across.size)
-        self._sent = np.zeros((across.size, each), np.float16)
+        half = _half(values.dtype)
+        self._sent = np.zeros((across.size, each), half)
         self._sent.reshape(-1)[: values.size] = _halves(values, unscale)
         self._received = np.empty_like(self._sent)
         self._request = across.Ialltoall(_bytes(self._sent), _bytes(self._received))
@@ -101,7 +103,7 @@ class Halves:
     def wait(self) -> None:
         wait(self._request)
         # The mean, not the sum: it cannot be larger than what was sent.
-        mean = self._received.mean(axis=0, dtype=np.float32).astype(np.float16)
+        mean = self._received.mean(axis=0, dtype=np.float32).astype(self._sent.dtype)
         self._across.Allgather(_bytes(mean), _bytes(self._sent))
         factor = self._across.size / self._unscale
         means = self._sent.reshape(-1)[: self._values.size]
@@ -109,7 +111,12 @@ class Halves:
 
 
 def _halves(values: np.ndarray, unscale: float) -> np.ndarray:
-    return np.multiply(values, values.dtype.type(unscale)).astype(np.float16)
+    return np.multiply(values, values.dtype.type(unscale)).astype(_half(values.dtype))
+
+
+def _half(dtype: np.dtype) -> np.dtype:
+    """In which 16 bits values travel: their own, or float16."""
+    return dtype if is_half(dtype) else np.dtype("float16")
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

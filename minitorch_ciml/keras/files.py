@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and arrays in HDF5 files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minitorch_ciml.kernels import halves
 
 
 @contextmanager
@@ -25,3 +30,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_array(group: Any, name: str, array: np.ndarray) -> None:
+    """Writes an array into a group of an HDF5 file.
+
+    HDF5 has no bfloat16: its bytes are written, and Keras reads from an attribute what they mean.
+    """
+    written = group.create_dataset(name, data=array)
+    if array.dtype.name == "bfloat16":
+        written.attrs["dtype"] = "bfloat16"
+
+
+def read_array(dataset: Any) -> Any:
+    """What is in a dataset of an HDF5 file."""
+    array = dataset[()]
+    return np.asarray(array).view(halves.dtype_of("bfloat16")) if array.dtype == "V2" else array
+
+
+def read_arrays(group: Any) -> dict[str, Any]:
+    """What is in each dataset of a group."""
+    return {name: read_array(group[name]) for name in group}

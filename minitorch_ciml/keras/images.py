@@ -8,6 +8,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.kernels.halves import dtype_of
 
 _MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
@@ -69,7 +70,7 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
         data_format: "channels_last", or "channels_first" for (C, H, W).
         dtype: `floatx()` if left out.
     """
-    array = np.asarray(img, dtype=dtype or config.floatx())
+    array = np.asarray(img, dtype=dtype_of(dtype or config.floatx()))
     if array.ndim not in (2, 3):
         raise ValueError(f"img_to_array: expected an image (H, W) or (H, W, C), got {array.shape}.")
     array = array[..., None] if array.ndim == 2 else array
@@ -89,7 +90,7 @@ def array_to_img(
     """
     from PIL import Image  # on request only
 
-    array = as_array(x).astype(dtype or config.floatx())
+    array = as_array(x).astype(dtype_of(dtype or config.floatx()))
     if data_format == "channels_first":
         array = np.moveaxis(array, 0, -1)
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):

@@ -16,6 +16,7 @@ import numpy as np
 
 from minitorch_ciml import ops
 from minitorch_ciml.keras import optimizers
+from minitorch_ciml.keras.files import read_array, write_array
 from minitorch_ciml.keras.serialization import (
     custom_object_scope,
     deserialize_keras_object,
@@ -252,12 +253,12 @@ def _write_arrays(group: Any, items: list[tuple[str, np.ndarray]]) -> None:
         while name in names:  # a path may be that of two weights
             name += "_"
         names.append(name)
-        group[name] = array
+        write_array(group, name, array)
     _write_names(group, "weight_names", names)
 
 
 def _read_arrays(group: Any) -> list[np.ndarray]:
-    return [np.asarray(group[name]) for name in _names(group, "weight_names")]
+    return [read_array(group[name]) for name in _names(group, "weight_names")]
 
 
 def _write_names(group: Any, attribute: str, names: list[str]) -> None:

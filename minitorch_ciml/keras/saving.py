@@ -24,7 +24,7 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.keras import legacy_h5
-from minitorch_ciml.keras.files import replacing
+from minitorch_ciml.keras.files import read_arrays, replacing, write_array
 from minitorch_ciml.keras.layers.layer import Layer
 from minitorch_ciml.keras.serialization import (
     custom_object_scope,
@@ -280,6 +280,11 @@ def _weights_bytes(model: Any) -> bytes:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None:
             _write_variables(file, "optimizer", optimizer)
+            inner = getattr(optimizer, "inner_optimizer", None)
+            if (
+                inner is not None
+            ):  # Keras has its variables twice, and looks for them in both places
+                _write_variables(file, "optimizer/inner_optimizer", inner)
     return buffer.getvalue()
 
 
@@ -290,14 +295,14 @@ def _write_variables(file: Any, path: str, item: Any) -> None:
     store: dict[str, Any] = {}
     item.save_own_variables(store)
     for key, value in store.items():
-        group[key] = np.asarray(value)
+        write_array(group, key, np.asarray(value))
 
 
 def _load(model: Any, file: Any, name: str, skip_mismatch: bool = False) -> None:
     skipped = []
     for path, item in _walk(model):
         group = file.get(f"{path}/vars" if path else "vars")
-        stored = {} if group is None else {key: group[key][()] for key in group}
+        stored = {} if group is None else read_arrays(group)
         try:
             if stored or (isinstance(item, Layer) and item._own_weights()):
                 item.load_own_variables(stored)
@@ -327,7 +332,7 @@ def _load_optimizer(model: Any, file: Any, build: bool = False) -> None:
     # A model that was never trained has an optimizer without slots in its file.
     if build and len(group) > len(optimizer.variables):
         optimizer.build(model.trainable_weights)
-    optimizer.load_own_variables({key: group[key][()] for key in group})
+    optimizer.load_own_variables(read_arrays(group))
 
 
 def _write_assets(model: Any, archive: zipfile.ZipFile) -> None:

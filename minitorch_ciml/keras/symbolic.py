@@ -13,6 +13,7 @@ from minitorch_ciml.autograd import Tensor
 from minitorch_ciml.autograd.tensor import assignments_taken_back
 from minitorch_ciml.config import no_grad
 from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.kernels.halves import dtype_of
 
 _counters: dict[str, int] = {}
 
@@ -53,7 +54,7 @@ class KerasTensor:
         if sparse or ragged:
             raise ValueError("KerasTensor: there are no sparse or ragged tensors here.")
         self.shape = tuple(None if n is None else int(n) for n in shape)
-        self.dtype = dtype if dtype == "string" else np.dtype(dtype).name
+        self.dtype = dtype if dtype == "string" else dtype_of(dtype).name
         self.name = name or unique_name("keras_tensor")
         self.node: Node | None = None
         self.index = 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
-from minitorch_ciml.autograd.tensor import as_array, as_tensor
+from minitorch_ciml.autograd.tensor import FLOATS, as_array, as_tensor
 from minitorch_ciml.keras import bounding_boxes, ops
 from minitorch_ciml.keras.backend import is_keras_tensor, standardize_dtype
 from minitorch_ciml.keras.callbacks.progress import (
@@ -103,7 +103,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> Any:
     if isinstance(x, (Tensor, KerasTensor)):
         return ops.normalize(x, axis=axis, order=order)
     x = as_array(x)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATS:
         x = x.astype(config.floatx())
     norm = np.atleast_1d(np.linalg.norm(x, order, axis, keepdims=True))
     return x / np.where(norm == 0, 1, norm)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitorch_ciml.autograd.tensor import as_array
+from minitorch_ciml.autograd.tensor import FLOATS, as_array
 from minitorch_ciml.keras.backend import standardize_data_format
 from minitorch_ciml.keras.bounding_boxes import convert_format
 
@@ -99,7 +99,7 @@ def draw_bounding_boxes(
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:
-    if images.dtype.kind == "f" and images.size:
+    if images.dtype.kind in FLOATS and images.size:
         images = images * 255 if images.max() <= 1 else images
         images = np.clip(images, 0, 255)
     return images.astype("uint8")

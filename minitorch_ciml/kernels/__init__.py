@@ -239,6 +239,8 @@ def _choose_gpu(number: int | None) -> None:
 
 
 config.when_chosen("cuda", _choose_gpu)
+for _name in ("float16", "bfloat16"):
+    config.when_chosen(_name, lambda _, name=_name: prepare_for(halves.dtype_of(name)))
 
 
 @cache

@@ -46,7 +46,7 @@ from minitorch_ciml.autograd.arithmetic import (
 )
 from minitorch_ciml.autograd.engine import Op
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor, cast, promoted
-from minitorch_ciml.kernels.halves import finfo
+from minitorch_ciml.kernels.halves import dtype_of, finfo
 
 __all__ = [
     "abs", "absolute", "add", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
@@ -304,7 +304,7 @@ def view(x: Any, dtype: Any = None) -> Tensor:
         ValueError: the bytes along the last axis are no whole number of the new elements.
     """
     x = as_tensor(x)
-    return x if dtype is None or x.dtype == dtype else _view(x, dtype=np.dtype(dtype))
+    return x if dtype is None else _view(x, dtype=dtype_of(dtype))
 
 
 def nextafter(x1: Any, x2: Any) -> Tensor:

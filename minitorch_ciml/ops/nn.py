@@ -28,6 +28,7 @@ from minitorch_ciml.autograd.arithmetic import (
 )
 from minitorch_ciml.autograd.engine import Op, Variable
 from minitorch_ciml.autograd.tensor import Tensor, as_tensor
+from minitorch_ciml.kernels.halves import dtype_of
 from minitorch_ciml.ops.axes import check_axis
 from minitorch_ciml.ops.joining import split
 from minitorch_ciml.ops.linalg import matmul
@@ -408,7 +409,7 @@ def one_hot(
     """
     if sparse:
         raise ValueError("one_hot: there are no sparse tensors here; pass sparse=False.")
-    return _one_hot(x, num_classes=num_classes, axis=axis, dtype=np.dtype(dtype or config.floatx()))
+    return _one_hot(x, num_classes=num_classes, axis=axis, dtype=dtype_of(dtype or config.floatx()))
 
 
 def multi_hot(

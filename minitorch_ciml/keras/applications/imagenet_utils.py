@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras import backend, ops
 from minitorch_ciml.keras.applications.weights import fetch
 from minitorch_ciml.keras.symbolic import KerasTensor
@@ -55,7 +56,7 @@ def preprocess_input(x: Any, data_format: str | None = None, mode: str = "caffe"
     is_tensor = isinstance(x, KerasTensor) or hasattr(x, "backward")
     if not is_tensor:
         x = np.asarray(x)
-        x = x.astype(x.dtype if x.dtype.kind == "f" else backend.floatx())
+        x = x.astype(x.dtype if x.dtype.kind in FLOATS else backend.floatx())
     axis = len(x.shape) - 1 if data_format == "channels_last" else len(x.shape) - 3
     if len(x.shape) not in (3, 4) or x.shape[axis] != 3:
         raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 
 from minitorch_ciml import distributed
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras.callbacks import (
     DistributedProfiler,
     EarlyStopping,
@@ -233,7 +234,7 @@ class Sharing(Averaging):
             if getattr(layer, "synchronized", False):
                 continue
             for weight, trainable in layer._roles.items():
-                if not trainable and weight.dtype.kind == "f":
+                if not trainable and weight.dtype.kind in FLOATS:
                     mean = self._communicator.allreduce(weight.numpy().astype(np.float64), "mean")
                     weight.assign(mean.astype(weight.dtype))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras.layers.layer import Layer, is_text
 from minitorch_ciml.keras.symbolic import KerasTensor, any_symbolic
 
@@ -132,7 +133,7 @@ def encoded_shape(input_shape: tuple, mode: str, depth: int) -> tuple:
 
 def strings(array: np.ndarray) -> Iterable[str]:
     """The keys of an array as strings, in order; bytes are UTF-8, floats are cut to integers."""
-    if array.dtype.kind == "f":
+    if array.dtype.kind in FLOATS:
         array = array.astype("int64")
     for key in array.ravel().tolist():
         yield key.decode("utf-8") if isinstance(key, bytes) else str(key)

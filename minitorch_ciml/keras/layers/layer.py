@@ -42,6 +42,7 @@ from minitorch_ciml.keras.symbolic import (
     unique_name,
 )
 from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.kernels.halves import dtype_of
 from minitorch_ciml.ops import cast
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Layer(HoldsWeights, CarriesMasks):
             )
         dtype = dtype or self.variable_dtype
         if initializer is None:
-            initializer = "glorot_uniform" if np.dtype(dtype).kind in FLOATS else "zeros"
+            initializer = "glorot_uniform" if dtype_of(dtype).kind in FLOATS else "zeros"
         with name_scope(self.name, self):
             weight = Variable(
                 initializer,

@@ -15,8 +15,10 @@ import numpy as np
 
 from minitorch_ciml import config
 from minitorch_ciml.autograd import Tensor
+from minitorch_ciml.autograd.tensor import FLOATS
 from minitorch_ciml.keras.models.reading import ahead, threads
 from minitorch_ciml.keras.tree import flatten, map_structure
+from minitorch_ciml.kernels.halves import is_half
 
 
 class Batches:
@@ -425,7 +427,7 @@ def _array(x: Any, texts: bool = False) -> np.ndarray:
     array = x if isinstance(x, np.ndarray) else np.asarray(x)
     if texts and _holds_texts(array):
         return np.asarray(array, dtype=object)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf" and not is_half(array.dtype):
         raise ValueError(
             f"the data hold {array.dtype}, expected numbers; convert them (for example labels with "
             "keras.utils.to_categorical or np.unique(..., return_inverse=True))."
@@ -474,17 +476,17 @@ def shortened(items: list) -> str:
 
 
 def input_dtype(dtype: np.dtype, device: str | None = None) -> np.dtype | str:
-    """float64 and bytes become `floatx()`; other integers stay: they may be indices.
+    """Floats and bytes become `floatx()`; other integers stay: they may be indices.
 
     Bytes for a GPU become floats there: on the way they take a quarter of the room.
     """
     if dtype == np.uint8:
         return dtype if (device or config.get_device()) == "cuda" else config.floatx()
-    return config.floatx() if dtype.kind == "f" else dtype
+    return config.floatx() if dtype.kind in FLOATS else dtype
 
 
 def _target_dtype(dtype: np.dtype) -> np.dtype | str:
-    return config.floatx() if dtype.kind == "f" else dtype
+    return config.floatx() if dtype.kind in FLOATS else dtype
 
 
 def _cut(part: Any, rows: Any, dtype_for: Callable | None) -> Any:
