@@ -83,7 +83,7 @@ def test_python_floats_get_floatx(double):
         (lambda: Tensor(None), TypeError, "expected numbers, got NoneType of dtype object"),
         (lambda: Tensor([[1], [2, 3]]), ValueError, "the nested lists do not form an array"),
         (lambda: Tensor([1, 2], requires_grad=True), TypeError, "need a float dtype, got int64"),
-        (lambda: set_floatx("int32"), ValueError, "got 'int32', expected one of float16, bfloat16),
+        (lambda: set_floatx("int32"), ValueError, "got 'int32', expected one of float16, bfloat16"),
         (lambda: set_float32_matmul_precision("tf32"), ValueError, "got 'tf32', expected one of"),
         (lambda: Tensor(1.0) + Scalar(1.0), TypeError, "convert it with float"),
     ],
