@@ -27,6 +27,7 @@ from minitorch_ciml.kernels.cuda.attention_tiles import (
     log_of_sum,
 )
 from minitorch_ciml.kernels.cuda.cores import (
+    ALIGNED,
     BF16,
     F16,
     NEEDS,
@@ -171,7 +172,7 @@ def _forward(head: Head, numbers: Numbers) -> Kernel:
         width_by_chunks, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """`scale` includes log2 e; a block has one tile of steps, of one head of one sample."""
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         flags = cuda.shared.array(warps, int32)
         scores = cuda.local.array(held, float32)
         total = cuda.local.array(part, float32)
@@ -281,7 +282,7 @@ def _query_grad(head: Head, numbers: Numbers) -> Kernel:
         size_by_chunks, width_by_chunks, scale, mask_n, mask_h, mask_t, mask_s,
     ):  # fmt: skip
         """dq = ds k: a block has one tile of steps, and goes through the sources."""
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         flags = cuda.shared.array(warps, int32)
         scores = cuda.local.array(held, float32)
         slopes = cuda.local.array(held, float32)
@@ -371,7 +372,7 @@ def _source_grads(head: Head, numbers: Numbers) -> Kernel:
 
         Here the rows of the scores are sources, and the columns steps.
         """
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         flags = cuda.shared.array(warps, int32)
         step_numbers = cuda.shared.array(of_steps, float32, alignment=16)  # log_sums, then deltas
         scores = cuda.local.array(held, float32)

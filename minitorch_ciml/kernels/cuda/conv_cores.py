@@ -17,6 +17,7 @@ import math
 from numba import cuda, float32, int32
 
 from minitorch_ciml.kernels.cuda.cores import (
+    ALIGNED,
     NEEDS,
     STAGES,
     TILES,
@@ -26,6 +27,7 @@ from minitorch_ciml.kernels.cuda.cores import (
     copy_of,
     following,
     multiply_of,
+    part_of,
     place_of,
     write_of,
 )
@@ -54,7 +56,9 @@ from minitorch_ciml.kernels.cuda.windows import (
 
 def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
     left, right = Side(tile, numbers.size, True, True), Side(tile, numbers.size, False, False)
-    copy_w, place_x, place_w = copy_of(right), place_of(left), place_of(right)
+    copy_w, part_x, place_x, place_w = (
+        copy_of(right), part_of(left), place_of(left), place_of(right),
+    )  # fmt: skip
     add_product = multiply_of(tile, numbers, left, right)
     write = write_of(tile, numbers, False, start_of_target)
     rows, columns, tall, wide, depth = tile.rows, tile.columns, tile.tall, tile.wide, left.depth
@@ -68,7 +72,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
 
     @cuda.jit(device=True, forceinline=True)
     def copy_x(
-        address, x, by_chunks, line, place, at_z, at_y, at_x, c, kz, ky, kx, taken, channel,
+        address, x, by_chunks, place, at_z, at_y, at_x, c, kz, ky, kx, taken, channel,
         channels, depth_, height, width, deep, high, wide_, step_z, step_y, step_x,
     ):  # fmt: skip
         """Starts the copies of a slice of x, and goes to the tap of the next one."""
@@ -78,7 +82,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
             for i in range(rounds):
                 z, v, u = i32(at_z[i] + dz), i32(at_y[i] + dy), i32(at_x[i] + dx)
                 is_valid = kz < deep and is_inside(z, v, u, depth_, height, width)
-                to = i32(address + (line + i * line_step) * pitch + 4 * w)
+                to = i32(address + i * line_step * pitch + 4 * w)
                 source = i32(place[i] + offset) if is_valid else int32(0)
                 if by_chunks:
                     cp_async16(to, x, source, is_valid)
@@ -103,7 +107,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y,
         every_x,
     ):  # fmt: skip
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         place = cuda.local.array(rounds, int32)
@@ -144,7 +148,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         lane, warp = i32(thread & 31), i32(thread >> 5)
         own_row, own_column = i32(warp // side_by_side * tall), i32(warp % side_by_side * wide)
         base = smem_addr(shared)
-        to_x = i32(base + 4 * (thread % chunks) * 4)
+        to_x = i32(base + part_x(line, i32(thread % chunks)))
         x_place = i32(base + place_x(own_row, lane))
         w_place = i32(base + x_bytes + place_w(own_column, lane))
         slices = i32((length + depth - 1) // depth)
@@ -155,7 +159,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
                 cuda.syncthreads()  # all have this slice, and none needs the last one any more
             to = i32(next_turn * stage)
             c, kz, ky, kx = copy_x(
-                i32(to_x + to), x, x_by_chunks, line, place, at_z, at_y, at_x, c, kz, ky, kx,
+                i32(to_x + to), x, x_by_chunks, place, at_z, at_y, at_x, c, kz, ky, kx,
                 taken, channel, channels, depth_, height, width, deep, high, wide_, step_z, step_y,
                 step_x,
             )  # fmt: skip
@@ -197,7 +201,9 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
     """
     size = numbers.size
     left, right = Side(tile, size, True, False), Side(tile, size, False, False)
-    copy_g, place_x, place_g = copy_of(right), place_of(left), place_of(right)
+    copy_g, part_x, place_x, place_g = (
+        copy_of(right), part_of(left), place_of(left), place_of(right),
+    )  # fmt: skip
     add_product = multiply_of(tile, numbers, left, right)
     write = write_of(tile, numbers, True, start_of_target)
     rows, columns, tall, wide, depth = tile.rows, tile.columns, tile.tall, tile.wide, left.depth
@@ -218,7 +224,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         dw_by_twos, depth_, height, width, out_depth, out_height, out_width, deep, high, wide_,
         start_z, start_y, start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
     ):  # fmt: skip
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         targets = cuda.shared.array(rows, int32)
         total = cuda.local.array(part, float32)
         n = cuda.local.array(rounds, int32)
@@ -257,7 +263,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         lane, warp = i32(thread & 31), i32(thread >> 5)
         own_row, own_column = i32(warp // side_by_side * tall), i32(warp % side_by_side * wide)
         base = smem_addr(shared)
-        to_x = i32(base + line * pitch + own * size)
+        to_x = i32(base + part_x(line, i32(thread % chunks)))
         x_place = i32(base + place_x(own_row, lane))
         g_place = i32(base + x_bytes + place_g(own_column, lane))
         slices = i32((end - first + depth - 1) // depth)

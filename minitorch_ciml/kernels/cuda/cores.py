@@ -7,8 +7,9 @@
 
 A block computes a tile of the result, going along the summed index k in slices of 64 bytes. Copies
 from global to shared memory run by themselves, two slices ahead. Slices lie in shared memory as
-their lines lie in global memory; a few bytes more in each line let the eight lines that are read
-together lie in different banks. Matrix products and convolutions both do this:
+their lines lie in global memory, but so that the eight lines that are read together lie in
+different banks: a few bytes more in each line see to that, or, in lines of 64 bytes, that part c of
+line i lies at place c ^ (i // 2 % 4). Matrix products and convolutions both do this:
 
     for s in range(1 - STAGES, slices):
         if s >= 0:    wait for slice s, and for all threads
@@ -52,6 +53,7 @@ from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
 
 NEEDS = (8, 0)  # the compute capability that has the instructions
 STAGES = 3  # slices in shared memory: one in use, two on their way
+ALIGNED = 64  # bytes that shared memory must begin at a multiple of
 _LINE = 64  # bytes of a slice along k
 _STEP = 32  # bytes along k that a product of tensor cores takes
 _WARP_ROWS, _WARP_COLUMNS = 16, 8  # of one product
@@ -144,11 +146,19 @@ class Side:
         return self._width if self.is_along_k else self.depth
 
     @property
+    def is_turned(self) -> bool:
+        """Whether lines have 64 bytes, and their parts change places.
+
+        Eight threads copy two lines at a time: with bytes between them these would share banks.
+        """
+        return self._length * self.size == _LINE
+
+    @property
     def pitch(self) -> int:
         """Bytes from line to line."""
         # Words of four bytes are read by rows t, t + 4 and columns g; rows of 16 bytes by eights.
         pad = 32 if self.size == 4 and not self.is_along_k else 16
-        return self._length * self.size + pad
+        return self._length * self.size + (0 if self.is_turned else pad)
 
     @property
     def chunks(self) -> int:
@@ -185,15 +195,29 @@ class Side:
 
 
 @cache
+def part_of(side: Side) -> Callable:
+    """Where part `chunk` of a line lies in a slice: bytes from its start."""
+    pitch, is_turned = side.pitch, side.is_turned
+
+    @cuda.jit(device=True, forceinline=True)
+    def part(line, chunk):
+        if is_turned:
+            chunk = i32(chunk ^ (i32(line >> 1) & 3))
+        return i32(line * pitch + chunk * 16)
+
+    return part
+
+
+@cache
 def copy_of(side: Side) -> Callable:
     """Starts the copies of a slice of a matrix in global memory, which begins at `start`.
 
     The slice is from `k` on, and ends at `end` if that is nearer; of the other index it has the
     numbers from `first` on, of `extent`. `address`: of the slice in shared memory.
     """
-    is_along_k, size, pitch = side.is_along_k, side.size, side.pitch
+    is_along_k, pitch, part = side.is_along_k, side.pitch, part_of(side)
     chunks, step, rounds, each = side.chunks, side.step, side.rounds, side.each
-    word = 4 // size  # numbers in four bytes
+    word = 4 // side.size  # numbers in four bytes
 
     @cuda.jit(device=True, forceinline=True)
     def copy(address, array, start, first, extent, k, end, line_length, by_chunks, thread):
@@ -202,7 +226,7 @@ def copy_of(side: Side) -> Callable:
             row, place, rows, places = i32(first + line), i32(k + at), extent, end
         else:
             row, place, rows, places = i32(k + line), i32(first + at), end, extent
-        to = i32(address + line * pitch + at * size)
+        to = i32(address + part(line, i32(thread % chunks)))  # steps are multiples of 8 lines
         source = i32(start + row * line_length + place)
         for i in range(rounds):
             own, here = i32(to + i * step * pitch), i32(source + i * step * line_length)
@@ -221,7 +245,7 @@ def copy_of(side: Side) -> Callable:
 def place_of(side: Side) -> Callable:
     """Where a lane reads a slice, in bytes from its start, for the warp's part from `first` on."""
     pitch, size, is_left, is_along_k = side.pitch, side.size, side.is_left, side.is_along_k
-    is_float = size == 4
+    is_float, part = size == 4, part_of(side)
 
     @cuda.jit(device=True, forceinline=True)
     def place(first, lane):
@@ -230,14 +254,14 @@ def place_of(side: Side) -> Callable:
                 row, chunk = lane & 15, lane >> 4
             else:
                 row, chunk = (lane & 7) + (lane >> 4) * 8, (lane >> 3) & 1
-            return i32((first + row) * pitch + chunk * 16)
+            return part(i32(first + row), chunk)
         if is_float:
             return i32((lane & 3) * pitch + (first + (lane >> 2)) * 4)
         if is_left:
             k, half = (lane & 7) + (lane >> 4) * 8, (lane >> 3) & 1
         else:
             k, half = (lane & 7) + ((lane >> 3) & 1) * 8, lane >> 4
-        return i32(k * pitch + (first + half * 8) * size)
+        return part(k, i32((first + half * 8) * size >> 4))
 
     return place
 
@@ -249,7 +273,7 @@ def _read_of(side: Side) -> Callable:
     Of the left factor these are a 16 x 8 matrix of words, of the right one two 8 x 8 ones beside
     each other: words hold one float32 or two smaller numbers along k.
     """
-    pitch, size, is_left = side.pitch, side.size, side.is_left
+    pitch, size, is_left, is_turned = side.pitch, side.size, side.is_left, side.is_turned
     across = 16 * size  # bytes from one 16 rows or columns to the next, in a line of them
     below = _STEP // size * pitch  # bytes from one product's k to the next
 
@@ -258,6 +282,8 @@ def _read_of(side: Side) -> Callable:
 
         @cuda.jit(device=True, forceinline=True)
         def read(address, step, i):
+            if is_turned:  # the second half of a line is where the first one is not
+                return read_rows(i32((address ^ (step * _STEP)) + i * 16 * pitch))
             return read_rows(i32(address + i * 16 * pitch + step * _STEP))
 
     elif size == 4:
@@ -275,6 +301,8 @@ def _read_of(side: Side) -> Callable:
 
         @cuda.jit(device=True, forceinline=True)
         def read(address, step, i):
+            if is_turned:
+                return ldsm4_words_transposed(i32((address ^ (i * across)) + step * below))
             return ldsm4_words_transposed(i32(address + step * below + i * across))
 
     return read

@@ -16,6 +16,7 @@ import math
 from numba import cuda, float32, int32
 
 from minitorch_ciml.kernels.cuda.cores import (
+    ALIGNED,
     NEEDS,
     STAGES,
     TILES,
@@ -62,7 +63,7 @@ def _product(
         y, a, b, bias, m, n, k, share, batch, inner, a_outer, a_inner, b_outer, b_inner,
         a_by_chunks, b_by_chunks, y_by_twos, has_bias, is_relu,
     ):  # fmt: skip
-        shared = cuda.shared.array(0, float32, alignment=16)
+        shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         total = cuda.local.array(part, float32)
         for i in range(part):
             total[i] = float32(0.0)
