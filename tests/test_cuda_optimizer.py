@@ -10,6 +10,7 @@ pytest.importorskip("numba_cuda")
 from minitorch_ciml import config, keras
 from minitorch_ciml.autograd import Parameter, Tensor
 from minitorch_ciml.kernels.cuda import optimizer as rules
+from minitorch_ciml.kernels.cuda.launch import Kernel
 from minitorch_ciml.kernels.cuda.memory import to_device
 from minitorch_ciml.kernels.reference import optimizer as reference
 
@@ -121,6 +122,40 @@ def test_optimizer_is_that_of_the_cpu(name):
     on_gpu = trained(make(keras.optimizers), "cuda")
     for ours, theirs in zip(on_gpu[0] + on_gpu[1], on_cpu[0] + on_cpu[1]):
         np.testing.assert_allclose(ours, theirs, 2e-5, 2e-6)
+
+
+def test_arrays_are_brought_together():
+    sizes = [(3, 5), (700,), (), (0,), (2, 2), (1,), (300,), (9,), (4,), (70_000,)]
+    arrays = [RNG.normal(size=s).astype("float32") for s in sizes]
+    starts = 64 * np.arange(len(sizes)) + np.cumsum([0, *(a.size for a in arrays)])[:-1]
+    target = to_device(np.zeros(80_000, "float32"))
+    rules.bring_together(target, list(map(to_device, arrays)), starts.tolist())
+    expected = np.zeros(80_000, "float32")
+    for start, a in zip(starts, arrays):
+        expected[start : start + a.size] = a.reshape(-1)
+    np.testing.assert_array_equal(target.numpy(), expected)
+    rules.bring_together(target, [to_device(np.zeros(0, "float32"))], [0])
+
+
+def test_many_small_parameters_take_few_launches(monkeypatch):
+    launched = []
+    call = Kernel.__call__
+
+    def spy(kernel, *arguments):
+        launched.append(kernel.name)
+        call(kernel, *arguments)
+
+    with config.device("cuda"):
+        parameters = [Parameter(np.ones(n, "float32")) for n in range(3, 13)]
+        optimizer = keras.optimizers.Adam(0.1)
+        optimizer.build(parameters)
+        monkeypatch.setattr(Kernel, "__call__", spy)
+        optimizer.apply([Tensor(np.full(n, 0.5, "float32")) for n in range(3, 13)], parameters)
+    assert [name for name in launched if "optimizer" in name] == [
+        "optimizer._bring_together", "optimizer._bring_together", "optimizer._adam",
+    ]  # fmt: skip
+    for p in parameters:
+        np.testing.assert_allclose(p.numpy(), 0.9, 1e-5)
 
 
 def test_step_and_learning_rate_stay_on_the_host():

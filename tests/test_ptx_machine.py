@@ -25,9 +25,13 @@ from ptx_machine.driver import Driver
 from ptx_machine.machine import Machine
 from ptx_machine.memory import Global
 
-from minitorch_ciml.kernels.cuda import cores
+from minitorch_ciml.kernels.cuda import attention, conv, cores, matmul
 from minitorch_ciml.kernels.cuda import matmul_warpgroup as warpgroup
+from minitorch_ciml.kernels.cuda.memory import to_device
 from minitorch_ciml.kernels.cuda.runtime import CudaError, Runtime
+
+bfloat16 = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+RNG = np.random.default_rng(0)
 
 # --- the machine ----------------------------------------------------------------------------------
 
@@ -309,3 +313,80 @@ def test_compiled_kernels(name, monkeypatch):
     with launches.running(capability) as executed:
         test(monkeypatch)
         assert executed
+
+
+# --- what accesses to memory cost -----------------------------------------------------------------
+
+
+def normal(*shape, dtype="float32"):
+    return to_device(RNG.standard_normal(shape).astype(dtype))
+
+
+def product_of(numbers, tile, dtype, **flags):
+    """One tile of a product."""
+
+    def run(patch):
+        of_matmul.only(patch, tile)
+        patch.setattr(cores, "arithmetic", lambda code, narrowest: numbers)
+        m, n, k = tile.rows, tile.columns, 256 // np.dtype(dtype).itemsize
+        a = normal(*((k, m) if flags["transpose_a"] else (m, k)), dtype=dtype)
+        b = normal(*((n, k) if flags["transpose_b"] else (k, n)), dtype=dtype)
+        matmul.matmul(a, b, **flags)
+
+    return run
+
+
+def convolutions(numbers, dtype):
+    """Forward and both gradients, of channels that come in parts of 16 bytes."""
+
+    def run(patch):
+        patch.setattr(
+            conv, "arithmetic", lambda code, *sizes: numbers if code == numbers.code else None
+        )
+        how = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+        x, w, g = (normal(*s, dtype=dtype) for s in ((2, 8, 8, 32), (3, 3, 32, 64), (2, 8, 8, 64)))
+        conv.conv(x, w, **how)
+        conv.conv_input_grad(g, w, input_shape=x.shape, **how)
+        conv.conv_kernel_grad(x, g, kernel_shape=w.shape, **how)
+
+    return run
+
+
+def attentions(size):
+    """Forward and gradients."""
+
+    def run(patch):
+        q, mask = normal(1, 64, 2, size, dtype=bfloat16), to_device(np.ones((1, 1, 1, 1), bool))
+        y, saved = attention.attention(q, q, q, mask, scale=0.2)
+        needs = (True, True, True, False)
+        attention.attention_grad(y, y, q, q, q, mask, needs=needs, saved=saved, scale=0.2)
+
+    return run
+
+
+ALONG_K = {"transpose_a": False, "transpose_b": True}
+BUSY = {
+    "mma of bfloat16, along k": product_of(cores.BF16, cores.LARGE, bfloat16, **ALONG_K),
+    "mma of bfloat16, across": product_of(cores.BF16, cores.SMALL, bfloat16, transpose_a=True,
+                                          transpose_b=False),
+    "mma of TF32": product_of(cores.TF32, cores.LARGE, "float32", **PLAIN),
+    "wgmma of bfloat16": product_of(
+        cores.BF16, warpgroup.TILES[cores.BF16][1][0], bfloat16, **PLAIN
+    ),
+    "convolutions of bfloat16": convolutions(cores.BF16, bfloat16),
+    "attention, 32 features": attentions(32),
+    "attention, 64 features": attentions(64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_no_bank_conflicts_and_whole_sectors(name, monkeypatch):
+    """Where lines come in parts of 16 bytes, accesses cost what they must."""
+    with launches.running("9.0"), launches.counting() as counted:
+        BUSY[name](monkeypatch)
+    tiled = {n: counts for n, counts in counted.items() if "cores" in n or "warpgroup" in n}
+    assert tiled
+    for kernel, traffic in tiled.items():
+        for instruction, (_, least, actual) in traffic.counts.items():
+            assert actual == least, f"{kernel}: {instruction}"
+        assert any("16 bytes, shared" in instruction for instruction in traffic.counts)

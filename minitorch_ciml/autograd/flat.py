@@ -118,7 +118,7 @@ class FlatBuffer(Message):
         Raises:
             ValueError: a gradient has another shape than its parameter.
         """
-        missing = []
+        missing, fitting = [], []
         for i, (g, view) in enumerate(zip(gradients, self.gradient_views)):
             if g is None:
                 missing.append(i)
@@ -129,7 +129,13 @@ class FlatBuffer(Message):
                 continue
             if value.shape != view.shape:
                 self.refuse(i, value)
-            view[...] = value
+            if self.device == "cuda" and self._fits(value):
+                fitting.append((value, self.slices[i].start))
+            else:
+                view[...] = value
+        if fitting:
+            together: Any = kernels.find("cuda", "bring_together")
+            together(self.gradient, *zip(*fitting))
         return missing
 
     def borrow(self, gradients: Sequence[Tensor | np.ndarray | None]) -> list[np.ndarray | None]:

@@ -27,7 +27,7 @@ from ptx_machine.traffic import Traffic, table
 EXECUTED: set[tuple[str, tuple[str, ...]]] = set()
 
 _VARIANTS, _TRAFFIC = "MINITORCH_CIML_PTX_VARIANTS", "MINITORCH_CIML_PTX_TRAFFIC"
-_traffic: dict[str, Traffic] = {}
+_traffic: dict[str, Traffic] | None = {} if os.environ.get(_TRAFFIC) else None
 
 _NUMBERS = {
     "i4": np.int32, "i8": np.int64, "u4": np.uint32, "u8": np.uint64, "f4": np.float32,
@@ -64,6 +64,17 @@ def running(capability: str) -> Iterator[set]:
             kernel._loaded = functions
 
 
+@contextmanager
+def counting() -> Iterator[dict[str, Traffic]]:
+    """Inside the block, accesses to memory are counted; gives the counts by kernel."""
+    global _traffic
+    before, _traffic = _traffic, {}
+    try:
+        yield _traffic
+    finally:
+        _traffic = before
+
+
 def load(kernel: launch.Kernel, signature: tuple[str, ...]) -> Any:
     """In the place of `Kernel._load`: a function of grid, block, and arguments."""
     if signature not in kernel.signatures:
@@ -93,8 +104,7 @@ def launched(
     ]
     is_new = (kernel.name, signature) not in EXECUTED
     before = variants.contents(args) if is_new and os.environ.get(_VARIANTS) else None
-    if os.environ.get(_TRAFFIC):
-        compiled.traffic = _traffic.setdefault(kernel.name, Traffic())
+    compiled.traffic = None if _traffic is None else _traffic.setdefault(kernel.name, Traffic())
     try:
         compiled.launch(grid, block, values, memory, kernel.shared)
     except Exception as error:
@@ -125,7 +135,7 @@ def _run_variants(kernel: launch.Kernel, grid: tuple, block: tuple, values: list
 
 @atexit.register
 def _write_traffic() -> None:
-    if _traffic:
+    if _traffic and _TRAFFIC in os.environ:
         Path(os.environ[_TRAFFIC]).write_text(table(_traffic))
 
 

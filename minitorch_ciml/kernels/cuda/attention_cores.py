@@ -38,8 +38,8 @@ from minitorch_ciml.kernels.cuda.cores import (
     multiply_held_of,
     multiply_of,
     place_of,
-    write_of,
 )
+from minitorch_ciml.kernels.cuda.cores_results import write_of
 from minitorch_ciml.kernels.cuda.intrinsics import exp2_fast, i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.shared_memory import (
@@ -246,8 +246,8 @@ def _forward(head: Head, numbers: Numbers) -> Kernel:
             total[o] *= shrink[o // 2 % 2]
         y_start = i32((n * steps * heads + h) * width)
         write(
-            y, y, total, (y_start, steps, v_step), row, column, column, i32(width - column), True,
-            False, float32(LOWEST),
+            y, y, total, (y_start, steps, v_step), row, column, column, i32(width - column),
+            width_by_chunks, False, float32(LOWEST),
         )  # fmt: skip
         if lane & 3 == 0:
             for r in range(2):
@@ -343,8 +343,8 @@ def _query_grad(head: Head, numbers: Numbers) -> Kernel:
             cuda.syncthreads()
 
         write(
-            dq, dq, total, (q_start, steps, k_step), row, column, column, i32(size - column), True,
-            False, float32(LOWEST),
+            dq, dq, total, (q_start, steps, k_step), row, column, column, i32(size - column),
+            size_by_chunks, False, float32(LOWEST),
         )  # fmt: skip
 
     return query_grad
@@ -445,11 +445,11 @@ def _source_grads(head: Head, numbers: Numbers) -> Kernel:
 
         write(
             dk, dk, total_k, (k_start, sources, k_step), row, column, column, i32(size - column),
-            True, False, float32(LOWEST),
+            size_by_chunks, False, float32(LOWEST),
         )  # fmt: skip
         write(
             dv, dv, total_v, (v_start, sources, v_step), row, column, column, i32(width - column),
-            True, False, float32(LOWEST),
+            width_by_chunks, False, float32(LOWEST),
         )  # fmt: skip
 
     return source_grads

@@ -204,7 +204,7 @@ class _How:
             run, flags = (
                 conv_cores.CORRELATE[self.numbers, tile],
                 (self.has_chunks(x), self._is_by(each, w, self.filters),
-                 self._is_by(2, y, self.filters)),
+                 self._is_by(8 // y.dtype.itemsize, y, self.filters)),
             )  # fmt: skip
         else:
             tile = self._tile(pixels)

@@ -29,8 +29,8 @@ from minitorch_ciml.kernels.cuda.cores import (
     multiply_of,
     part_of,
     place_of,
-    write_of,
 )
+from minitorch_ciml.kernels.cuda.cores_results import write_of
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.shared_memory import (
@@ -101,7 +101,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
     )  # fmt: skip
     def correlate(
         y, x, w, b, pixels, taken, channels, filters, all_filters, has_bias, is_relu, x_by_chunks,
-        w_by_chunks, y_by_twos, is_dense,
+        w_by_chunks, y_by_8_bytes, is_dense,
         depth_, height, width, out_depth, out_height, out_width, deep, high, wide_, start_z,
         start_y, start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
         target_depth, target_height, target_width, first_z, first_y, first_x, every_z, every_y,
@@ -177,7 +177,7 @@ def _correlate(tile: CoreTile, numbers: Numbers) -> Kernel:
         at = i32(group_filter + own_column)
         write(
             y, b, total, (targets, all_filters), i32(own_row + (lane >> 2)), at, at,
-            i32(filters - own_column), y_by_twos, has_bias,
+            i32(filters - own_column), y_by_8_bytes, has_bias,
             float32(0.0 if is_relu else -math.inf),
         )  # fmt: skip
 
@@ -221,7 +221,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
     )  # fmt: skip
     def correlate_grad(
         dw, x, g, pixels, share, shares, taken, channels, filters, all_filters, g_by_chunks,
-        dw_by_twos, depth_, height, width, out_depth, out_height, out_width, deep, high, wide_,
+        dw_by_8_bytes, depth_, height, width, out_depth, out_height, out_width, deep, high, wide_,
         start_z, start_y, start_x, stride_z, stride_y, stride_x, step_z, step_y, step_x,
     ):  # fmt: skip
         shared = cuda.shared.array(0, float32, alignment=ALIGNED)
@@ -299,7 +299,7 @@ def _correlate_grad(tile: CoreTile, numbers: Numbers) -> Kernel:
         at = i32(group_filter + own_column)
         write(
             dw, g, total, (targets, all_filters), i32(own_row + (lane >> 2)), at, at,
-            i32(filters - own_column), dw_by_twos, False, float32(-math.inf),
+            i32(filters - own_column), dw_by_8_bytes, False, float32(-math.inf),
         )  # fmt: skip
 
     return correlate_grad

@@ -35,8 +35,6 @@ from minitorch_ciml.kernels.cuda.intrinsics import (
     i32,
     pack_bf16,
     pack_f16,
-    store2,
-    store_word,
     to_tf32,
 )
 from minitorch_ciml.kernels.cuda.mma import (
@@ -49,14 +47,14 @@ from minitorch_ciml.kernels.cuda.mma import (
 )
 from minitorch_ciml.kernels.cuda.runtime import runtime
 from minitorch_ciml.kernels.cuda.shared_memory import cp_async4, cp_async16, lds
-from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
+from minitorch_ciml.kernels.cuda.tiles import in_turn
 
 NEEDS = (8, 0)  # the compute capability that has the instructions
 STAGES = 3  # slices in shared memory: one in use, two on their way
 ALIGNED = 64  # bytes that shared memory must begin at a multiple of
 _LINE = 64  # bytes of a slice along k
 _STEP = 32  # bytes along k that a product of tensor cores takes
-_WARP_ROWS, _WARP_COLUMNS = 16, 8  # of one product
+WARP_ROWS, WARP_COLUMNS = 16, 8  # of one product
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class CoreTile:
     @property
     def products(self) -> tuple[int, int]:
         """Products of tensor cores that a warp computes for each k, down and across."""
-        return self.tall // _WARP_ROWS, self.wide // _WARP_COLUMNS
+        return self.tall // WARP_ROWS, self.wide // WARP_COLUMNS
 
     @property
     def part(self) -> int:
@@ -439,30 +437,6 @@ def _f16_to_f32(x):
     return float32(x)
 
 
-@cuda.jit(device=True, forceinline=True)
-def _put_f4(y, to, p, q, count, is_aligned):
-    """Writes as many of two neighbouring numbers as there are, of an aligned two all or none."""
-    if is_aligned:
-        if count > 0:
-            store2(y, to, p, q)
-    else:
-        if count > 0:
-            y[to] = p
-        if count > 1:
-            y[to + 1] = q
-
-
-def _put_packed(pack: Callable) -> Callable:
-    """`_put_f4` for numbers of two bytes, whose lines have an even length here."""
-
-    @cuda.jit(device=True, forceinline=True)
-    def put(y, to, p, q, count, is_aligned):
-        if count > 0:
-            store_word(y, to, pack(p, q))
-
-    return put
-
-
 @dataclass(frozen=True)
 class Numbers:
     """How the factors' numbers are multiplied.
@@ -472,7 +446,6 @@ class Numbers:
         code: of the numbers in memory.
         size: their bytes.
         widen: a number as float32.
-        put: writes two float32 as numbers of the kind, as `_put_f4` does.
         multiply: one product of tensor cores.
         pack: two float32 as numbers of two bytes in one register.
         is_thrice: three of them for each product.
@@ -482,7 +455,6 @@ class Numbers:
     code: str
     size: int
     widen: Callable
-    put: Callable
     multiply: Callable
     pack: Callable | None = None
     is_thrice: bool = False
@@ -493,10 +465,10 @@ class Numbers:
         return float32 if self.size == 4 else int32
 
 
-TF32 = Numbers("tf32", "f4", 4, _as_it_is, _put_f4, _multiply_tf32)
-TF32X3 = Numbers("tf32x3", "f4", 4, _as_it_is, _put_f4, mma_tf32, is_thrice=True)
-BF16 = Numbers("bf16", "bf2", 2, bf16_to_f32, _put_packed(pack_bf16), mma_bf16, pack_bf16)
-F16 = Numbers("f16", "f2", 2, _f16_to_f32, _put_packed(pack_f16), mma_f16, pack_f16)
+TF32 = Numbers("tf32", "f4", 4, _as_it_is, _multiply_tf32)
+TF32X3 = Numbers("tf32x3", "f4", 4, _as_it_is, mma_tf32, is_thrice=True)
+BF16 = Numbers("bf16", "bf2", 2, bf16_to_f32, mma_bf16, pack_bf16)
+F16 = Numbers("f16", "f2", 2, _f16_to_f32, mma_f16, pack_f16)
 
 # Which tiles there are, the largest first, and whether they can compute a share of a sum. Shares
 # are kept in float32: for smaller numbers that takes kernels of their own. Float32 that is too
@@ -523,45 +495,7 @@ def arithmetic(code: str, narrowest: int) -> Numbers | None:
     return _OF_TWO_BYTES.get(code)
 
 
-# --- a thread's part of the result ----------------------------------------------------------------
-
-
 @cuda.jit(device=True, forceinline=True)
 def following(turn):
     """The stage after this one."""
     return i32(turn + 1) if turn < STAGES - 1 else int32(0)
-
-
-@cache
-def write_of(tile: CoreTile, numbers: Numbers, is_sum: bool, start_of: Callable) -> Callable:
-    """Writes a warp's part of the tile, with bias and with what is below `lowest` raised to it.
-
-    `start_of(rows, row)` is the element of y with which a row of the result begins, or -1 if there
-    is none. Of `column`, the lane's first one, and those right of it, `count` are there; `bias_at`
-    is its element of the bias. `is_sum`: y is float32, to be added to others.
-
-    One function for each 8 columns: of a loop over them the compiler would keep the numbers in
-    memory.
-    """
-    down, over = tile.products
-    widen, put = numbers.widen, _put_f4 if is_sum else numbers.put
-
-    def columns(j: int) -> Callable:
-        @cuda.jit(device=True, forceinline=True)
-        def write(y, bias, total, rows, row, column, bias_at, count, by_twos, has_bias, lowest):
-            more = i32(count - _WARP_COLUMNS * j)
-            b0 = b1 = float32(0.0)
-            if has_bias and more > 0:
-                b0 = widen(bias[i32(bias_at + _WARP_COLUMNS * j)])
-                if more > 1:
-                    b1 = widen(bias[i32(bias_at + _WARP_COLUMNS * j + 1)])
-            for h in range(2 * down):
-                start = start_of(rows, i32(row + 8 * h))
-                o = 4 * (h // 2 * over + j) + h % 2 * 2
-                v0, v1 = at_least(total[o] + b0, lowest), at_least(total[o + 1] + b1, lowest)
-                here = more if start >= 0 else int32(0)
-                put(y, i32(start + column + _WARP_COLUMNS * j), v0, v1, here, by_twos)
-
-        return write
-
-    return in_turn([columns(j) for j in range(over)])

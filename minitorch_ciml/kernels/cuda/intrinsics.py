@@ -209,9 +209,20 @@ load2, load4 = _loads(2, _load2), _loads(4, _load4)
 store2, store4 = _stores(2, _store2), _stores(4, _store4)
 
 
+def _put_words(array, i, *words):
+    n = 2 * len(words)
+    _aligned(array, i, n)
+    array[i], array[i + n - 1]  # checks the indices
+    array.elements[i : i + n].view(np.uint32)[:] = [word & 0xFFFFFFFF for word in words]
+
+
 @ptx("st.global.b32 [$0], $1;", "", "gr")
 def store_word(array, i, word):
     """Writes two numbers of 16 bits from element `i`, which is even, the lower half first."""
-    _aligned(array, i, 2)
-    array[i], array[i + 1]  # checks the indices
-    array.elements[i : i + 2].view(np.uint16)[:] = word & 0xFFFF, word >> 16 & 0xFFFF
+    _put_words(array, i, word)
+
+
+@ptx("st.global.v2.b32 [$0], {$1, $2};", "", "grr")
+def store_words(array, i, a, b):
+    """Writes four numbers of 16 bits from element `i`, which is a multiple of four."""
+    _put_words(array, i, a, b)

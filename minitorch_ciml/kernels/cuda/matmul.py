@@ -130,7 +130,7 @@ def _launch(
         is_sum = shares > 1 and kind.size == 2
         products = matmul_warpgroup.PRODUCT if isinstance(tile, GroupTile) else matmul_cores.PRODUCT
         product = products[kind, tile, is_sum, transpose_a, transpose_b]
-        vectors = (16 // kind.size, 16 // kind.size, 2)
+        vectors = (16 // kind.size, 16 // kind.size, 4 if kind.size == 2 and not is_sum else 2)
     else:
         product = PRODUCT[kind, tile, transpose_a, transpose_b]
         vectors = (4, 4, 4)

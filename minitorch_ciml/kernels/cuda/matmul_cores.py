@@ -27,8 +27,8 @@ from minitorch_ciml.kernels.cuda.cores import (
     following,
     multiply_of,
     place_of,
-    write_of,
 )
+from minitorch_ciml.kernels.cuda.cores_results import write_of
 from minitorch_ciml.kernels.cuda.intrinsics import i32
 from minitorch_ciml.kernels.cuda.launch import Kernel, kernel
 from minitorch_ciml.kernels.cuda.matmul_tiles import batch_start, start_of_row, tile_of
@@ -61,7 +61,7 @@ def _product(
     )  # fmt: skip
     def product(
         y, a, b, bias, m, n, k, share, batch, inner, a_outer, a_inner, b_outer, b_inner,
-        a_by_chunks, b_by_chunks, y_by_twos, has_bias, is_relu,
+        a_by_chunks, b_by_chunks, y_by_8_bytes, has_bias, is_relu,
     ):  # fmt: skip
         shared = cuda.shared.array(0, float32, alignment=ALIGNED)
         total = cuda.local.array(part, float32)
@@ -105,7 +105,7 @@ def _product(
         y_start = i32((number * cuda.gridDim.y + cuda.blockIdx.y) * m * n)
         write(
             y, bias, total, (y_start, m, n), own_row, own_column, own_column, i32(n - own_column),
-            y_by_twos, has_bias, float32(0.0 if is_relu else -math.inf),
+            y_by_8_bytes, has_bias, float32(0.0 if is_relu else -math.inf),
         )  # fmt: skip
 
     return product

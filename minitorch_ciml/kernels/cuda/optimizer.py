@@ -19,7 +19,7 @@ import numpy as np
 from numba import cuda, float32, float64
 
 from minitorch_ciml.kernels.cuda.elementwise import FLOATS, blocks_for
-from minitorch_ciml.kernels.cuda.intrinsics import like
+from minitorch_ciml.kernels.cuda.intrinsics import i32, like
 from minitorch_ciml.kernels.cuda.launch import Kernel, ceil_div, kernel
 from minitorch_ciml.kernels.cuda.memory import CudaArray, empty
 from minitorch_ciml.kernels.cuda.sums import BLOCK, added_up
@@ -445,3 +445,51 @@ def clip_global_norm(gradients: Sequence[CudaArray], limit: float) -> None:
 def clip_norm(g: CudaArray, limit: float) -> None:
     """Scales g so that its Euclidean norm is at most `limit`."""
     clip_global_norm([g], limit)
+
+
+# --- gradients, brought together ------------------------------------------------------------------
+
+_TOGETHER = 8  # arrays that a launch takes
+_MOST_BLOCKS = 256  # for each of them
+
+
+@kernel("T* " + "T* " * _TOGETHER + "i4 " * (2 * _TOGETHER), threads=256, T=FLOATS)
+def _bring_together(
+    y, x0, x1, x2, x3, x4, x5, x6, x7, to0, to1, to2, to3, to4, to5, to6, to7,
+    n0, n1, n2, n3, n4, n5, n6, n7,
+):  # fmt: skip
+    """y[to + i] = x[i] for each array, by the blocks of its row of the grid."""
+    which = cuda.blockIdx.y
+    x, to, n = x0, to0, n0
+    if which == 1:
+        x, to, n = x1, to1, n1
+    elif which == 2:
+        x, to, n = x2, to2, n2
+    elif which == 3:
+        x, to, n = x3, to3, n3
+    elif which == 4:
+        x, to, n = x4, to4, n4
+    elif which == 5:
+        x, to, n = x5, to5, n5
+    elif which == 6:
+        x, to, n = x6, to6, n6
+    elif which == 7:
+        x, to, n = x7, to7, n7
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        y[i32(to + i)] = x[i]
+
+
+def bring_together(target: CudaArray, arrays: Sequence[CudaArray], starts: Sequence[int]) -> None:
+    """Puts arrays of one dtype into a flat one, each from its element `start` on.
+
+    One launch takes eight of them: where they are small, a launch is what costs.
+    """
+    for first in range(0, len(arrays), _TOGETHER):
+        some, to = list(arrays[first : first + _TOGETHER]), list(starts[first : first + _TOGETHER])
+        sizes, missing = [x.size for x in some], _TOGETHER - len(some)
+        if max(sizes):
+            blocks = min(_MOST_BLOCKS, ceil_div(max(sizes), 256))
+            _bring_together(
+                (blocks, len(some)), 256, target,
+                *some, *some[:1] * missing, *to, *[0] * missing, *sizes, *[0] * missing,
+            )  # fmt: skip
