@@ -366,7 +366,7 @@ def attentions(size):
 
 ALONG_K = {"transpose_a": False, "transpose_b": True}
 BUSY = {
-    "mma of bfloat16, along k": product_of(cores.BF16, cores.LARGE, bfloat16, **ALONG_K),
+    "mma of bfloat16, along k": product_of(cores.BF16, cores.SMALL, bfloat16, **ALONG_K),
     "mma of bfloat16, across": product_of(cores.BF16, cores.SMALL, bfloat16, transpose_a=True,
                                           transpose_b=False),
     "mma of TF32": product_of(cores.TF32, cores.LARGE, "float32", **PLAIN),

@@ -12,7 +12,7 @@ from functools import cache
 
 from numba import cuda, float32, int32
 
-from minitorch_ciml.kernels.cuda.cores import WARP_COLUMNS, CoreTile, Numbers
+from minitorch_ciml.kernels.cuda.cores import LARGE, WARP_COLUMNS, CoreTile, Numbers
 from minitorch_ciml.kernels.cuda.intrinsics import i32, store2, store_word, store_words
 from minitorch_ciml.kernels.cuda.tiles import at_least, in_turn
 
@@ -30,7 +30,9 @@ def write_of(tile: CoreTile, numbers: Numbers, is_sum: bool, start_of: Callable)
     memory.
     """
     down, over = tile.products
-    put = _put_f4 if is_sum or numbers.pack is None else _put_packed(numbers.pack)
+    put = _put_f4
+    if numbers.pack and not is_sum:  # the large tile leaves no registers for an exchange
+        put = _put_words(numbers.pack) if tile == LARGE else _put_packed(numbers.pack)
     two = _two_of(numbers.widen)
 
     def columns(j: int) -> Callable:
@@ -92,8 +94,22 @@ def _put_f4(y, to, v0, v1, v2, v3, count, by_8_bytes):
 
 
 @cache
+def _put_words(pack: Callable) -> Callable:
+    """`_put_f4` for numbers of two bytes, whose lines have an even length here."""
+
+    @cuda.jit(device=True, forceinline=True)
+    def put(y, to, v0, v1, v2, v3, count, by_8_bytes):
+        if count > 0:
+            store_word(y, to, pack(v0, v1))
+        if count > WARP_COLUMNS:
+            store_word(y, i32(to + WARP_COLUMNS), pack(v2, v3))
+
+    return put
+
+
+@cache
 def _put_packed(pack: Callable) -> Callable:
-    """`_put_f4` for numbers of two bytes, whose lines have an even length here.
+    """`_put_words` in whole sectors.
 
     Neighbouring lanes exchange words, so that each writes two beside each other.
     """
