@@ -16,7 +16,8 @@
 # that anyone would write to the one that this package uses, in Python, one idea at a time.
 #
 # On a machine with an NVIDIA GPU each kernel is measured. Without one the simulator runs them,
-# exactly and slowly, and what is said about speed is a *prediction* for an H100.
+# exactly and slowly (it needs one more package: `pip install greenlet`), and what is said about
+# speed is a *prediction* for an H100.
 
 # %%
 import os

@@ -174,8 +174,18 @@ class Tensor(Variable):
         return view
 
     def item(self) -> Any:
-        """The only element, as a Python number."""
-        return self.value.item()
+        """The only element, as a Python number.
+
+        Raises:
+            ValueError: if there is another number of elements.
+        """
+        try:
+            return self.value.item()
+        except ValueError:
+            raise ValueError(
+                f"a Tensor of shape {self.shape} is not one number; index it, or reduce it "
+                "(for example with .mean())."
+            ) from None
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
@@ -235,10 +245,10 @@ class Tensor(Variable):
         return kernels.dlpack_device() if self.device == "cuda" else _HOST
 
     def __float__(self) -> float:
-        return float(self.value.item())
+        return float(self.item())
 
     def __int__(self) -> int:
-        return int(self.value.item())
+        return int(self.item())
 
     def __index__(self) -> int:
         return self.numpy().__index__()
