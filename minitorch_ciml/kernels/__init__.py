@@ -48,6 +48,7 @@ _CPU = {
         "conv_bias_add_act_grad", "conv_grad", "conv_input_grad", "conv_kernel_grad",
         "conv_max_pool", "conv_max_pool_grad",
     ),
+    "conversion": ("cast",),
     "copies": ("concatenate", "stack"),
     "dense": ("dense", "dense_grad"),
     "elementwise": (

@@ -1,7 +1,7 @@
 """Floats of 16 bits: float16, and bfloat16, which has float32's range and 8 bits of precision.
 
 They are for memory and for tensor cores. What no kernel has in 16 bits is computed in float32 and
-rounded: on the CPU everything, which is slow, but means the same as on a GPU.
+rounded: on the CPU everything, which gains nothing there, but means the same as on a GPU.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 
 # Whether any are in use: until then, no kernel is looked up with them in mind.
 in_use = False
+
+MANY = 1 << 12  # elements that are worth a kernel
 
 # Ops that are told their result's dtype, or that have to see the bits as they are.
 _TOLD = {"cast", "to", "identity", "view"}
@@ -64,7 +66,7 @@ def promoted(*dtypes: np.dtype) -> np.dtype:
 
 def wide(array: Any) -> Any:
     """An array of 16-bit floats as float32; anything else as it is."""
-    return array.astype("float32") if _of_halves(array) else array
+    return _cast(array, np.dtype("float32")) if _of_halves(array) else array
 
 
 def computing_in_float32(name: str, kernel: Callable, device: str) -> Callable:
@@ -151,5 +153,13 @@ def _rounded(result: Any, half: np.dtype) -> Any:
     if isinstance(result, tuple):
         return (_rounded(result[0], half), *result[1:])
     if getattr(result, "dtype", None) == np.float32:
-        return result.astype(half)
+        return _cast(result, half)
     return result
+
+
+def _cast(array: Any, dtype: np.dtype) -> Any:
+    if isinstance(array, np.ndarray) and array.size >= MANY:
+        from minitorch_ciml.kernels.cpu.conversion import cast  # which needs numba
+
+        return cast(array, dtype=dtype)
+    return array.astype(dtype)
