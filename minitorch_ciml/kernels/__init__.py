@@ -16,7 +16,7 @@ numba is imported when the first of its kernels is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -239,9 +239,13 @@ def _choose_gpu(number: int | None) -> None:
     import_module(f"{__name__}.cuda.runtime").choose(number)
 
 
+def _choose_half(name: str, number: int | None) -> None:
+    prepare_for(halves.dtype_of(name))
+
+
 config.when_chosen("cuda", _choose_gpu)
 for _name in ("float16", "bfloat16"):
-    config.when_chosen(_name, lambda _, name=_name: prepare_for(halves.dtype_of(name)))
+    config.when_chosen(_name, partial(_choose_half, _name))
 
 
 @cache
