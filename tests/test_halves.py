@@ -145,6 +145,20 @@ def test_ctc_is_computed_in_float32(dtype):
     np.testing.assert_array_equal(y.numpy(), expected.numpy())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradient_of_correlations(dtype):
+    """Its terms nearly cancel."""
+    array = RNG.normal(size=(2, 3)).astype(dtype)
+    results = []
+    for wanted in (dtype, "float32"):
+        x = Tensor(array, dtype=wanted, requires_grad=True)
+        y = ops.corrcoef(x)
+        results.append([y, grad(y, x, np.float32([[1.0, 0.5], [-0.4, -1.0]]).astype(wanted))])
+    for y, expected in zip(*results):
+        assert y.dtype.name == dtype
+        assert_near(y, expected.numpy(), steps=2)
+
+
 # --- random numbers -------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from minitorch_ciml.autograd.arithmetic import equal, maximum, not_equal, sqrt, 
 from minitorch_ciml.autograd.tensor import FLOATS, Tensor, as_tensor
 from minitorch_ciml.ops.axes import Axes, Axis, check_axes, check_axis, kept_shape
 from minitorch_ciml.ops.conv import conv
-from minitorch_ciml.ops.creation import cast, floats
+from minitorch_ciml.ops.creation import cast, floats, wide
 from minitorch_ciml.ops.indexing import ALL, _getitem, take_along_axis
 from minitorch_ciml.ops.linalg import diagonal, matmul
 from minitorch_ciml.ops.math import ceil, floor, isnan, logical_not, round
@@ -290,7 +290,8 @@ def corrcoef(x: Any) -> Tensor:
     Returns:
         Floats (R, R) from -1 to 1, where c is the covariance; nan for a row that is constant.
     """
-    x = floats(x)
+    given = floats(x)
+    x = wide(given)  # what is left of covariances that cancel would have no digit in 16 bits
     if x.ndim not in (1, 2):
         raise ValueError(f"corrcoef: got shape {x.shape}, expected (R, N) or (N,).")
     rows = x if x.ndim == 2 else _reshape(x, shape=(1, -1))
@@ -298,7 +299,7 @@ def corrcoef(x: Any) -> Tensor:
     covariance = matmul(apart, apart.T)
     spread = sqrt(diagonal(covariance))
     y = covariance / (_reshape(spread, shape=(-1, 1)) * spread)
-    return y if x.ndim == 2 else _reshape(y, shape=())
+    return cast(y if x.ndim == 2 else _reshape(y, shape=()), given.dtype)
 
 
 def correlate(x1: Any, x2: Any, mode: str = "valid") -> Tensor:
