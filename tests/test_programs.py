@@ -274,6 +274,10 @@ def test_frozen_layers_and_new_weights_are_noticed():
     model.fit(x, y, batch_size=10, epochs=2, verbose=0)
     assert np.array_equal(model.layers[0].kernel.numpy(), kept)
     assert not np.array_equal(model.layers[1].kernel.numpy(), moved)
+    model.layers[1].bias.trainable = False  # a weight alone, of which no layer knows
+    bias = model.layers[1].bias.numpy().copy()
+    model.fit(x, y, batch_size=10, epochs=2, verbose=0)
+    assert np.array_equal(model.layers[1].bias.numpy(), bias)
     before = runs(model)
     model.set_weights([np.zeros_like(w) for w in model.get_weights()])
     assert model.test_on_batch(x, y) == pytest.approx(np.square(y).mean(), rel=1e-5)
@@ -307,6 +311,18 @@ def test_why_not(arguments, reason):
     model.compile("sgd", **({"loss": "mse"} | arguments))
     model.fit(x, y, batch_size=10, epochs=1, verbose=0)
     assert reason in model.why_not_recorded and runs(model) == 0
+
+
+def test_an_error_while_a_step_is_recorded_is_no_reason_against_the_next():
+    x, y = images()
+    model = residual()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(x, y)
+    with pytest.raises(ValueError, match="sparse_categorical_crossentropy"):
+        model.train_on_batch(x, y + 9)
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    assert model.why_not_recorded is None and runs(model) == 1
 
 
 def test_terms_of_the_loss_that_layers_add_can_be_read():

@@ -97,7 +97,7 @@ class Call(NamedTuple):
 
 
 class Program:
-    """The calls of a step. It is recorded by `record`, and run by calling it with other arrays."""
+    """The calls of a step. They are noted within `recording`; a run is a call with other arrays."""
 
     def __init__(self) -> None:
         self._values: list[Any] = []  # of each number: the constant; None for what a run computes

@@ -27,8 +27,6 @@ from minitorch_ciml.kernels.program import Program, Slot
 from minitorch_ciml.kernels.steps import NotRecordable
 
 _WARM_UP = 1  # steps with the same shapes before one is recorded: they make what is made once
-
-
 _MOST = 32  # programs for as many shapes; of sentences of any length there may be more
 
 
@@ -90,8 +88,9 @@ class Programs:
                 raise NotRecordable("a layer adds a term to the loss")
         except Exception as error:  # whatever it is: what is wrong with the step itself comes again
             undo()
-            self.why_not = str(error)
-            return function(*data)
+            result = function(*data)
+            self.why_not = str(error) or type(error).__name__
+            return result
         if self._model._inventory() is not self._inventory:
             self.why_not = "a layer changes in every step"
         return result
@@ -112,19 +111,22 @@ class _Step:
         self.times = 0
         self.is_ready = False
         self._weights = weights
-        self._arrays: list[np.ndarray] = []  # theirs, when it was recorded
+        self._arrays: list[np.ndarray] = []  # theirs, when the step was recorded,
+        self._trained: list[bool] = []  # and which of them had gradients
         self._program: Program | None = None
         self._nest: Any = None  # the result, with a number in place of each tensor
         self._masks: list[int] = []  # the numbers of tensors that have a mask
 
     def is_valid(self) -> bool:
-        """Whether the weights are where they were when the step was recorded."""
-        return all(map(is_, [w.value for w in self._weights], self._arrays))
+        """Whether the weights are, and are trained, as they were when the step was recorded."""
+        same = all(map(is_, [w.value for w in self._weights], self._arrays))
+        return same and [w.requires_grad for w in self._weights] == self._trained
 
     def record(self, function: Callable, data: tuple) -> Any:
         """Makes the step and records it; two recordings that are the same are a program."""
         program = Program()
         self._arrays = [w.value for w in self._weights]
+        self._trained = [w.requires_grad for w in self._weights]
         for array in self._arrays:
             program.constant(array)
 
