@@ -447,7 +447,7 @@ def test_a_part_of_a_batch_gives_its_share_of_the_loss():
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 3, 7), rng.dirichlet(np.ones(3), 7)
     for reduction in ("sum_over_batch_size", "sum"):
-        loss = keras.losses.SparseCategoricalCrossentropy(reduction=reduction)
+        loss = keras.losses.SparseCategoricalCrossentropy(reduction=reduction, dtype="float64")
         shares = []
         for rank in range(3):
             part = part_of(7, rank, 3)

@@ -1,6 +1,8 @@
 """Steps on the CPU that are recorded and run as programs: the same results, and nothing unseen."""
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 
@@ -311,6 +313,20 @@ def test_why_not(arguments, reason):
     model.compile("sgd", **({"loss": "mse"} | arguments))
     model.fit(x, y, batch_size=10, epochs=1, verbose=0)
     assert reason in model.why_not_recorded and runs(model) == 0
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_of_a_model_records_its_own_steps(duplicate):
+    x, y = numbers()
+    model = dense()
+    model.compile("sgd", "mse")
+    model.fit(x, y, batch_size=10, epochs=2, verbose=0)
+    other, before = duplicate(model), model.get_weights()
+    assert runs(model) == 5 and runs(other) == 0
+    other.fit(x, y, batch_size=10, epochs=2, verbose=0)
+    assert runs(model) == 5 == runs(other)
+    assert all(map(np.array_equal, model.get_weights(), before))
+    assert not np.array_equal(other.get_weights()[0], before[0])
 
 
 def test_an_error_while_a_step_is_recorded_is_no_reason_against_the_next():

@@ -20,6 +20,7 @@ Two kinds of variable share all of this: `Scalar` (a Python float, made to be lo
 from __future__ import annotations
 
 import operator
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -227,6 +228,8 @@ class Op:
         self.dtypes = dtypes
         self.differentiable = bool(rules or joint or ref)
         self.__name__ = self.__qualname__ = name
+        # Where it is defined, as functions have it: pickle looks for it there, by its name.
+        self.__module__ = sys._getframe(1).f_globals.get("__name__", "__main__")
         self.__doc__ = doc
         # By the type of the values; None where there is no such kernel.
         self.kernels: dict[type, Callable | None] = defaultdict(lambda: kernel)
@@ -238,6 +241,10 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+    def __reduce__(self) -> str:
+        """For copies and pickle: an op is one thing, found by its name like a function."""
+        return self.name
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         kind: Any = None

@@ -40,8 +40,8 @@ def fit(model, optimizer="adam", loss="sparse_categorical_crossentropy", dtype="
 
 def adam(dtype):
     model, history = fit(mlp(), dtype=dtype)
-    # Not the first four of the 20 full batches, nor of the 5 smaller ones, on every rank.
-    assert model._programs["_differentiated"].runs >= 25 - 8, model.why_not_recorded
+    # All but the first batches of a size, also after the ranks have chosen how to exchange.
+    assert model._programs["_differentiated"].runs >= 10, model.why_not_recorded
     return model, history
 
 

@@ -48,6 +48,10 @@ class Programs:
         self.why_not: str | None = None
         self.runs = 0
 
+    def __reduce__(self) -> tuple:
+        """For copies and pickle: a copied model records its own steps."""
+        return Programs, (self._model,)
+
     def run(self, function: Callable, *data: Any) -> Any:
         """`function(*data)`, a step of the model: its Python code, or the program made of it.
 
@@ -86,6 +90,8 @@ class Programs:
             result = step.record(function, data)
             if any([layer._added_losses for layer in self._inventory.layers]):
                 raise NotRecordable("a layer adds a term to the loss")
+        except SystemError:  # how numba may report Ctrl-C
+            raise
         except Exception as error:  # whatever it is: what is wrong with the step itself comes again
             undo()
             result = function(*data)
