@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minitorch_ciml import Tensor, keras, ops
+from minitorch_ciml.kernels import steps
 from minitorch_ciml.kernels.program import Program, Slot
 from minitorch_ciml.kernels.steps import NotRecordable
 
@@ -448,6 +449,20 @@ def test_a_program_keeps_no_array_longer_than_it_is_needed():
     assert isinstance(y, Slot) and len(program) == 3
     (result,) = program([np.ones(1000)])
     assert np.array_equal(result, np.ones(1000)) and alive[-1] is True
+
+
+def test_work_of_every_step_is_done_in_every_run():
+    done = []
+    program = Program()
+    with program.recording():
+        x = program.input(np.zeros(2))
+        steps.each_time(lambda: done.append("each time"))
+        steps.aside(done.append, x)
+        steps.check(lambda array: done.append(array.sum()), x)
+    program.finish([x])
+    assert done == ["each time", 0]
+    assert program([np.ones(2)])[0].tolist() == [1, 1]
+    assert done[2] == "each time" and done[3].tolist() == [1, 1] and done[4:] == [2]
 
 
 def test_two_recordings_are_compared_by_what_they_do():

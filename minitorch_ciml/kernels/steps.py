@@ -30,7 +30,6 @@ class HostWork(NamedTuple):
 # The host's work of the step that is being recorded, in order; None at other times.
 recorded: ContextVar[list[HostWork] | None] = ContextVar("recorded", default=None)
 
-
 # The program that is being recorded on the CPU; None at other times.
 program: ContextVar[Any] = ContextVar("program", default=None)
 
@@ -41,6 +40,9 @@ class NotRecordable(RuntimeError):
 
 def each_time(work: Callable[[], Any]) -> None:
     """Does `work` now, and again whenever the step is replayed."""
+    if program.get() is not None:
+        program.get().call(work)
+        return
     work()
     host_work = recorded.get()
     if host_work is not None:
